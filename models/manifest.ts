@@ -1,0 +1,149 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { z } from "zod";
+import { BundleError } from "./bundle_error.ts";
+
+/** The graphs of a bundle, by the name of their folder. */
+export const GRAPH_NAMES = [
+  "face_detector",
+  "face_landmarks",
+  "face_recognizer",
+  "image_encoder",
+  "mixed_features",
+  "text_encoder",
+  "unet",
+  "vae_encoder",
+  "vae_decoder",
+] as const;
+
+/** One of {@linkcode GRAPH_NAMES}. */
+export type GraphName = (typeof GRAPH_NAMES)[number];
+
+const positiveInteger = z.int().positive();
+
+/** A path inside the bundle: relative, `/` between its parts, never out of the folder. */
+const bundlePath = z.string().min(1).refine(
+  (path) =>
+    !path.startsWith("/") && !path.includes("\\") && !path.includes(":") &&
+    path.split("/").every((part) => part !== "" && part !== "." && part !== ".."),
+  "must be a relative path that stays inside the bundle",
+);
+
+const point = z.tuple([z.number(), z.number()]);
+
+/** Five points (right eye, left eye, nose, right and left mouth corner) in pixels of a square of `input_size`. */
+const alignedFace = z.object({
+  input_size: positiveInteger,
+  template: z.tuple([point, point, point, point, point]),
+});
+
+const graphPaths = Object.fromEntries(GRAPH_NAMES.map((name) => [name, bundlePath])) as Record<
+  GraphName,
+  typeof bundlePath
+>;
+
+/**
+ * `bundle.json`, as docs/bundle.md describes it. Fields this version does not know are dropped, so that a newer
+ * exporter may add some; what the fields mean and their units stand in that document.
+ */
+export const manifestSchema = z.object({
+  schema_version: z.literal(1),
+  name: z.string().min(1),
+  version: z.string().min(1),
+  description: z.string(),
+  license: z.string(),
+  parts: z.array(z.object({ name: z.string(), origin: z.string(), license: z.string() })),
+  /** side of the portraits in pixels */
+  image_size: positiveInteger,
+  latent: z.object({ channels: positiveInteger, size: positiveInteger }),
+  /** N of the paper */
+  max_reference_images: positiveInteger,
+  class_nouns: z.array(z.string().min(1)).min(1),
+  identifier: z.string().min(1),
+  /** M: tokens of E_r */
+  identity_token_count: positiveInteger,
+  precision: z.enum(["fp32", "fp16", "int8"]),
+  defaults: z.object({
+    scheduler: z.enum(["ddim", "euler", "dpmpp_2m"]),
+    num_inference_steps: z.int().min(1).max(100),
+    guidance_scale: z.number().min(1),
+    identity_strength: z.number().min(0).max(2),
+  }),
+  /** E_r in the unconditional branch of guidance: all zeros, or the same as in the conditional one */
+  unconditional_identity: z.enum(["zero", "same"]),
+  faces: z.object({
+    detector: z.object({
+      input_size: positiveInteger,
+      score_threshold: z.number().min(0).max(1),
+      iou_threshold: z.number().min(0).max(1),
+    }),
+    landmarks: z.object({ input_size: positiveInteger, margin: z.number().positive() }),
+    recognizer: alignedFace,
+    image_encoder: alignedFace,
+    portrait: alignedFace,
+  }),
+  scheduler: bundlePath,
+  tokenizer: bundlePath,
+  graphs: z.object(graphPaths),
+  files: z.record(
+    bundlePath,
+    z.object({ sha256: z.string().regex(/^[0-9a-f]{64}$/), size: z.int().nonnegative() }),
+  ),
+}).superRefine((manifest, context) => {
+  for (const path of [...Object.values(manifest.graphs), manifest.scheduler]) {
+    if (!(path in manifest.files)) {
+      context.addIssue({ code: "custom", path: ["files"], message: `${path} is used but has no digest` });
+    }
+  }
+});
+
+/** A checked `bundle.json`. */
+export type Manifest = z.infer<typeof manifestSchema>;
+
+/** A bundle on disk: its folder and its checked manifest. */
+export interface Bundle {
+  readonly folder: string;
+  readonly manifest: Manifest;
+}
+
+/**
+ * Reads and checks `bundle.json`; the other files are not touched (see `verifyBundle`).
+ *
+ * @param folder the bundle's folder
+ * @returns the manifest
+ * @throws {BundleError} `manifest_missing` when the file cannot be read, `manifest_invalid` when it is not JSON or
+ *   does not fit the schema; the message names every field at fault
+ *
+ * @example
+ * ```ts
+ * const manifest = await loadManifest("models/default");
+ * console.log(manifest.name, manifest.image_size);
+ * ```
+ */
+export async function loadManifest(folder: string): Promise<Manifest> {
+  const path = join(folder, "bundle.json");
+  let text: string;
+  try {
+    text = await readFile(path, "utf8");
+  } catch (error) {
+    throw new BundleError("manifest_missing", `${path} cannot be read: is ${folder} a model bundle?`, {
+      cause: error,
+    });
+  }
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (error) {
+    throw new BundleError("manifest_invalid", `${path} is not JSON: export the bundle again`, {
+      cause: error,
+    });
+  }
+  const parsed = manifestSchema.safeParse(json);
+  if (!parsed.success) {
+    const faults = parsed.error.issues.map((issue) =>
+      `${issue.path.join(".") || "bundle"}: ${issue.message}`
+    );
+    throw new BundleError("manifest_invalid", `${path} does not fit the schema: ${faults.join("; ")}`);
+  }
+  return parsed.data;
+}

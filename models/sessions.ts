@@ -1,0 +1,56 @@
+import { InferenceSession } from "onnxruntime-node";
+import { BundleError } from "./bundle_error.ts";
+
+/** Where the graphs run. */
+export type Provider = "cpu" | "cuda";
+
+/** How ONNX Runtime sessions are made. */
+export interface SessionSettings {
+  /** `cuda` is the first GPU; there is no falling back to `cpu` */
+  readonly provider: Provider;
+  /** threads inside one operator, 1 or more; 0 lets ONNX Runtime take every core */
+  readonly threads: number;
+}
+
+/**
+ * Loads one ONNX graph with its external weights.
+ *
+ * Loading and every later `run` block the calling thread (a property of onnxruntime-node), so this belongs in the
+ * inference worker.
+ *
+ * @param path the `model.onnx`; its external data is found beside it
+ * @param settings provider and threads
+ * @returns the session
+ * @throws {BundleError} `provider_unavailable` when CUDA was asked for and its libraries or the GPU are missing,
+ *   `graph_unreadable` when the graph cannot be loaded
+ *
+ * @example
+ * ```ts
+ * const session = await createSession("models/default/unet/model.onnx", { provider: "cpu", threads: 2 });
+ * ```
+ */
+export async function createSession(path: string, settings: SessionSettings): Promise<InferenceSession> {
+  const cuda = settings.provider === "cuda";
+  try {
+    return await InferenceSession.create(path, {
+      executionProviders: cuda ? [{ name: "cuda", deviceId: 0 }] : ["cpu"],
+      graphOptimizationLevel: "all",
+      intraOpNumThreads: settings.threads,
+      // Warnings about operators placed on the CPU beside CUDA are expected; errors are thrown anyway.
+      logSeverityLevel: 3,
+      // Each session has threads of its own; idle ones that spin would take the cores from the session at work and
+      // from the main thread (on two busy cores: generations half as fast, the main thread's pauses twice as long).
+      extra: { session: { intra_op: { allow_spinning: "0" } } },
+    });
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    if (cuda && /cuda|provider/i.test(reason)) {
+      throw new BundleError(
+        "provider_unavailable",
+        `CUDA is not usable (${reason}): install CUDA 12 and cuDNN 9, or set the provider to cpu`,
+        { cause: error },
+      );
+    }
+    throw new BundleError("graph_unreadable", `${path} cannot be loaded: ${reason}`, { cause: error });
+  }
+}

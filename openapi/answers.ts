@@ -1,0 +1,107 @@
+/** Builds the `responses` of an operation: its success and every problem it can answer with. */
+
+import type { z } from "@hono/zod-openapi";
+import { ProblemSchema } from "./problem.ts";
+import { problemCatalogue, type ProblemCode } from "./problems.ts";
+
+/** Problems of a request that fails to prove who sends it. */
+export const tokenProblems = [
+  "token_missing",
+  "token_malformed",
+  "token_expired",
+  "token_not_yet_valid",
+  "token_issuer_wrong",
+  "token_audience_wrong",
+  "token_signature_invalid",
+  "token_algorithm_not_allowed",
+  "token_key_unknown",
+  "token_claim_invalid",
+  "scope_missing",
+  "keys_unavailable",
+] as const satisfies readonly ProblemCode[];
+
+/** Problems of a request whose body does not fit the contract. */
+export const bodyProblems = [
+  "json_malformed",
+  "multipart_malformed",
+  "body_too_large",
+  "media_type_unsupported",
+  "invalid_request",
+  "image_missing",
+  "unknown_field",
+  "wrong_type",
+  "out_of_range",
+  "base64_invalid",
+] as const satisfies readonly ProblemCode[];
+
+/** Problems of a photo, found when it is decoded. */
+export const photoProblems = [
+  "image_not_decodable",
+  "image_truncated",
+  "image_too_large",
+  "image_format_unsupported",
+] as const satisfies readonly ProblemCode[];
+
+/** Problems of the service itself. */
+export const serviceProblems = [
+  "not_ready",
+  "canceled",
+  "worker_failed",
+  "internal_error",
+] as const satisfies readonly ProblemCode[];
+
+/** One media type an operation answers with. */
+export interface SuccessContent {
+  readonly schema: z.ZodType;
+  readonly examples?: Record<string, { summary?: string; value: unknown }>;
+}
+
+const requestIdHeader = {
+  "X-Request-Id": {
+    description: "names the request in the service's log; a well-formed one you send is kept",
+    schema: { type: "string" as const },
+  },
+};
+
+const statusHeaders: Partial<
+  Record<number, Record<string, { description: string; schema: { type: "string" } }>>
+> = {
+  401: { "WWW-Authenticate": { description: "the reason, RFC 6750 section 3", schema: { type: "string" } } },
+  403: {
+    "WWW-Authenticate": { description: "the scope that is missing, RFC 6750", schema: { type: "string" } },
+  },
+  503: { "Retry-After": { description: "seconds to wait", schema: { type: "string" } } },
+};
+
+/**
+ * Lists what an operation can answer.
+ *
+ * @param description of the success
+ * @param content of the success, by media type
+ * @param codes every problem the operation can answer with
+ * @returns the success under 200, and for each other status its problems, an example each
+ */
+export function answers(
+  description: string,
+  content: Readonly<Record<string, SuccessContent>>,
+  codes: readonly ProblemCode[],
+) {
+  const byStatus = Map.groupBy(codes, (code) => problemCatalogue[code].status);
+  const problems = [...byStatus].map(([status, members]) => [
+    status,
+    {
+      description: members.map((code) => `\`${code}\`: ${problemCatalogue[code].title}.`).join("\n\n"),
+      headers: { ...requestIdHeader, ...statusHeaders[status] },
+      content: {
+        "application/problem+json": {
+          schema: ProblemSchema,
+          // written once for all operations, see `createDocument`
+          examples: Object.fromEntries(
+            members.map((code) => [code, { $ref: `#/components/examples/${code}` }]),
+          ),
+        },
+      },
+    },
+  ]);
+  return { 200: { description, headers: requestIdHeader, content }, ...Object.fromEntries(problems) };
+}

@@ -1,0 +1,60 @@
+/** The contract as one OpenAPI 3.1 document. */
+
+import { OpenAPIHono } from "@hono/zod-openapi";
+import { GenerationProgressSchema } from "./generation.ts";
+import { createProblem } from "./problem.ts";
+import { problemCatalogue, problemCodes } from "./problems.ts";
+import { operations, scopes, securityScheme } from "./operations.ts";
+
+const description = `One photo of a person and a sentence in, portraits of that person out: the method of
+[IDAdapter](https://arxiv.org/abs/2403.13535), with no training per person.
+
+Send a JWT as \`Authorization: Bearer …\`; its \`scope\` must name what the operation asks for:
+${Object.entries(scopes).map(([scope, meaning]) => `\`${scope}\` (${meaning})`).join(", ")}.
+Errors are RFC 9457 problems with a stable \`code\`. Unknown fields are refused.`;
+
+/**
+ * Builds the document from the operations and their schemas.
+ *
+ * @returns a new OpenAPI 3.1 document
+ */
+export function createDocument() {
+  const contract = new OpenAPIHono();
+  contract.openAPIRegistry.registerComponent("securitySchemes", securityScheme, {
+    type: "http",
+    scheme: "bearer",
+    bearerFormat: "JWT",
+    description: "a JWT signed with an asymmetric algorithm; `deno task token` prints one for development",
+  });
+  // no answer refers to it, since OpenAPI 3.1 cannot describe what is inside an event stream
+  contract.openAPIRegistry.register("GenerationProgress", GenerationProgressSchema);
+  for (const code of problemCodes) {
+    const { title } = problemCatalogue[code];
+    contract.openAPIRegistry.registerComponent("examples", code, {
+      summary: title,
+      value: createProblem(code, { detail: `${title}.`, requestId: "7a1f2c9e-0c1b-4d52-8f0e-3b1f6a1f9d11" }),
+    });
+  }
+  for (const operation of operations) contract.openAPIRegistry.registerPath(operation);
+  return contract.getOpenAPI31Document({
+    openapi: "3.1.0",
+    info: { title: "IDAdapter", version: "1.0.0", description },
+    // wherever the document was fetched from
+    servers: [{ url: "/" }],
+    tags: [
+      { name: "generations", description: "portraits" },
+      { name: "faces", description: "is this photo good enough" },
+      { name: "models", description: "what can be asked for" },
+      { name: "health", description: "probes of the platform" },
+    ],
+  });
+}
+
+/**
+ * Prints the document as `openapi.json` holds it.
+ *
+ * @returns JSON with two spaces and a newline at its end
+ */
+export function formatDocument(): string {
+  return `${JSON.stringify(createDocument(), null, 2)}\n`;
+}

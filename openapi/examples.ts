@@ -1,0 +1,113 @@
+/** Examples of the contract; a test holds each against its schema. */
+
+import type { z } from "@hono/zod-openapi";
+import type { FaceReportBody, FaceRequestSchema } from "./face.ts";
+import type { Generation, GenerationRequestSchema } from "./generation.ts";
+import type { Model } from "./model.ts";
+
+/** A PNG of one grey pixel: short enough to print, real enough to decode. */
+const tinyPng =
+  "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg==";
+
+/** The least a request needs. */
+export const shortGenerationRequest: z.input<typeof GenerationRequestSchema> = {
+  reference_images: [tinyPng],
+  prompt: "a pencil sketch of a smiling woman",
+  class_noun: "woman",
+};
+
+/** A request that leaves nothing to defaults. */
+export const fullGenerationRequest: z.input<typeof GenerationRequestSchema> = {
+  reference_images: [`data:image/png;base64,${tinyPng}`],
+  prompt: "an old man with a white beard, side view",
+  class_noun: "man",
+  negative_prompt: "hat",
+  num_images: 4,
+  num_inference_steps: 20,
+  guidance_scale: 3,
+  identity_strength: 0.8,
+  scheduler: "dpmpp_2m",
+  seed: 42,
+  output_format: "webp",
+};
+
+/** What comes back. */
+export const generation: Generation = {
+  id: "gen_0f7a3f60-31a7-4f3e-9d0e-0b6a5b2f4c11",
+  status: "succeeded",
+  model: "idadapter-mini",
+  images: [{
+    index: 0,
+    seed: 42,
+    content_type: "image/png",
+    width: 128,
+    height: 128,
+    data: tinyPng,
+    identity_similarity: 0.6134,
+  }],
+  timings: { references: 0.08, prompt: 0.01, denoise: 0.92, decode: 0.06, encode: 0.01, total: 1.08 },
+  usage: { images: 1, steps: 20 },
+};
+
+/** What the stream of the same request looks like. */
+export const generationEvents = [
+  'event: progress\ndata: {"stage":"references","step":0,"steps":0}\n',
+  'event: progress\ndata: {"stage":"denoise","step":1,"steps":20}\n',
+  `event: succeeded\ndata: ${JSON.stringify(generation)}\n`,
+].join("\n");
+
+/** A photo to check. */
+export const faceRequest: z.input<typeof FaceRequestSchema> = { image: tinyPng };
+
+/** A photo that will do. */
+export const faceReport: FaceReportBody = {
+  width: 640,
+  height: 480,
+  faces: [{
+    box: { x: 212, y: 96, width: 180, height: 214 },
+    score: 0.98,
+    landmarks: [[262, 180], [344, 178], [301, 228], [270, 268], [338, 266]],
+  }],
+  usable: true,
+  problems: [],
+};
+
+/** A photo that will not. */
+export const unusableFaceReport: FaceReportBody = {
+  width: 640,
+  height: 480,
+  faces: [],
+  usable: false,
+  problems: [{ code: "face_not_found", message: "The photo shows no face.", blocking: true }],
+};
+
+/** The embedded model. */
+export const model: Model = {
+  id: "idadapter-mini",
+  version: "1.0.0",
+  description: "IDAdapter at 128 x 128 pixels",
+  license: "research only",
+  image_size: 128,
+  class_nouns: ["man", "woman", "boy", "girl", "person"],
+  schedulers: ["ddim", "euler", "dpmpp_2m"],
+  output_formats: ["png", "jpeg", "webp"],
+  defaults: {
+    negative_prompt: "",
+    num_images: 1,
+    num_inference_steps: 20,
+    guidance_scale: 3,
+    identity_strength: 1,
+    scheduler: "dpmpp_2m",
+    output_format: "png",
+  },
+  limits: {
+    max_reference_images: 4,
+    max_prompt_characters: 1000,
+    max_body_bytes: 33_554_432,
+    num_images: { min: 1, max: 8 },
+    num_inference_steps: { min: 1, max: 100 },
+    guidance_scale: { min: 1, max: 20 },
+    identity_strength: { min: 0, max: 2 },
+    seed: { min: 0, max: 4_294_967_287 },
+  },
+};

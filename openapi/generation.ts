@@ -1,0 +1,131 @@
+/** What `POST /v1/generations` takes and gives. Names are those of diffusers and its hosted peers. */
+
+import { z } from "@hono/zod-openapi";
+import type { GenerateProgress, OutputFormat, SchedulerName } from "../pipeline/protocol.ts";
+import { limits } from "./limits.ts";
+
+/** A photo in JSON: base64 (RFC 4648, section 4) or a base64 data URL (RFC 2397). */
+export const EncodedPhotoSchema = z.string().min(1).openapi({
+  description: "a JPEG, PNG, WebP or AVIF photo as base64 or as a base64 data URL; addresses are not fetched",
+});
+
+/** A photo in a form: the bytes of an uploaded file. */
+export const UploadedPhotoSchema = z.instanceof(Uint8Array<ArrayBuffer>, { error: "expected a file" })
+  .openapi({
+    type: "string",
+    format: "binary",
+    description: "a JPEG, PNG, WebP or AVIF file",
+  });
+
+const schedulerNames = ["ddim", "euler", "dpmpp_2m"] as const satisfies readonly SchedulerName[];
+const outputFormats = ["png", "jpeg", "webp"] as const satisfies readonly OutputFormat[];
+const stages = [
+  "references",
+  "prompt",
+  "denoise",
+  "decode",
+  "encode",
+] as const satisfies readonly GenerateProgress[
+  "stage"
+][];
+
+/** The samplers of the pipeline. */
+export const SchedulerSchema = z.enum(schedulerNames).openapi("Scheduler", {
+  description: "sampler: DDIM, Euler, or DPM-Solver++ 2M",
+});
+
+/** Encodings of a portrait. */
+export const OutputFormatSchema = z.enum(outputFormats).openapi("OutputFormat");
+
+const referencesDescription = "photos of one person, one face each; how many the model mixes at most is " +
+  "`limits.max_reference_images` of GET /v1/models";
+
+const options = {
+  prompt: z.string().max(limits.prompt.max).regex(/\S/).describe(
+    "what the portrait shows; the model adds the class noun and the person itself. Longer than the model's " +
+      "tokenizer allows is refused, never cut",
+  ),
+  class_noun: z.string().min(1).max(64).describe("what the person is: one of the model's `class_nouns`"),
+  negative_prompt: z.string().max(limits.prompt.max).nullish().describe("what to keep out; default empty"),
+  num_images: z.int().min(limits.numImages.min).max(limits.numImages.max).nullish()
+    .describe("portraits to make, each from its own seed; default 1"),
+  num_inference_steps: z.int().min(limits.numInferenceSteps.min).max(limits.numInferenceSteps.max).nullish()
+    .describe("denoising steps; default from the model"),
+  guidance_scale: z.number().min(limits.guidanceScale.min).max(limits.guidanceScale.max).nullish()
+    .describe(
+      "classifier-free guidance, how closely to follow the prompt; 1 turns it off; default from the model",
+    ),
+  identity_strength: z.number().min(limits.identityStrength.min).max(limits.identityStrength.max).nullish()
+    .describe(
+      "how strongly the person's look is injected: 1 as trained, lower is freer; default from the model",
+    ),
+  scheduler: SchedulerSchema.nullish().describe("default from the model"),
+  seed: z.int().min(limits.seed.min).max(limits.seed.max).nullish()
+    .describe("image i is made from seed + i; the same seed gives the same picture; default random"),
+  output_format: OutputFormatSchema.nullish().describe("default png"),
+  model: z.string().min(1).max(128).nullish().describe("an `id` of GET /v1/models; default the one served"),
+};
+
+/** A generation asked for in JSON. */
+export const GenerationRequestSchema = z.strictObject({
+  reference_images: z.array(EncodedPhotoSchema).min(limits.referenceImages.min).max(
+    limits.referenceImages.max,
+  )
+    .describe(referencesDescription),
+  ...options,
+}).openapi("GenerationRequest");
+
+/** A generation asked for with a form; the same fields, photos as files. */
+export const GenerationFormSchema = z.strictObject({
+  reference_images: z.array(UploadedPhotoSchema).min(limits.referenceImages.min).max(
+    limits.referenceImages.max,
+  )
+    .describe(`${referencesDescription}; repeat the field for several`),
+  ...options,
+}).openapi("GenerationForm");
+
+/** All fields but the photos: what both kinds of request share. */
+export type GenerationOptions = Omit<z.infer<typeof GenerationFormSchema>, "reference_images">;
+
+const seconds = z.number().min(0).describe("seconds");
+
+/** A finished generation. */
+export const GenerationSchema = z.strictObject({
+  id: z.string().describe("names this generation, in the answer and in the service's log"),
+  status: z.literal("succeeded"),
+  model: z.string(),
+  images: z.array(z.strictObject({
+    index: z.int().min(0),
+    seed: z.int().min(0).describe("the seed of this very image: asking for it alone gives the same picture"),
+    content_type: z.enum(["image/png", "image/jpeg", "image/webp"]),
+    width: z.int().min(1),
+    height: z.int().min(1),
+    data: z.string().describe("the image file, base64"),
+    identity_similarity: z.number().min(-1).max(1).nullable().describe(
+      "cosine between this face and the reference photos' mean by the model's own recogniser; null when no face " +
+        "was found in the portrait",
+    ),
+  })),
+  timings: z.strictObject({
+    references: seconds,
+    prompt: seconds,
+    denoise: seconds,
+    decode: seconds,
+    encode: seconds,
+    total: seconds,
+  }).describe("wall-clock seconds by stage"),
+  usage: z.strictObject({
+    images: z.int().min(0),
+    steps: z.int().min(0).describe("denoising steps over all images"),
+  }),
+}).openapi("Generation");
+
+/** A finished generation, see {@linkcode GenerationSchema}. */
+export type Generation = z.infer<typeof GenerationSchema>;
+
+/** Data of a `progress` event. */
+export const GenerationProgressSchema = z.strictObject({
+  stage: z.enum(stages),
+  step: z.int().min(0).describe("denoising steps done"),
+  steps: z.int().min(0).describe("denoising steps in all; 0 before the stage `denoise`"),
+}).openapi("GenerationProgress");

@@ -1,0 +1,13 @@
+/** Bounds every model shares; a bundle may only narrow them. They stand in the contract and in `GET /v1/models`. */
+export const limits = {
+  /** the contract's own ceiling; the bundle's `max_reference_images` is the real one */
+  referenceImages: { min: 1, max: 16 },
+  numImages: { min: 1, max: 8 },
+  numInferenceSteps: { min: 1, max: 100 },
+  guidanceScale: { min: 1, max: 20 },
+  identityStrength: { min: 0, max: 2 },
+  /** image i uses seed + i, which must still be an unsigned 32-bit number for i = 7 */
+  seed: { min: 0, max: 4_294_967_287 },
+  /** characters; the tokenizer's own limit is tighter and answers with the same problem */
+  prompt: { max: 1000 },
+} as const;

@@ -1,0 +1,43 @@
+/** What `GET /v1/models` gives. */
+
+import { z } from "@hono/zod-openapi";
+import { OutputFormatSchema, SchedulerSchema } from "./generation.ts";
+
+const range = z.strictObject({ min: z.number(), max: z.number() });
+
+/** One model that can be asked for. */
+export const ModelSchema = z.strictObject({
+  id: z.string().describe("what a generation's `model` may hold"),
+  version: z.string(),
+  description: z.string(),
+  license: z.string().describe("of the weights: what the portraits may be used for"),
+  image_size: z.int().describe("side of a portrait in pixels"),
+  class_nouns: z.array(z.string()),
+  schedulers: z.array(SchedulerSchema),
+  output_formats: z.array(OutputFormatSchema),
+  defaults: z.strictObject({
+    negative_prompt: z.string(),
+    num_images: z.int(),
+    num_inference_steps: z.int(),
+    guidance_scale: z.number(),
+    identity_strength: z.number(),
+    scheduler: SchedulerSchema,
+    output_format: OutputFormatSchema,
+  }).describe("what a field that is left out, or null, stands for"),
+  limits: z.strictObject({
+    max_reference_images: z.int(),
+    max_prompt_characters: z.int(),
+    max_body_bytes: z.int(),
+    num_images: range,
+    num_inference_steps: range,
+    guidance_scale: range,
+    identity_strength: range,
+    seed: range,
+  }),
+}).openapi("Model");
+
+/** A model as it is sent, see {@linkcode ModelSchema}. */
+export type Model = z.infer<typeof ModelSchema>;
+
+/** All models of the service. */
+export const ModelListSchema = z.strictObject({ data: z.array(ModelSchema) }).openapi("ModelList");

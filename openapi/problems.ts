@@ -1,0 +1,256 @@
+/**
+ * The catalogue of everything that can go wrong, as the caller sees it (RFC 9457). Codes are part of the contract:
+ * they may be added, never renamed.
+ */
+
+import type { PipelineErrorCode } from "../pipeline/protocol.ts";
+
+/** What is always true of a problem, whatever request caused it. */
+export interface ProblemDefinition {
+  /** HTTP status, RFC 9110 */
+  readonly status: 400 | 401 | 403 | 404 | 405 | 413 | 415 | 422 | 500 | 503;
+  /** short and the same for every occurrence */
+  readonly title: string;
+  /** what the caller can do about it */
+  readonly remedy: string;
+  /** `Retry-After`, where trying again may help */
+  readonly retryAfterSeconds?: number;
+}
+
+/** Every problem by its code; every {@linkcode PipelineErrorCode} is among them under its own name. */
+export const problemCatalogue = {
+  json_malformed: {
+    status: 400,
+    title: "The body is not JSON",
+    remedy: "Send one JSON object in UTF-8, or multipart/form-data with its own Content-Type.",
+  },
+  multipart_malformed: {
+    status: 400,
+    title: "The body is not multipart/form-data",
+    remedy: "Let your HTTP library write the form and its Content-Type, with the boundary it used.",
+  },
+  token_missing: {
+    status: 401,
+    title: "No token was sent",
+    remedy: "Send `Authorization: Bearer <JWT>`. `deno task token` prints one for development.",
+  },
+  token_malformed: {
+    status: 401,
+    title: "The token is not a signed JWT",
+    remedy: "Send the three dot-separated parts exactly as your identity provider issued them.",
+  },
+  token_expired: {
+    status: 401,
+    title: "The token has expired",
+    remedy: "Get a new token and send the request again.",
+  },
+  token_not_yet_valid: {
+    status: 401,
+    title: "The token is not valid yet",
+    remedy: "Wait until its `nbf`, or check the clock of the machine that issued it.",
+  },
+  token_issuer_wrong: {
+    status: 401,
+    title: "The token comes from another issuer",
+    remedy: "Get a token from the issuer this service trusts (JWT_ISSUER).",
+  },
+  token_audience_wrong: {
+    status: 401,
+    title: "The token was made for another service",
+    remedy: "Ask your identity provider for a token with this service's audience (JWT_AUDIENCE).",
+  },
+  token_signature_invalid: {
+    status: 401,
+    title: "The token's signature does not verify",
+    remedy: "Send the token unchanged, and get it from the issuer whose keys this service uses.",
+  },
+  token_algorithm_not_allowed: {
+    status: 401,
+    title: "The token is signed with an algorithm that is not allowed",
+    remedy: "Have tokens signed with one of the service's asymmetric algorithms (JWT_ALGORITHMS).",
+  },
+  token_key_unknown: {
+    status: 401,
+    title: "The token is signed with an unknown key",
+    remedy: "Get a new token: the issuer may have retired the key that signed this one.",
+  },
+  token_claim_invalid: {
+    status: 401,
+    title: "The token lacks a claim or holds a wrong one",
+    remedy: "Have tokens issued with `sub`, `exp`, `iss`, `aud` and `scope`.",
+  },
+  scope_missing: {
+    status: 403,
+    title: "The token does not allow this operation",
+    remedy: "Get a token whose `scope` holds the one named in `WWW-Authenticate`.",
+  },
+  not_found: {
+    status: 404,
+    title: "There is nothing at this address",
+    remedy: "See GET /openapi.json or /docs for what there is.",
+  },
+  method_not_allowed: {
+    status: 405,
+    title: "This address does not take that method",
+    remedy: "Use a method that the `Allow` header names.",
+  },
+  body_too_large: {
+    status: 413,
+    title: "The request is too large",
+    remedy: "Send smaller photos: 1024 pixels a side are plenty. Multipart is a quarter smaller than base64.",
+  },
+  media_type_unsupported: {
+    status: 415,
+    title: "The body's media type is not supported",
+    remedy: "Set Content-Type to application/json or multipart/form-data.",
+  },
+  invalid_request: {
+    status: 422,
+    title: "Several fields are wrong in different ways",
+    remedy: "See `errors`: each entry points at one field and says what it should hold.",
+  },
+  field_missing: {
+    status: 422,
+    title: "A required field is missing",
+    remedy: "Send the field that `errors` points at.",
+  },
+  image_missing: {
+    status: 422,
+    title: "No photo was sent",
+    remedy: "Send at least one photo: base64 or a data URL in JSON, a file in multipart/form-data.",
+  },
+  unknown_field: {
+    status: 422,
+    title: "A field is not known",
+    remedy: "Check the spelling of the field that `errors` points at, or leave it out.",
+  },
+  wrong_type: {
+    status: 422,
+    title: "A field has the wrong type",
+    remedy: "Send the type that `errors` names.",
+  },
+  out_of_range: {
+    status: 422,
+    title: "A field is out of range",
+    remedy: "Send a value within the limits that `errors` and GET /v1/models name.",
+  },
+  invalid_value: {
+    status: 422,
+    title: "A field has a value that is not one of the choices",
+    remedy: "Send one of the values that `errors` names.",
+  },
+  base64_invalid: {
+    status: 422,
+    title: "A photo is not valid base64",
+    remedy: "Send the photo itself as base64 or a base64 data URL; addresses of photos are not fetched.",
+  },
+  model_unknown: {
+    status: 422,
+    title: "There is no such model here",
+    remedy: "Leave `model` out, or send an `id` of GET /v1/models.",
+  },
+  image_not_decodable: {
+    status: 422,
+    title: "A photo cannot be decoded",
+    remedy: "Send a JPEG, PNG, WebP or AVIF file that opens in an image viewer.",
+  },
+  image_truncated: {
+    status: 422,
+    title: "A photo is cut short",
+    remedy: "Upload the whole file again.",
+  },
+  image_too_large: {
+    status: 422,
+    title: "A photo has too many pixels",
+    remedy: "Scale the photo down; 1024 pixels a side are plenty.",
+  },
+  image_format_unsupported: {
+    status: 422,
+    title: "A photo's format is not supported",
+    remedy: "Send JPEG, PNG, WebP or AVIF.",
+  },
+  face_not_found: {
+    status: 422,
+    title: "No face was found in a photo",
+    remedy: "Send a photo that shows the person's face from the front, upright and in good light.",
+  },
+  multiple_faces: {
+    status: 422,
+    title: "A photo shows more than one face",
+    remedy: "Crop the photo to the one person who is meant.",
+  },
+  face_too_small: {
+    status: 422,
+    title: "The face in a photo is too small",
+    remedy: "Send a closer or larger photo.",
+  },
+  too_many_reference_images: {
+    status: 422,
+    title: "Too many reference photos",
+    remedy: "Send no more than `limits.max_reference_images` of GET /v1/models.",
+  },
+  class_noun_unknown: {
+    status: 422,
+    title: "The class noun is not known to the model",
+    remedy: "Send one of the model's `class_nouns`, see GET /v1/models.",
+  },
+  prompt_empty: {
+    status: 422,
+    title: "The prompt is empty",
+    remedy: "Describe the portrait in a few words, for example `a smiling woman`.",
+  },
+  prompt_too_long: {
+    status: 422,
+    title: "The prompt is too long",
+    remedy: "Shorten the prompt; `details` or `errors` names the limit.",
+  },
+  scheduler_unknown: {
+    status: 422,
+    title: "The scheduler is not known",
+    remedy: "Send one of the model's `schedulers`, see GET /v1/models.",
+  },
+  internal_error: {
+    status: 500,
+    title: "The service failed",
+    remedy: "Send the request again; if it fails again, report the `request_id` to the operator.",
+  },
+  worker_failed: {
+    status: 500,
+    title: "The inference worker failed",
+    remedy: "Send the request again; if it fails again, report the `request_id` to the operator.",
+  },
+  canceled: {
+    status: 503,
+    title: "The generation was canceled",
+    remedy: "The service is shutting down or the connection was closed: send the request again.",
+    retryAfterSeconds: 1,
+  },
+  not_ready: {
+    status: 503,
+    title: "The model is still loading",
+    remedy: "Send the request again after `Retry-After` seconds; GET /readyz tells when the model is ready.",
+    retryAfterSeconds: 2,
+  },
+  keys_unavailable: {
+    status: 503,
+    title: "The identity provider's keys cannot be fetched",
+    remedy: "Send the request again after `Retry-After` seconds; the operator may check JWT_JWKS_URL.",
+    retryAfterSeconds: 10,
+  },
+} as const satisfies Record<PipelineErrorCode, ProblemDefinition> & Record<string, ProblemDefinition>;
+
+/** A stable reason, one of {@linkcode problemCatalogue}. */
+export type ProblemCode = keyof typeof problemCatalogue;
+
+/** All codes, in the catalogue's order. */
+export const problemCodes = Object.keys(problemCatalogue) as [ProblemCode, ...ProblemCode[]];
+
+/**
+ * The `type` of a problem (RFC 9457, 3.1.1): a name, not an address, because the service knows no domain of its own.
+ *
+ * @param code which problem
+ * @returns for example `urn:idadapter:problem:face_not_found`
+ */
+export function problemType(code: ProblemCode): string {
+  return `urn:idadapter:problem:${code}`;
+}

@@ -1,0 +1,125 @@
+import type { FaceDetector } from "../models/face_detector.ts";
+import type { Similarity } from "./geometry.ts";
+import type { Photo } from "./photo.ts";
+import { roundHalfEven, toTensor, warp } from "./warp.ts";
+
+/** A rectangle in photo pixels; the photo's first pixel reaches from 0 to 1. It may reach beyond the photo. */
+export interface Box {
+  readonly x: number;
+  readonly y: number;
+  readonly width: number;
+  readonly height: number;
+}
+
+/** A box that holds a face with confidence `score`, 0..1. */
+export interface ScoredBox extends Box {
+  readonly score: number;
+}
+
+/** `faces.detector` of the manifest. */
+export interface DetectorSettings {
+  /** side of the square the detector sees */
+  readonly input_size: number;
+  readonly score_threshold: number;
+  /** of two boxes whose intersection over union is larger, the one with the lower score goes */
+  readonly iou_threshold: number;
+}
+
+/**
+ * Finds the faces of a photo.
+ *
+ * @param photo any size
+ * @param detector the bundle's detector
+ * @param settings the manifest's
+ * @returns boxes, the most confident first; none when there is no face
+ *
+ * @example
+ * ```ts
+ * const boxes = await detectFaces(photo, models.faceDetector, manifest.faces.detector);
+ * ```
+ */
+export async function detectFaces(
+  photo: Photo,
+  detector: FaceDetector,
+  settings: DetectorSettings,
+): Promise<ScoredBox[]> {
+  const { square, scale } = fitToSquare(photo, settings.input_size);
+  const { boxes, scores } = await detector(toTensor([square]));
+  const candidates: ScoredBox[] = [];
+  scores.data.forEach((score, index) => {
+    if (score <= settings.score_threshold) return;
+    const [x1, y1, x2, y2] = [...boxes.data.subarray(4 * index, 4 * index + 4)]
+      .map((side) => side * settings.input_size / scale) as [number, number, number, number];
+    candidates.push({ x: x1, y: y1, width: x2 - x1, height: y2 - y1, score });
+  });
+  return suppressOverlaps(candidates, settings.iou_threshold);
+}
+
+/**
+ * A photo scaled to fit a square, black at the right and bottom.
+ *
+ * The scale is s = side / max(width, height); the photo becomes round(s width) x round(s height) pixels (halves to
+ * the even number) by `warp`'s rule, where output pixel u shows the photo at (u + 0.5) / s - 0.5.
+ *
+ * @param photo the photo
+ * @param side of the square
+ * @returns the square, and s
+ *
+ * @example
+ * ```ts
+ * const { square, scale } = fitToSquare(photo, 416);
+ * ```
+ */
+export function fitToSquare(photo: Photo, side: number): { square: Photo; scale: number } {
+  const scale = side / Math.max(photo.width, photo.height);
+  const width = Math.max(1, roundHalfEven(scale * photo.width));
+  const height = Math.max(1, roundHalfEven(scale * photo.height));
+  const scaled = warp(photo, scaling(scale, 0, 0), width, height);
+  const data = new Uint8Array(side * side * 3);
+  for (let row = 0; row < height; row++) {
+    data.set(scaled.data.subarray(row * width * 3, (row + 1) * width * 3), row * side * 3);
+  }
+  return { square: { width: side, height: side, data }, scale };
+}
+
+/**
+ * The map that scales by `scale` and takes the photo's point (`left`, `top`) to the output's corner, where points
+ * are counted from pixel corners and the map, as every {@linkcode Similarity}, from pixel centres.
+ *
+ * @example
+ * ```ts
+ * scaling(2, 0, 0); // [2, 0, 0.5, 0, 2, 0.5]
+ * ```
+ */
+export function scaling(scale: number, left: number, top: number): Similarity {
+  const shift = (scale - 1) / 2;
+  return [scale, 0, shift - scale * left, 0, scale, shift - scale * top];
+}
+
+/**
+ * Greedy non-maximum suppression: of boxes that overlap too much, the most confident stays.
+ *
+ * @param boxes in any order
+ * @param iouThreshold 0..1
+ * @returns those that stay, the most confident first
+ *
+ * @example
+ * ```ts
+ * suppressOverlaps(boxes, 0.3);
+ * ```
+ */
+export function suppressOverlaps(boxes: readonly ScoredBox[], iouThreshold: number): ScoredBox[] {
+  const kept: ScoredBox[] = [];
+  for (const box of [...boxes].sort((one, other) => other.score - one.score)) {
+    if (kept.every((other) => intersectionOverUnion(box, other) <= iouThreshold)) kept.push(box);
+  }
+  return kept;
+}
+
+function intersectionOverUnion(one: Box, other: Box): number {
+  const width = Math.min(one.x + one.width, other.x + other.width) - Math.max(one.x, other.x);
+  const height = Math.min(one.y + one.height, other.y + other.height) - Math.max(one.y, other.y);
+  if (width <= 0 || height <= 0) return 0;
+  const intersection = width * height;
+  return intersection / (one.width * one.height + other.width * other.height - intersection);
+}

@@ -1,0 +1,96 @@
+import sharp from "sharp";
+import { detectFormat, type ImageFormat, isCutOff } from "./image_format.ts";
+import { PipelineError } from "./protocol.ts";
+
+/** Photos with more pixels than this are refused before they are decoded: 40 megapixels. */
+export const MAX_PIXELS = 40_000_000;
+
+/** A decoded picture, upright. */
+export interface Photo {
+  readonly width: number;
+  readonly height: number;
+  /** [height, width, 3], RGB bytes in sRGB */
+  readonly data: Uint8Array;
+}
+
+/**
+ * Decodes a photo: JPEG, PNG, WebP or AVIF, told by content.
+ *
+ * The EXIF orientation is applied, transparency is laid on white, greyscale, CMYK, wide-gamut and 16-bit pictures
+ * become 8-bit sRGB, of an animation the first frame is taken. The size is read from the header and checked
+ * before any pixel is decoded.
+ *
+ * @param bytes the encoded file
+ * @returns the picture
+ * @throws {PipelineError} `image_format_unsupported`, `image_too_large`, `image_truncated` or `image_not_decodable`
+ *
+ * @example
+ * ```ts
+ * const photo = await decodePhoto(await Deno.readFile("portrait.jpg"));
+ * console.log(photo.width, photo.height);
+ * ```
+ */
+export async function decodePhoto(bytes: Uint8Array): Promise<Photo> {
+  const format = detectFormat(bytes);
+  checkFormat(format);
+  await checkSize(bytes, format);
+  try {
+    const { data, info } = await sharp(bytes, { failOn: "error", limitInputPixels: MAX_PIXELS })
+      .autoOrient()
+      .flatten({ background: "white" })
+      .toColourspace("srgb")
+      .raw({ depth: "uchar" })
+      .toBuffer({ resolveWithObject: true });
+    return { width: info.width, height: info.height, data };
+  } catch {
+    throw undecodable(bytes, format);
+  }
+}
+
+function checkFormat(format: ImageFormat): void {
+  if (format === "heic") {
+    throw new PipelineError(
+      "image_format_unsupported",
+      "HEIC photos are not supported: send the photo as JPEG, PNG, WebP or AVIF",
+      { format: "heic" },
+    );
+  }
+  if (format === "unsupported") {
+    throw new PipelineError(
+      "image_format_unsupported",
+      "This image format is not supported: send the photo as JPEG, PNG, WebP or AVIF",
+    );
+  }
+  if (format === "unknown") {
+    throw new PipelineError(
+      "image_not_decodable",
+      "The file is not an image: send a photo as JPEG, PNG, WebP or AVIF",
+    );
+  }
+}
+
+/** Reads the header alone; sharp decodes no pixel for it. */
+async function checkSize(bytes: Uint8Array, format: ImageFormat): Promise<void> {
+  const header = await sharp(bytes, { failOn: "error", limitInputPixels: false }).metadata().catch(() => {
+    throw undecodable(bytes, format);
+  });
+  const { width, height } = header;
+  if (width * height > MAX_PIXELS) {
+    throw new PipelineError(
+      "image_too_large",
+      `The photo has ${width} x ${height} pixels, at most ${
+        MAX_PIXELS / 1e6
+      } megapixels are read: scale it down`,
+      { width, height, limit: MAX_PIXELS },
+    );
+  }
+}
+
+function undecodable(bytes: Uint8Array, format: ImageFormat): PipelineError {
+  return isCutOff(bytes, format)
+    ? new PipelineError(
+      "image_truncated",
+      "The photo ends before all of its pixels came: send the whole file",
+    )
+    : new PipelineError("image_not_decodable", "The photo's data is damaged: save it again and send that");
+}

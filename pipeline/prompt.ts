@@ -1,0 +1,87 @@
+/** From a caller's words to the rows of ids the text encoder reads. */
+
+import { PipelineError } from "./protocol.ts";
+import type { TextTokenizer } from "./tokenizer.ts";
+
+/** One row for the text encoder. */
+export interface EncodedPrompt {
+  /** [L] */
+  readonly inputIds: BigInt64Array<ArrayBuffer>;
+  /** index of the identifier's token, whose embedding the identity replaces; -1 for none */
+  readonly identifierPosition: number;
+  /** tokens used, start and end included, padding not */
+  readonly tokens: number;
+}
+
+/** What to encode beside the prompt; both come from the bundle's manifest or the request. */
+export interface IdentifierWords {
+  /** what the person is, for example `woman` */
+  readonly classNoun: string;
+  /** the word that stands for the person, one token of the vocabulary, for example `sks` */
+  readonly identifier: string;
+}
+
+/**
+ * The prompt with the identifier appended, as the paper does (IDAdapter, section 3.2): `a photo, woman is sks`.
+ *
+ * @param prompt the caller's words; surrounding white space is dropped
+ * @throws {PipelineError} with code `prompt_empty` when nothing is left
+ */
+export function composePrompt(prompt: string, classNoun: string, identifier: string): string {
+  const words = prompt.trim();
+  if (words === "") {
+    throw new PipelineError("prompt_empty", "The prompt is empty; say what the portrait should show.");
+  }
+  return `${words}, ${classNoun} is ${identifier}`;
+}
+
+/**
+ * Composes and encodes the prompt of the conditional branch.
+ *
+ * The identity goes to the last identifier of the row: a caller may write the same word in the prompt.
+ *
+ * @throws {PipelineError} with code `prompt_empty`, or `prompt_too_long` with `{ tokens, limit }` when prompt and
+ * identifier do not fit; a prompt is never cut
+ * @throws {Error} when the identifier is not one token of the vocabulary, which is the bundle's fault
+ */
+export function encodePrompt(
+  tokenizer: TextTokenizer,
+  prompt: string,
+  words: IdentifierWords,
+): EncodedPrompt {
+  const identifierId = tokenizer.idOf(`${words.identifier}</w>`);
+  if (identifierId === undefined) {
+    throw new Error(`identifier ${words.identifier} is not one token of the vocabulary`);
+  }
+  const ids = tokenizer.encode(composePrompt(prompt, words.classNoun, words.identifier));
+  const identifierPosition = ids.lastIndexOf(identifierId);
+  if (identifierPosition === -1) {
+    throw new Error(`identifier ${words.identifier} is not encoded as one token`);
+  }
+  return { inputIds: padRow(tokenizer, ids, "prompt"), identifierPosition, tokens: ids.length };
+}
+
+/**
+ * Encodes the words of guidance's unconditional branch, without identifier.
+ *
+ * @param negativePrompt may be empty
+ * @throws {PipelineError} with code `prompt_too_long` and `{ tokens, limit }` when it does not fit
+ */
+export function encodeNegativePrompt(tokenizer: TextTokenizer, negativePrompt: string): EncodedPrompt {
+  const ids = tokenizer.encode(negativePrompt);
+  return { inputIds: padRow(tokenizer, ids, "negative prompt"), identifierPosition: -1, tokens: ids.length };
+}
+
+function padRow(tokenizer: TextTokenizer, ids: readonly number[], what: string): BigInt64Array<ArrayBuffer> {
+  const limit = tokenizer.maxLength;
+  if (ids.length > limit) {
+    throw new PipelineError(
+      "prompt_too_long",
+      `The ${what} takes ${ids.length} tokens and the model reads ${limit}; shorten it.`,
+      { tokens: ids.length, limit },
+    );
+  }
+  const row = new BigInt64Array(limit).fill(BigInt(tokenizer.padId));
+  ids.forEach((id, i) => row[i] = BigInt(id));
+  return row;
+}

@@ -1,0 +1,122 @@
+import type { Manifest } from "../models/manifest.ts";
+import type { Identity, ReferenceFeatures } from "../models/mixed_features.ts";
+import type { Models } from "../models/models.ts";
+import { concatRows, type FloatTensor } from "../models/tensor.ts";
+import { alignFace } from "./alignment.ts";
+import { type Face, findFaces, onlyFace } from "./faces.ts";
+import { decodePhoto, type Photo } from "./photo.ts";
+import { PipelineError } from "./protocol.ts";
+import { toTensor } from "./warp.ts";
+
+/** Who the portraits are to show. */
+export interface ReferencePerson extends Identity {
+  /** mean of the photos' f_a, [1, d_a], not normalised; what a portrait's likeness is measured against */
+  readonly face_embedding: FloatTensor;
+}
+
+/** The graphs that read reference photos. */
+export type ReferenceModels = Pick<
+  Models,
+  "faceDetector" | "faceLandmarks" | "faceRecognizer" | "imageEncoder" | "mixedFeatures"
+>;
+
+/**
+ * Reads reference photos: decode, find the one face, align, encode, mix (equations 3 to 6).
+ *
+ * The graph takes N photos; fewer are repeated in turn up to N (one photo N times, as in the paper; of two the first
+ * is at places 1, 3, ..., the second at 2, 4, ...).
+ *
+ * @param photos encoded photos of one person, 1 to N
+ * @param models the graphs
+ * @param manifest the bundle's
+ * @returns E_r, E_c and the mean face embedding
+ * @throws {PipelineError} `too_many_reference_images`, or what is wrong with a photo; `details.image` is its index
+ *
+ * @example
+ * ```ts
+ * const person = await readReferences([await Deno.readFile("portrait.jpg")], models, manifest);
+ * ```
+ */
+export async function readReferences(
+  photos: readonly Uint8Array[],
+  models: ReferenceModels,
+  manifest: Manifest,
+): Promise<ReferencePerson> {
+  const limit = manifest.max_reference_images;
+  if (photos.length > limit) {
+    throw new PipelineError(
+      "too_many_reference_images",
+      `${photos.length} reference images were sent, this model takes at most ${limit}`,
+      { images: photos.length, limit },
+    );
+  }
+  if (photos.length === 0) {
+    throw new PipelineError(
+      "face_not_found",
+      "No reference image was sent: send a photo of one person's face",
+    );
+  }
+  const rows: ReferenceFeatures[] = [];
+  for (const [index, bytes] of photos.entries()) {
+    const { photo, face } = await findReference(bytes, models, manifest).catch(naming(index));
+    rows.push(await encodeFace(photo, face, models, manifest));
+  }
+  const identity = await models.mixedFeatures(repeatReferences(limit, rows));
+  return { ...identity, face_embedding: meanRow(rows.map((row) => row.face_embedding)) };
+}
+
+async function findReference(
+  bytes: Uint8Array,
+  models: ReferenceModels,
+  manifest: Manifest,
+): Promise<{ photo: Photo; face: Face }> {
+  const photo = await decodePhoto(bytes);
+  return { photo, face: onlyFace(await findFaces(photo, models, manifest.faces)) };
+}
+
+/** f_v, f_c and f_a of one face, a row each. */
+async function encodeFace(
+  photo: Photo,
+  face: Face,
+  models: ReferenceModels,
+  { faces }: Manifest,
+): Promise<ReferenceFeatures> {
+  const embedding = await models.faceRecognizer(toTensor([alignFace(photo, face.points, faces.recognizer)]));
+  const features = await models.imageEncoder(toTensor([alignFace(photo, face.points, faces.image_encoder)]));
+  return { ...features, face_embedding: embedding };
+}
+
+/**
+ * The features of k photos laid out for the graph that takes `count`: rows 0, 1, ..., k - 1, 0, 1, ...
+ *
+ * @param count N of the paper
+ * @param rows features of one photo each, at least one
+ *
+ * @example
+ * ```ts
+ * const identity = await models.mixedFeatures(repeatReferences(manifest.max_reference_images, [features]));
+ * ```
+ */
+export function repeatReferences(count: number, rows: readonly ReferenceFeatures[]): ReferenceFeatures {
+  const places = Array.from({ length: count }, (_, index) => rows[index % rows.length]!);
+  return {
+    patch_features: concatRows(places.map((row) => row.patch_features)),
+    class_embedding: concatRows(places.map((row) => row.class_embedding)),
+    face_embedding: concatRows(places.map((row) => row.face_embedding)),
+  };
+}
+
+function meanRow(rows: readonly FloatTensor[]): FloatTensor {
+  const length = rows[0]!.data.length;
+  const mean = new Float32Array(length);
+  for (const { data } of rows) data.forEach((value, index) => mean[index]! += value / rows.length);
+  return { data: mean, dims: [1, length] };
+}
+
+/** Rethrows with the photo's index among the details, so that a caller knows which of several to replace. */
+function naming(image: number): (error: unknown) => never {
+  return (error) => {
+    if (!(error instanceof PipelineError)) throw error;
+    throw new PipelineError(error.code, error.message, { ...error.details, image });
+  };
+}

@@ -1,0 +1,61 @@
+/** Joins the resources to one app. */
+
+import { Hono } from "hono";
+import { requestId } from "hono/request-id";
+import { secureHeaders } from "hono/secure-headers";
+import { operations } from "../openapi/operations.ts";
+import type { AppEnv, AppOptions } from "./app_options.ts";
+import { docs, docsPaths } from "./docs.ts";
+import { faces } from "./faces.ts";
+import { generations } from "./generations.ts";
+import { health } from "./health.ts";
+import { accessLog } from "./middleware/access_log.ts";
+import { answerErrors, answerMethodNotAllowed, answerNotFound } from "./middleware/problems.ts";
+import { models } from "./models.ts";
+
+/** Every address with the methods it takes. */
+function methodsByPath(): Map<string, string[]> {
+  const table = new Map<string, string[]>();
+  const routes = [
+    ...operations.map(({ path, method }) => ({ path, method })),
+    ...Object.values(docsPaths).map((path) => ({ path, method: "get" })),
+  ];
+  for (const { path, method } of routes) {
+    const methods = method === "get" ? ["GET", "HEAD"] : [method.toUpperCase()];
+    table.set(path, [...table.get(path) ?? [], ...methods]);
+  }
+  return table;
+}
+
+/**
+ * Builds the HTTP side of the service.
+ *
+ * @param options the model, how tokens are judged, limits, the log
+ * @returns a Hono app; pass its `fetch` to `Deno.serve`
+ *
+ * @example
+ * ```ts
+ * const app = createApp({ model: () => served, verifyToken, maxBodyBytes: 32_000_000, log });
+ * Deno.serve({ port: 8080 }, app.fetch);
+ * ```
+ */
+export function createApp(options: AppOptions): Hono<AppEnv> {
+  const app = new Hono<AppEnv>();
+  app.use(requestId({ limitLength: 128 }));
+  app.use(accessLog(options.log));
+  app.use(secureHeaders({
+    // the page under /docs has a policy of its own
+    overwrite: false,
+    contentSecurityPolicy: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] },
+    xFrameOptions: "DENY",
+  }));
+  app.route("/", generations(options));
+  app.route("/", faces(options));
+  app.route("/", models(options));
+  app.route("/", health(options));
+  app.route("/", docs());
+  for (const [path, methods] of methodsByPath()) app.all(path, answerMethodNotAllowed(methods));
+  app.notFound(answerNotFound);
+  app.onError(answerErrors(options.log));
+  return app;
+}

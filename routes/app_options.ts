@@ -1,0 +1,52 @@
+/** What the app is built from, and what its handlers share. */
+
+import type { Manifest } from "../models/manifest.ts";
+import type { Inference } from "../pipeline/protocol.ts";
+import type { ProblemCode } from "../openapi/problems.ts";
+import type { Logger } from "./logger.ts";
+import { ProblemError } from "./problem_error.ts";
+import type { TokenVerifier } from "./tokens/verify_token.ts";
+
+/** A bundle and the worker that runs it. */
+export interface ServedModel {
+  readonly manifest: Manifest;
+  readonly inference: Inference;
+}
+
+/** Everything the app needs from outside. */
+export interface AppOptions {
+  /** undefined until the bundle is loaded and warm: HTTP answers before it is */
+  readonly model: () => ServedModel | undefined;
+  readonly verifyToken: TokenVerifier;
+  readonly maxBodyBytes: number;
+  readonly log: Logger;
+  /** draws the seed of a request that names none, an unsigned 32-bit number */
+  readonly randomSeed?: () => number;
+}
+
+/** Hono's type of what middleware leaves for handlers. */
+export interface AppEnv {
+  Variables: {
+    requestId: string;
+    /** `sub` of the token; unset on public routes */
+    subject?: string;
+    /** for the access log, when the answer is a problem */
+    problemCode?: ProblemCode;
+  };
+}
+
+/**
+ * The model, if it can be used right now.
+ *
+ * @param options of the app
+ * @returns the bundle's manifest and the worker
+ * @throws {ProblemError} `not_ready` while it is loading, `worker_failed` when it was loaded and its worker died
+ */
+export function requireModel(options: AppOptions): ServedModel {
+  const model = options.model();
+  if (model === undefined) throw new ProblemError("not_ready", "The model is being loaded and warmed.");
+  if (!model.inference.ready) {
+    throw new ProblemError("worker_failed", "The inference worker stopped: the service must be restarted.");
+  }
+  return model;
+}

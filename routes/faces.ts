@@ -1,0 +1,59 @@
+/** `POST /v1/faces` */
+
+import { Hono } from "hono";
+import type { z } from "zod";
+import { FaceFormSchema, type FaceReportBody, FaceRequestSchema } from "../openapi/face.ts";
+import { checkFace } from "../openapi/operations.ts";
+import type { FaceReport } from "../pipeline/protocol.ts";
+import { type AppEnv, type AppOptions, requireModel } from "./app_options.ts";
+import { authenticate } from "./middleware/authenticate.ts";
+import { limitBodySize } from "./middleware/body_size.ts";
+import { type BodySchemas, decodePhotoText, readBody } from "./request_body.ts";
+
+const faceBody = {
+  json: FaceRequestSchema,
+  form: FaceFormSchema,
+  formFields: {},
+} as const satisfies BodySchemas<z.ZodType, z.ZodType>;
+
+/** Tenths of a pixel are more than a detector knows. */
+const pixels = (value: number) => Math.round(value * 10) / 10;
+
+function toBody(report: FaceReport): FaceReportBody {
+  return {
+    width: report.width,
+    height: report.height,
+    faces: report.faces.map(({ box, score, landmarks }) => ({
+      box: { x: pixels(box.x), y: pixels(box.y), width: pixels(box.width), height: pixels(box.height) },
+      score: Math.round(score * 10_000) / 10_000,
+      landmarks: landmarks.map(([x, y]): [number, number] => [pixels(x), pixels(y)]),
+    })),
+    usable: report.usable,
+    problems: report.problems.map(({ code, message, blocking }) => ({ code, message, blocking })),
+  };
+}
+
+/**
+ * The resource that judges photos.
+ *
+ * @param options of the app
+ * @returns a Hono app with one route
+ */
+export function faces(options: AppOptions): Hono<AppEnv> {
+  const app = new Hono<AppEnv>();
+  app.post(
+    checkFace.path,
+    authenticate(options.verifyToken, "faces:read"),
+    limitBodySize(options.maxBodyBytes),
+    async (c) => {
+      const { inference } = requireModel(options);
+      const request = await readBody(c, faceBody);
+      const photo = request.kind === "json"
+        ? decodePhotoText(request.body.image, "/image")
+        : request.body.image;
+      c.header("Cache-Control", "no-store");
+      return c.json(toBody(await inference.checkFace(photo)));
+    },
+  );
+  return app;
+}

@@ -1,0 +1,101 @@
+/** A checked request, completed with the model's defaults. */
+
+import type { z } from "zod";
+import {
+  GenerationFormSchema,
+  type GenerationOptions,
+  GenerationRequestSchema,
+} from "../openapi/generation.ts";
+import { limits } from "../openapi/limits.ts";
+import type { Manifest } from "../models/manifest.ts";
+import type { GenerateInput } from "../pipeline/protocol.ts";
+import { fieldProblem } from "./field_errors.ts";
+import { type BodySchemas, decodePhotoText, type PhotoBytes } from "./request_body.ts";
+
+/** How a generation's body is read. */
+export const generationBody = {
+  json: GenerationRequestSchema,
+  form: GenerationFormSchema,
+  formFields: {
+    lists: ["reference_images"],
+    numbers: ["num_images", "num_inference_steps", "guidance_scale", "identity_strength", "seed"],
+  },
+} as const satisfies BodySchemas<z.ZodType, z.ZodType>;
+
+/** Defaults no model decides. */
+export const commonDefaults = { negative_prompt: "", num_images: 1, output_format: "png" } as const;
+
+/**
+ * Decodes the photos of a JSON body.
+ *
+ * @param texts base64 or data URLs
+ * @returns encoded photos
+ * @throws {ProblemError} `base64_invalid` with a pointer to the first that is not
+ */
+export function decodeReferences(texts: readonly string[]): PhotoBytes[] {
+  return texts.map((text, index) => decodePhotoText(text, `/reference_images/${index}`));
+}
+
+/** What the schema cannot know: which model is served and what it can do. */
+function checkAgainstModel(photos: number, body: GenerationOptions, manifest: Manifest): void {
+  if (typeof body.model === "string" && body.model !== manifest.name) {
+    throw fieldProblem([{
+      pointer: "/model",
+      code: "model_unknown",
+      detail: `must be ${manifest.name} or left out`,
+    }]);
+  }
+  if (photos > manifest.max_reference_images) {
+    throw fieldProblem([{
+      pointer: "/reference_images",
+      code: "too_many_reference_images",
+      detail: `must hold at most ${manifest.max_reference_images} entries`,
+    }]);
+  }
+  if (!manifest.class_nouns.includes(body.class_noun)) {
+    throw fieldProblem([{
+      pointer: "/class_noun",
+      code: "class_noun_unknown",
+      detail: `must be one of ${manifest.class_nouns.join(", ")}`,
+    }]);
+  }
+}
+
+/** A seed that leaves room for seven more. */
+function drawSeed(): number {
+  const [word = 0] = crypto.getRandomValues(new Uint32Array(1));
+  return word % (limits.seed.max + 1);
+}
+
+/**
+ * Completes a request with defaults: the model's own, and a random seed.
+ *
+ * @param photos encoded photos
+ * @param body the other fields, checked
+ * @param manifest of the model that is served
+ * @param randomSeed draws a seed, 0 to 2^32 - 9
+ * @returns the pipeline's input
+ * @throws {ProblemError} `model_unknown`, `too_many_reference_images` or `class_noun_unknown`
+ */
+export function toGenerateInput(
+  photos: readonly PhotoBytes[],
+  body: GenerationOptions,
+  manifest: Manifest,
+  randomSeed: () => number = drawSeed,
+): GenerateInput {
+  checkAgainstModel(photos.length, body, manifest);
+  const { defaults } = manifest;
+  return {
+    referenceImages: photos,
+    prompt: body.prompt,
+    classNoun: body.class_noun,
+    negativePrompt: body.negative_prompt ?? commonDefaults.negative_prompt,
+    numImages: body.num_images ?? commonDefaults.num_images,
+    numInferenceSteps: body.num_inference_steps ?? defaults.num_inference_steps,
+    guidanceScale: body.guidance_scale ?? defaults.guidance_scale,
+    identityStrength: body.identity_strength ?? defaults.identity_strength,
+    scheduler: body.scheduler ?? defaults.scheduler,
+    seed: body.seed ?? randomSeed(),
+    outputFormat: body.output_format ?? commonDefaults.output_format,
+  };
+}

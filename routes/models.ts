@@ -1,0 +1,52 @@
+/** `GET /v1/models` */
+
+import { Hono } from "hono";
+import type { Manifest } from "../models/manifest.ts";
+import { OutputFormatSchema, SchedulerSchema } from "../openapi/generation.ts";
+import { limits } from "../openapi/limits.ts";
+import type { Model } from "../openapi/model.ts";
+import { listModels } from "../openapi/operations.ts";
+import { type AppEnv, type AppOptions, requireModel } from "./app_options.ts";
+import { commonDefaults } from "./generation_input.ts";
+import { authenticate } from "./middleware/authenticate.ts";
+
+function toModel(manifest: Manifest, maxBodyBytes: number): Model {
+  const { scheduler, num_inference_steps, guidance_scale, identity_strength } = manifest.defaults;
+  return {
+    id: manifest.name,
+    version: manifest.version,
+    description: manifest.description,
+    license: manifest.license,
+    image_size: manifest.image_size,
+    class_nouns: manifest.class_nouns,
+    schedulers: [...SchedulerSchema.options],
+    output_formats: [...OutputFormatSchema.options],
+    defaults: { ...commonDefaults, num_inference_steps, guidance_scale, identity_strength, scheduler },
+    limits: {
+      max_reference_images: manifest.max_reference_images,
+      max_prompt_characters: limits.prompt.max,
+      max_body_bytes: maxBodyBytes,
+      num_images: limits.numImages,
+      num_inference_steps: limits.numInferenceSteps,
+      guidance_scale: limits.guidanceScale,
+      identity_strength: limits.identityStrength,
+      seed: limits.seed,
+    },
+  };
+}
+
+/**
+ * The resource that tells what can be asked for.
+ *
+ * @param options of the app
+ * @returns a Hono app with one route
+ */
+export function models(options: AppOptions): Hono<AppEnv> {
+  const app = new Hono<AppEnv>();
+  app.get(listModels.path, authenticate(options.verifyToken, "models:read"), (c) => {
+    const { manifest } = requireModel(options);
+    c.header("Cache-Control", "no-store");
+    return c.json({ data: [toModel(manifest, options.maxBodyBytes)] });
+  });
+  return app;
+}

@@ -1,0 +1,127 @@
+/** One body, two ways to write it: JSON with base64 photos, or multipart/form-data with files. */
+
+import type { Context } from "hono";
+import type { z } from "zod";
+import type { AppEnv } from "./app_options.ts";
+import { fieldProblem, schemaProblem } from "./field_errors.ts";
+import { ProblemError } from "./problem_error.ts";
+
+/** The bytes of an encoded photo. */
+export type PhotoBytes = Uint8Array<ArrayBuffer>;
+
+/** How a form's fields are to be read; every field that is named nowhere is text. */
+export interface FormFields {
+  /** fields that may come several times */
+  readonly lists?: readonly string[];
+  readonly numbers?: readonly string[];
+}
+
+/** A number exactly as JSON writes it (RFC 8259, section 6): no blanks, no hexadecimal, no `+`. */
+const jsonNumber = /^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$/;
+
+/** What {@linkcode readBody} reads, by media type. */
+export interface BodySchemas<Json extends z.ZodType, Form extends z.ZodType> {
+  readonly json: Json;
+  readonly form: Form;
+  readonly formFields: FormFields;
+}
+
+/**
+ * Reads and checks a body.
+ *
+ * @param c the request
+ * @param schemas what it must fit
+ * @returns the checked body, and which kind it was
+ * @throws {ProblemError} 400 when it does not parse, 415 for another media type, 422 when it does not fit
+ */
+export async function readBody<Json extends z.ZodType, Form extends z.ZodType>(
+  c: Context<AppEnv>,
+  schemas: BodySchemas<Json, Form>,
+): Promise<{ kind: "json"; body: z.output<Json> } | { kind: "form"; body: z.output<Form> }> {
+  const mediaType = (c.req.header("Content-Type") ?? "").split(";", 1)[0]?.trim().toLowerCase();
+  switch (mediaType) {
+    case "application/json":
+      return { kind: "json", body: check(schemas.json, await readJson(c)) };
+    case "multipart/form-data":
+      return { kind: "form", body: check(schemas.form, await readForm(c, schemas.formFields)) };
+    default:
+      throw new ProblemError(
+        "media_type_unsupported",
+        "The Content-Type must be application/json or multipart/form-data.",
+        { headers: { Accept: "application/json, multipart/form-data" } },
+      );
+  }
+}
+
+function check<Schema extends z.ZodType>(schema: Schema, body: unknown): z.output<Schema> {
+  const parsed = schema.safeParse(body);
+  if (!parsed.success) throw schemaProblem(parsed.error, body);
+  return parsed.data;
+}
+
+async function readJson(c: Context<AppEnv>): Promise<unknown> {
+  const bytes = await c.req.arrayBuffer();
+  try {
+    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+  } catch {
+    throw new ProblemError("json_malformed", "The body does not parse as JSON in UTF-8.");
+  }
+}
+
+async function readForm(c: Context<AppEnv>, fields: FormFields): Promise<unknown> {
+  const bytes = await c.req.arrayBuffer();
+  const contentType = c.req.header("Content-Type") ?? "";
+  let form: FormData;
+  try {
+    form = await new Response(bytes, { headers: { "Content-Type": contentType } }).formData();
+  } catch {
+    throw new ProblemError("multipart_malformed", "The body does not parse as multipart/form-data.");
+  }
+  const names = [...new Set(form.keys())];
+  const entries = await Promise.all(names.map(async (name) => {
+    const values = await Promise.all(form.getAll(name).map((entry) => readEntry(entry, name, fields)));
+    if (fields.lists?.includes(name)) return [name, values];
+    if (values.length > 1) {
+      throw fieldProblem([{
+        pointer: `/${name.slice(0, 64)}`,
+        code: "wrong_type",
+        detail: "may be sent only once",
+      }]);
+    }
+    return [name, values[0]];
+  }));
+  return Object.fromEntries(entries);
+}
+
+async function readEntry(entry: FormDataEntryValue, name: string, fields: FormFields): Promise<unknown> {
+  if (typeof entry !== "string") return new Uint8Array(await entry.arrayBuffer());
+  // what does not read as a number stays text, and the schema says what it should have been
+  return fields.numbers?.includes(name) && jsonNumber.test(entry) ? Number(entry) : entry;
+}
+
+/** RFC 2397, with the parameters and media type browsers write. */
+const dataUrlStart = /^data:[^,;]{0,127}(?:;[^,;]{1,127}){0,4}?;base64,/i;
+
+/**
+ * Decodes a photo of a JSON body.
+ *
+ * @param text base64 (RFC 4648, section 4) or a base64 data URL; its media type is not looked at, the bytes tell
+ * @param pointer JSON pointer of the field, for the problem
+ * @returns the encoded photo
+ * @throws {ProblemError} `base64_invalid`
+ */
+export function decodePhotoText(text: string, pointer: string): PhotoBytes {
+  const refuse = (detail: string) => fieldProblem([{ pointer, code: "base64_invalid", detail }]);
+  const prefix = dataUrlStart.exec(text.slice(0, 1024))?.[0];
+  if (prefix === undefined && /^[a-z][a-z0-9+.-]*:/i.test(text.slice(0, 32))) {
+    throw refuse("must be base64 or a base64 data URL; addresses are not fetched");
+  }
+  let bytes: PhotoBytes;
+  try {
+    bytes = Uint8Array.fromBase64(text.slice(prefix?.length ?? 0));
+  } catch {
+    throw refuse("must be base64 of RFC 4648, section 4, with `+`, `/` and padding");
+  }
+  if (bytes.length === 0) throw refuse("must not be empty");
+  return bytes;
+}

@@ -1,0 +1,146 @@
+import { deepEqual, equal, match, ok, throws } from "node:assert/strict";
+import { isAbsolute, join } from "node:path";
+import { type Config, ConfigError, loadConfig } from "../config.ts";
+
+const defaults = { cores: 6, workingDirectory: "/srv/app" };
+
+const load = (environment: Record<string, string>): Config => loadConfig(environment, defaults);
+
+function problemsOf(environment: Record<string, string>): readonly string[] {
+  try {
+    load(environment);
+  } catch (error) {
+    ok(error instanceof ConfigError);
+    return error.problems;
+  }
+  throw new Error("the configuration was taken");
+}
+
+Deno.test("nothing needs to be set", () => {
+  const { bundle, ...rest } = load({});
+  ok(isAbsolute(bundle) && bundle.endsWith(join("models", "default")));
+  deepEqual(rest, {
+    host: "127.0.0.1",
+    port: 8080,
+    executionProvider: "cpu",
+    threads: 6,
+    jwt: {
+      issuer: "idadapter-development",
+      audience: "idadapter",
+      algorithms: ["ES256"],
+      clockToleranceSeconds: 5,
+      keys: { kind: "development", path: "/srv/app/.idadapter/development_key.json" },
+    },
+    maxBodyBytes: 33_554_432,
+    logLevel: "info",
+    shutdownGraceSeconds: 30,
+  });
+});
+
+Deno.test("every variable is read", () => {
+  const config = load({
+    HOST: "0.0.0.0",
+    PORT: "9000",
+    BUNDLE: "bundles/large",
+    EXECUTION_PROVIDER: "cuda",
+    THREADS: "2",
+    JWT_ISSUER: "https://id.example",
+    JWT_AUDIENCE: "portraits",
+    JWT_JWKS_URL: "https://id.example/jwks.json",
+    JWT_ALGORITHMS: "RS256, EdDSA",
+    JWT_CLOCK_TOLERANCE_SECONDS: "0",
+    MAX_BODY_BYTES: "2048",
+    LOG_LEVEL: "warn",
+    SHUTDOWN_GRACE_SECONDS: "8",
+    UNRELATED: "kept out",
+  });
+  deepEqual(config, {
+    host: "0.0.0.0",
+    port: 9000,
+    bundle: "/srv/app/bundles/large",
+    executionProvider: "cuda",
+    threads: 2,
+    jwt: {
+      issuer: "https://id.example",
+      audience: "portraits",
+      algorithms: ["RS256", "EdDSA"],
+      clockToleranceSeconds: 0,
+      keys: { kind: "jwks_url", url: "https://id.example/jwks.json" },
+    },
+    maxBodyBytes: 2048,
+    logLevel: "warn",
+    shutdownGraceSeconds: 8,
+  });
+});
+
+Deno.test("keys come from an address, a file, or the development key under STATE_DIR", () => {
+  const provider = { JWT_ISSUER: "i", JWT_AUDIENCE: "a" };
+  deepEqual(load({ ...provider, JWT_JWKS_FILE: "keys.json" }).jwt.keys, {
+    kind: "jwks_file",
+    path: "/srv/app/keys.json",
+  });
+  deepEqual(load({ STATE_DIR: "/var/lib/idadapter" }).jwt.keys, {
+    kind: "development",
+    path: "/var/lib/idadapter/development_key.json",
+  });
+  for (const url of ["http://localhost:9/jwks", "http://127.0.0.1/jwks", "http://[::1]:80/jwks"]) {
+    deepEqual(load({ ...provider, JWT_JWKS_URL: url }).jwt.keys, { kind: "jwks_url", url });
+  }
+});
+
+Deno.test("an empty variable is an unset one", () => {
+  deepEqual(load({ PORT: "", BUNDLE: "", JWT_JWKS_URL: "", THREADS: "" }), load({}));
+});
+
+Deno.test("the configuration is frozen through and through", () => {
+  const config = load({});
+  throws(() => Object.assign(config, { port: 1 }), TypeError);
+  throws(() => Object.assign(config.jwt, { issuer: "x" }), TypeError);
+  throws(() => (config.jwt.algorithms as string[]).push("HS256"), TypeError);
+  throws(() => Object.assign(config.jwt.keys, { path: "x" }), TypeError);
+});
+
+Deno.test("each wrong value is named with what to do", () => {
+  const cases: [variables: Record<string, string>, problem: RegExp][] = [
+    [{ PORT: "eighty" }, /^PORT must be a whole number from 0 to 65535/],
+    [{ PORT: "65536" }, /^PORT must be at most 65535/],
+    [{ PORT: "-1" }, /^PORT must be a whole number/],
+    [{ THREADS: "0" }, /^THREADS must be at least 1/],
+    [{ EXECUTION_PROVIDER: "gpu" }, /^EXECUTION_PROVIDER must be one of cpu, cuda/],
+    [{ LOG_LEVEL: "verbose" }, /^LOG_LEVEL must be one of/],
+    [{ MAX_BODY_BYTES: "32MB" }, /^MAX_BODY_BYTES must be a whole number/],
+    [{ JWT_ALGORITHMS: "HS256" }, /^JWT_ALGORITHMS may hold only asymmetric algorithms/],
+    [{ JWT_ALGORITHMS: "ES256,none" }, /^JWT_ALGORITHMS may hold only asymmetric algorithms/],
+    [{ JWT_ALGORITHMS: " , " }, /^JWT_ALGORITHMS must name at least one/],
+    [
+      { JWT_JWKS_URL: "http://id.example/jwks", JWT_ISSUER: "i", JWT_AUDIENCE: "a" },
+      /^JWT_JWKS_URL must be an https/,
+    ],
+    [{ JWT_JWKS_URL: "jwks.json", JWT_ISSUER: "i", JWT_AUDIENCE: "a" }, /^JWT_JWKS_URL must be an https/],
+    [{ JWT_JWKS_FILE: "k.json", JWT_AUDIENCE: "a" }, /^JWT_ISSUER is not set/],
+    [{ JWT_JWKS_FILE: "k.json", JWT_ISSUER: "i" }, /^JWT_AUDIENCE is not set/],
+  ];
+  for (const [variables, problem] of cases) {
+    const problems = problemsOf(variables);
+    equal(problems.length, 1, problems.join("\n"));
+    match(problems[0] ?? "", problem);
+  }
+});
+
+Deno.test("all problems are told at once", () => {
+  const problems = problemsOf({
+    PORT: "x",
+    THREADS: "0",
+    LOG_LEVEL: "loud",
+    JWT_JWKS_URL: "https://id.example/jwks.json",
+    JWT_JWKS_FILE: "keys.json",
+  });
+  deepEqual(problems.map((problem) => problem.split(" ")[0]), [
+    "PORT",
+    "THREADS",
+    "LOG_LEVEL",
+    "JWT_JWKS_URL",
+    "JWT_ISSUER",
+    "JWT_AUDIENCE",
+  ]);
+});

@@ -1,0 +1,149 @@
+import assert from "node:assert/strict";
+import { crc32 } from "node:zlib";
+import sharp, { type Sharp } from "sharp";
+import { decodePhoto, MAX_PIXELS, type Photo } from "../../pipeline/photo.ts";
+import { PipelineError, type PipelineErrorCode } from "../../pipeline/protocol.ts";
+
+/** Left half red, right half blue, 60 x 40. */
+function twoColors(): Sharp {
+  const data = new Uint8Array(60 * 40 * 3);
+  for (let pixel = 0; pixel < 60 * 40; pixel++) data[3 * pixel + (pixel % 60 < 30 ? 0 : 2)] = 255;
+  return sharp(data, { raw: { width: 60, height: 40, channels: 3 } });
+}
+
+/** Detail enough that its compressed data is long. */
+function noisyPicture(): Sharp {
+  const noise = { type: "gaussian", mean: 128, sigma: 30 } as const;
+  return sharp({ create: { width: 64, height: 64, channels: 3, background: "red", noise } });
+}
+
+function pixel({ width, data }: Photo, x: number, y: number): number[] {
+  return [...data.subarray((y * width + x) * 3, (y * width + x) * 3 + 3)];
+}
+
+function assertNear(actual: number[], expected: number[], slack: number): void {
+  actual.forEach((value, index) =>
+    assert.ok(Math.abs(value - expected[index]!) <= slack, `${actual} is not ${expected}`)
+  );
+}
+
+async function assertRefused(bytes: Uint8Array, code: PipelineErrorCode): Promise<PipelineError> {
+  const error = await decodePhoto(bytes).then(() => assert.fail(`decoded, not ${code}`), (error) => error);
+  assert.ok(error instanceof PipelineError, String(error));
+  assert.equal(error.code, code);
+  assert.ok(!/vips|heif|buffer|\//i.test(error.message), `the message tells of the inside: ${error.message}`);
+  return error;
+}
+
+Deno.test("JPEG, PNG, WebP and AVIF are read, told by content", async () => {
+  for (const format of ["jpeg", "png", "webp", "avif"] as const) {
+    const photo = await decodePhoto(await twoColors()[format]({ quality: 95 }).toBuffer());
+    assert.deepEqual([photo.width, photo.height, photo.data.length], [60, 40, 60 * 40 * 3], format);
+    assertNear(pixel(photo, 5, 20), [255, 0, 0], 12);
+    assertNear(pixel(photo, 55, 20), [0, 0, 255], 12);
+  }
+});
+
+Deno.test("EXIF orientation is applied", async () => {
+  const sideways = await twoColors().withMetadata({ orientation: 6 }).jpeg({ quality: 95 }).toBuffer();
+  const photo = await decodePhoto(sideways);
+  assert.deepEqual([photo.width, photo.height], [40, 60]);
+  // Orientation 6 is shown turned a quarter clockwise: what was left is on top.
+  assertNear(pixel(photo, 20, 5), [255, 0, 0], 12);
+  assertNear(pixel(photo, 20, 55), [0, 0, 255], 12);
+});
+
+Deno.test("transparency is laid on white", async () => {
+  const clear = { r: 0, g: 0, b: 0, alpha: 0 };
+  const image = sharp({ create: { width: 8, height: 8, channels: 4, background: clear } });
+  for (const format of ["png", "webp", "avif"] as const) {
+    assertNear(pixel(await decodePhoto(await image.clone()[format]().toBuffer()), 3, 3), [255, 255, 255], 2);
+  }
+});
+
+Deno.test("greyscale, grey with alpha, CMYK and 16-bit pictures become 8-bit RGB", async () => {
+  const grey = sharp(new Uint8Array(64).fill(100), { raw: { width: 8, height: 8, channels: 1 } });
+  const greyAlpha = sharp(new Uint8Array(128).fill(255), { raw: { width: 8, height: 8, channels: 2 } });
+  const pictures: [Uint8Array, number[]][] = [
+    [await grey.clone().toColourspace("b-w").png().toBuffer(), [100, 100, 100]],
+    [await greyAlpha.toColourspace("b-w").png().toBuffer(), [255, 255, 255]],
+    [await grey.clone().toColourspace("b-w").jpeg().toBuffer(), [100, 100, 100]],
+    [await twoColors().toColourspace("rgb16").png().toBuffer(), [255, 0, 0]],
+  ];
+  for (const [bytes, expected] of pictures) {
+    const photo = await decodePhoto(bytes);
+    assert.equal(photo.data.length, photo.width * photo.height * 3);
+    assertNear(pixel(photo, 2, 2), expected, 2);
+  }
+  const cmyk = await twoColors().toColourspace("cmyk").jpeg({ quality: 95 }).toBuffer();
+  assert.equal((await sharp(cmyk).metadata()).space, "cmyk");
+  const [red, , blue] = pixel(await decodePhoto(cmyk), 5, 20) as [number, number, number];
+  assert.ok(red > 180 && blue < 80, "the CMYK picture's left half is red");
+});
+
+Deno.test("photos that end early are told as truncated", async () => {
+  for (const format of ["jpeg", "png", "webp", "avif"] as const) {
+    const bytes = await noisyPicture()[format]().toBuffer();
+    await assertRefused(bytes.subarray(0, bytes.length >> 1), "image_truncated");
+    await assertRefused(bytes.subarray(0, 60), "image_truncated");
+  }
+});
+
+Deno.test("what is no image, or damaged, is not decodable", async () => {
+  await assertRefused(new Uint8Array(0), "image_not_decodable");
+  await assertRefused(new TextEncoder().encode("hello, this is no image"), "image_not_decodable");
+  const png = new Uint8Array(await noisyPicture().png().toBuffer());
+  const middle = png.length >> 1;
+  for (let at = middle; at < middle + 40; at++) png[at]! ^= 0x5a;
+  await assertRefused(png, "image_not_decodable");
+});
+
+Deno.test("other formats are refused by content", async () => {
+  const svg = `<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>`;
+  await assertRefused(new TextEncoder().encode(svg), "image_format_unsupported");
+  await assertRefused(await twoColors().gif().toBuffer(), "image_format_unsupported");
+  await assertRefused(await twoColors().tiff().toBuffer(), "image_format_unsupported");
+  const heic = new Uint8Array(40);
+  heic.set(new TextEncoder().encode("\0\0\0\x18ftypheic\0\0\0\0mif1heic"));
+  const error = await assertRefused(heic, "image_format_unsupported");
+  assert.match(error.message, /HEIC/);
+});
+
+Deno.test("a 30,000 x 30,000 photo is refused from its header, at once", async () => {
+  const png = hugePng(30_000, 30_000);
+  const start = performance.now();
+  const error = await assertRefused(png, "image_too_large");
+  assert.deepEqual(error.details, { width: 30_000, height: 30_000, limit: MAX_PIXELS });
+  assert.ok(performance.now() - start < 1000, "no pixel was decoded");
+});
+
+Deno.test("the limit is 40 megapixels, inclusive", async () => {
+  assert.equal(MAX_PIXELS, 40_000_000);
+  await assertRefused(hugePng(8000, 5001), "image_too_large");
+  // Within the limit the size is no complaint, the missing pixels are.
+  const error = await decodePhoto(hugePng(8000, 5000)).catch((error) => error);
+  assert.notEqual(error.code, "image_too_large");
+});
+
+/** A PNG (RFC 2083) whose header promises `width` x `height` pixels that never come. */
+function hugePng(width: number, height: number): Uint8Array {
+  const header = new DataView(new ArrayBuffer(13));
+  header.setUint32(0, width);
+  header.setUint32(4, height);
+  header.setUint8(8, 8);
+  header.setUint8(9, 2);
+  const signature = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
+  const end = chunk("IEND", new Uint8Array(0));
+  const start = chunk("IHDR", new Uint8Array(header.buffer));
+  return new Uint8Array([...signature, ...start, ...chunk("IDAT", new Uint8Array([0x78, 0x9c])), ...end]);
+}
+
+function chunk(type: string, data: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(12 + data.length);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, data.length);
+  bytes.set(new TextEncoder().encode(type), 4);
+  bytes.set(data, 8);
+  view.setUint32(8 + data.length, crc32(bytes.subarray(4, 8 + data.length)));
+  return bytes;
+}

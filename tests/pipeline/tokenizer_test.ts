@@ -1,0 +1,39 @@
+import assert from "node:assert/strict";
+import { createTokenizer, loadTokenizer } from "../../pipeline/tokenizer.ts";
+import { fixtureUrl, readJson } from "../read_fixture.ts";
+
+const folder = fixtureUrl("tokenizer").pathname;
+
+Deno.test("500 prompts get the ids that transformers' CLIPTokenizer gives", async () => {
+  const tokenizer = await loadTokenizer(folder);
+  const prompts = readJson<{ text: string; ids: number[] }[]>("tokenizer/prompts.json.gz");
+  assert.equal(prompts.length, 500);
+  const wrong = prompts.filter(({ text, ids }) => tokenizer.encode(text).join() !== ids.join());
+  assert.deepEqual(
+    wrong.map(({ text, ids }) => ({ text, ids: ids.join(), got: tokenizer.encode(text).join() })),
+    [],
+  );
+});
+
+Deno.test("length, padding and single tokens are known", async () => {
+  const tokenizer = await loadTokenizer(folder);
+  assert.equal(tokenizer.maxLength, 64);
+  assert.equal(tokenizer.padId, tokenizer.idOf("<|endoftext|>"));
+  assert.equal(tokenizer.encode("sks")[1], tokenizer.idOf("sks</w>"));
+  assert.equal(tokenizer.idOf("no such token"), undefined);
+});
+
+Deno.test("text is encoded whole, with lone surrogates replaced", async () => {
+  const tokenizer = await loadTokenizer(folder);
+  assert.equal(tokenizer.encode("woman ".repeat(500)).length, 502);
+  assert.deepEqual(tokenizer.encode("a \ud83d b"), tokenizer.encode("a \ufffd b"));
+});
+
+Deno.test("a configuration without length or with an unknown padding token is refused", () => {
+  const json = JSON.parse(Deno.readTextFileSync(`${folder}/tokenizer.json`));
+  assert.throws(() => createTokenizer(json, { model_max_length: 1e30 }));
+  assert.throws(() => createTokenizer(json, {}));
+  assert.throws(() => createTokenizer(json, { model_max_length: 64, pad_token: "<pad>" }), /<pad>/);
+  const padded = createTokenizer(json, { model_max_length: 64, pad_token: { content: "!" } });
+  assert.equal(padded.padId, padded.idOf("!"));
+});

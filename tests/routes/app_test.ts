@@ -1,0 +1,207 @@
+/** What holds for every address: unknown ones, other methods, headers, probes, the contract and its page. */
+
+import { deepEqual, equal, match, notEqual, ok } from "node:assert/strict";
+import { formatDocument } from "../../openapi/document.ts";
+import { FaceReportSchema } from "../../openapi/face.ts";
+import { ModelListSchema } from "../../openapi/model.ts";
+import { operations } from "../../openapi/operations.ts";
+import { expectProblem } from "./expect_problem.ts";
+import { oneFace, scriptInference } from "./scripted_inference.ts";
+import { testManifest } from "./test_manifest.ts";
+import { asForm, asJson, startService } from "./test_service.ts";
+
+const start = () => startService({ model: () => ({ manifest: testManifest, inference: scriptInference() }) });
+
+Deno.test("an unknown address is a 404, an address under another method a 405 with Allow", async () => {
+  await using service = await start();
+  for (
+    const path of [
+      "/",
+      "/v1",
+      "/v1/generations/",
+      "/v1/generation",
+      "/docs/../main.ts",
+      "/docs/other.js",
+      "/.env",
+    ]
+  ) {
+    await expectProblem(await service.call(path), "not_found");
+  }
+  for (
+    const [method, path, allow] of [
+      ["GET", "/v1/generations", "POST"],
+      ["DELETE", "/v1/generations", "POST"],
+      ["PUT", "/v1/faces", "POST"],
+      ["POST", "/v1/models", "GET, HEAD"],
+      ["POST", "/healthz", "GET, HEAD"],
+      ["PATCH", "/readyz", "GET, HEAD"],
+      ["POST", "/openapi.json", "GET, HEAD"],
+      ["POST", "/docs", "GET, HEAD"],
+    ] as const
+  ) {
+    const response = await service.call(path, { method });
+    equal(response.headers.get("Allow"), allow, `${method} ${path}`);
+    await expectProblem(response, "method_not_allowed");
+  }
+});
+
+Deno.test("every operation of the contract is served", async () => {
+  await using service = await start();
+  for (const { method, path } of operations) {
+    const response = await fetch(`${service.address}${path}`, { method: method.toUpperCase() });
+    ok(![404, 405].includes(response.status), `${method} ${path} answered ${response.status}`);
+    await response.body?.cancel();
+  }
+});
+
+Deno.test("health tells of the process, readiness of the model, and neither needs a token", async () => {
+  let phase: "loading" | "ready" | "dead" = "loading";
+  await using service = await startService({
+    model: () =>
+      phase === "loading"
+        ? undefined
+        : { manifest: testManifest, inference: scriptInference({ ready: phase === "ready" }) },
+  });
+  const get = (path: string) => fetch(`${service.address}${path}`);
+  deepEqual(await (await get("/healthz")).json(), { status: "ok" });
+  equal((await expectProblem(await get("/readyz"), "not_ready")).status, 503);
+  await expectProblem(await service.call("/v1/models"), "not_ready");
+  await expectProblem(await service.call("/v1/generations", asJson({})), "not_ready");
+  await expectProblem(await service.call("/v1/faces", asJson({})), "not_ready");
+  phase = "ready";
+  deepEqual(await (await get("/healthz")).json(), { status: "ok" });
+  deepEqual(await (await get("/readyz")).json(), { status: "ready" });
+  phase = "dead";
+  // a platform restarts what is not healthy, and only that brings a dead worker back
+  await expectProblem(await get("/healthz"), "worker_failed");
+  await expectProblem(await get("/readyz"), "worker_failed");
+});
+
+Deno.test("models are listed with the bundle's own figures", async () => {
+  await using service = await startService({
+    model: () => ({ manifest: testManifest, inference: scriptInference() }),
+    maxBodyBytes: 5000,
+  });
+  const { data } = ModelListSchema.parse(await (await service.call("/v1/models")).json());
+  const [model, ...others] = data;
+  equal(others.length, 0);
+  equal(model?.id, "test-model");
+  equal(model?.license, "none");
+  equal(model?.image_size, 64);
+  deepEqual(model?.class_nouns, ["man", "woman"]);
+  deepEqual(model?.schedulers, ["ddim", "euler", "dpmpp_2m"]);
+  deepEqual(model?.defaults, {
+    negative_prompt: "",
+    num_images: 1,
+    output_format: "png",
+    num_inference_steps: 17,
+    guidance_scale: 2.5,
+    identity_strength: 0.9,
+    scheduler: "euler",
+  });
+  equal(model?.limits.max_reference_images, 3);
+  equal(model?.limits.max_body_bytes, 5000);
+});
+
+Deno.test("a face report comes by JSON and by form, with the same bytes judged", async () => {
+  const seen: number[][] = [];
+  await using service = await startService({
+    model: () => ({
+      manifest: testManifest,
+      inference: scriptInference({
+        checkFace: (photo) => {
+          seen.push([...photo]);
+          return Promise.resolve(oneFace);
+        },
+      }),
+    }),
+  });
+  const photo = Uint8Array.of(5, 6, 7);
+  for (const request of [asJson({ image: photo.toBase64() }), asForm({ image: photo })]) {
+    const response = await service.call("/v1/faces", request);
+    equal(response.headers.get("Cache-Control"), "no-store");
+    const report = FaceReportSchema.parse(await response.json());
+    deepEqual(report.faces[0]?.box, { x: 10.1, y: 12, width: 40, height: 50 });
+    equal(report.faces[0]?.score, 0.9877);
+    deepEqual(report.problems, oneFace.problems);
+    equal(report.usable, false);
+  }
+  deepEqual(seen, [[5, 6, 7], [5, 6, 7]]);
+});
+
+Deno.test("a request id is kept when it is well formed, and made otherwise", async () => {
+  await using service = await start();
+  const idFor = async (sent?: string) => {
+    const response = await service.call(
+      "/healthz",
+      sent === undefined ? {} : { headers: { "X-Request-Id": sent } },
+    );
+    await response.body?.cancel();
+    return response.headers.get("X-Request-Id");
+  };
+  equal(await idFor("trace-7_a"), "trace-7_a");
+  for (const bad of [undefined, "a b", "x".repeat(200), '"}{']) {
+    const made = await idFor(bad);
+    match(made ?? "", /^[0-9a-f-]{36}$/);
+    notEqual(made, bad);
+  }
+});
+
+Deno.test("every answer carries the security headers", async () => {
+  await using service = await start();
+  for (const path of ["/healthz", "/nowhere", "/v1/models", "/openapi.json"]) {
+    const response = await service.call(path);
+    await response.body?.cancel();
+    equal(response.headers.get("X-Content-Type-Options"), "nosniff");
+    equal(response.headers.get("Content-Security-Policy"), "default-src 'none'; frame-ancestors 'none'");
+    equal(response.headers.get("X-Frame-Options"), "DENY");
+    equal(response.headers.get("Referrer-Policy"), "no-referrer");
+    match(response.headers.get("Strict-Transport-Security") ?? "", /max-age=\d{7,}/);
+  }
+});
+
+Deno.test("the access log: one JSON line a request, with nothing the client could have put into an address", async () => {
+  await using service = await start();
+  for (const path of ["/healthz?access_token=secret-a", "/secret-b", "/v1/models"]) {
+    await (await service.call(path)).body?.cancel();
+  }
+  const lines = service.log.map((line) => JSON.parse(line));
+  deepEqual(lines.map(({ message, method, route, status, code }) => [message, method, route, status, code]), [
+    ["request", "GET", "/healthz", 200, undefined],
+    ["request", "GET", "unknown", 404, "not_found"],
+    ["request", "GET", "/v1/models", 200, undefined],
+  ]);
+  equal(lines[2]?.subject, "tester");
+  ok(lines.every(({ request_id, milliseconds }) => typeof request_id === "string" && milliseconds >= 0));
+  ok(!service.log.join("\n").includes("secret"));
+});
+
+Deno.test("GET /openapi.json is the contract that is checked in", async () => {
+  await using service = await start();
+  const response = await fetch(`${service.address}/openapi.json`);
+  match(response.headers.get("Content-Type") ?? "", /^application\/json/);
+  equal(await response.text(), formatDocument());
+});
+
+Deno.test("GET /docs needs no other host, and runs no script but its own", async () => {
+  await using service = await start();
+  const response = await fetch(`${service.address}/docs`);
+  equal(response.status, 200);
+  const page = await response.text();
+  const policy = response.headers.get("Content-Security-Policy") ?? "";
+  const nonce = /script-src 'nonce-([^']+)'/.exec(policy)?.[1];
+  ok(nonce);
+  match(policy, /default-src 'none'/);
+  ok(!/script-src[^;]*unsafe|https?:/.test(policy), policy);
+  const scripts = [...page.matchAll(/<script\b[^>]*>/g)].map(([tag]) => tag);
+  ok(scripts.length > 0 && scripts.every((tag) => tag.includes(`nonce="${nonce}"`)), scripts.join());
+  const addresses = [...page.matchAll(/(?:src|href)="([^"]+)"/g)].map(([, address]) => address);
+  deepEqual(addresses, ["/docs/scalar.js"]);
+  const again = await fetch(`${service.address}/docs`);
+  notEqual(again.headers.get("Content-Security-Policy"), policy, "a nonce is used once");
+  await again.body?.cancel();
+  const script = await fetch(`${service.address}/docs/scalar.js`);
+  equal(script.status, 200);
+  match(script.headers.get("Content-Type") ?? "", /^text\/javascript/);
+  ok((await script.text()).includes("createApiReference"));
+});

@@ -1,0 +1,106 @@
+/** The real app behind a real `Deno.serve` on a free port, with a key pair of its own. */
+
+import { createLocalJWKSet, exportJWK, generateKeyPair, type JWTPayload, SignJWT } from "jose";
+import { createApp } from "../../routes/app.ts";
+import type { ServedModel } from "../../routes/app_options.ts";
+import { createLogger } from "../../routes/logger.ts";
+import { allScopes } from "../../routes/tokens/development_token.ts";
+import { createTokenVerifier, type TokenVerifier } from "../../routes/tokens/verify_token.ts";
+
+/** What a test may choose. */
+export interface TestServiceOptions {
+  readonly model: () => ServedModel | undefined;
+  readonly maxBodyBytes?: number;
+  readonly randomSeed?: () => number;
+  /** instead of the service's own key pair */
+  readonly verifyToken?: TokenVerifier;
+}
+
+/** A running service; `await using` stops it. */
+export interface TestService extends AsyncDisposable {
+  /** `http://127.0.0.1:<port>` */
+  readonly address: string;
+  /** the log so far, one JSON object an entry */
+  readonly log: readonly string[];
+  /** a token this service accepts for everything, unless claims say otherwise */
+  readonly sign: (claims?: JWTPayload) => Promise<string>;
+  /** `fetch` with such a token */
+  readonly call: (path: string, init?: RequestInit) => Promise<Response>;
+}
+
+const issuer = "https://id.test";
+const audience = "idadapter-test";
+
+/**
+ * Starts a service.
+ *
+ * @param options the model and what else a test chooses
+ * @returns the running service
+ */
+export async function startService(options: TestServiceOptions): Promise<TestService> {
+  const { publicKey, privateKey } = await generateKeyPair("ES256");
+  const keys = createLocalJWKSet({ keys: [{ ...await exportJWK(publicKey), alg: "ES256" }] });
+  const log: string[] = [];
+  const app = createApp({
+    model: options.model,
+    verifyToken: options.verifyToken ??
+      createTokenVerifier({ issuer, audience, algorithms: ["ES256"], clockToleranceSeconds: 0, keys }),
+    maxBodyBytes: options.maxBodyBytes ?? 33_554_432,
+    log: createLogger({ level: "debug", write: (line) => log.push(line) }),
+    ...(options.randomSeed === undefined ? {} : { randomSeed: options.randomSeed }),
+  });
+  const server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, app.fetch);
+  const address = `http://127.0.0.1:${server.addr.port}`;
+  const sign = (claims: JWTPayload = {}) =>
+    new SignJWT({
+      sub: "tester",
+      iss: issuer,
+      aud: audience,
+      scope: allScopes,
+      exp: Math.floor(Date.now() / 1000) + 600,
+      ...claims,
+    }).setProtectedHeader({ alg: "ES256" }).sign(privateKey);
+  const token = await sign();
+  return {
+    address,
+    log,
+    sign,
+    call: (path, init = {}) => {
+      const headers = new Headers(init.headers);
+      if (!headers.has("Authorization")) headers.set("Authorization", `Bearer ${token}`);
+      return fetch(`${address}${path}`, { ...init, headers });
+    },
+    [Symbol.asyncDispose]: () => server.shutdown(),
+  };
+}
+
+/**
+ * A JSON request body with its media type.
+ *
+ * @param body anything
+ * @returns what `fetch` takes
+ */
+export function asJson(body: unknown): RequestInit {
+  return { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+}
+
+/**
+ * A multipart request body.
+ *
+ * @param fields text, or bytes that are sent as a file; a list repeats the field
+ * @returns what `fetch` takes
+ */
+export function asForm(fields: Readonly<Record<string, FormValue | readonly FormValue[]>>): RequestInit {
+  const form = new FormData();
+  for (const [name, value] of Object.entries(fields)) {
+    const values = Array.isArray(value) ? value as readonly FormValue[] : [value as FormValue];
+    for (const entry of values) {
+      if (typeof entry === "string") form.append(name, entry);
+      else form.append(name, new File([entry], "photo"));
+    }
+  }
+  return { method: "POST", body: form };
+}
+
+/** Text, or the bytes of a file. */
+export type FormValue = string | Uint8Array<ArrayBuffer>;

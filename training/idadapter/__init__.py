@@ -1,0 +1,1 @@
+"""Training, evaluation and export of IDAdapter (arXiv 2403.13535)."""

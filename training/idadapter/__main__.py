@@ -1,0 +1,134 @@
+"""Command line: `python -m idadapter STAGE --config configs/mini.toml --run ../runs/mini`, then `export`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from .config import Config, read_config
+from .data.latents import open_latents
+from .data.portraits import PORTRAIT_SIZE, open_portraits
+from .export import export_bundle, replace_model_card
+from .faces.detector import FaceDetector
+from .faces.recognizer import FaceRecognizer
+from .loop import LoopConfig, Stage, train
+from .models.mixed_features import MixedFeatures
+from .models.unet import make_unet
+from .parts import (
+    copy_parts,
+    has_part,
+    read_image_encoder,
+    read_mixed_features,
+    read_text_encoder,
+    read_unet,
+    read_vae,
+    seeded,
+)
+from .stages.autoencoder import AutoencoderStage
+from .stages.clip import ClipStage, open_tokenizer
+from .stages.diffusion import DiffusionStage, TextToImage
+from .stages.idadapter import IdAdapterModel, IdAdapterStage
+
+STAGES = ("autoencoder", "clip", "diffusion", "idadapter")
+
+
+def main() -> None:
+    """Parses the command line, and runs one stage or exports."""
+    parser = argparse.ArgumentParser(prog="idadapter", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in (*STAGES, "export"):
+        command = commands.add_parser(name)
+        command.add_argument("--config", type=Path, required=True)
+        command.add_argument("--run", type=Path, required=True, help="folder where stages find each other's results")
+        if name == "export":
+            command.add_argument("--bundle", type=Path, required=True, help="folder to write, replaced as a whole")
+            command.add_argument("--model-card", type=Path, help="becomes the bundle's README.md")
+        else:
+            command.add_argument("--cache", type=Path, help="folder of derived data; default: cache beside the run")
+            command.add_argument("--start-from", type=Path, help="bundle whose weights a run without parts starts from")
+            command.add_argument("--minutes", type=float, help="stop with a checkpoint after so many minutes")
+            command.add_argument("--stop-at", type=int, help="stop with a checkpoint at this step")
+    card = commands.add_parser("card", help="replace a bundle's model card")
+    card.add_argument("--bundle", type=Path, required=True)
+    card.add_argument("--model-card", type=Path, required=True)
+    arguments = parser.parse_args()
+    if arguments.command == "card":
+        replace_model_card(arguments.bundle, arguments.model_card)
+        return
+    config = read_config(arguments.config)
+    parts = arguments.run / "parts"
+    if arguments.command == "export":
+        export_bundle(parts, arguments.bundle, config.bundle, config.idadapter.references, arguments.model_card)
+        return
+    if arguments.start_from is not None and not parts.exists():
+        copy_parts(arguments.start_from, parts)
+    stage, loop = make_stage(
+        arguments.command, config, arguments.run, arguments.cache or arguments.run.parent / "cache"
+    )
+    train(stage, loop, arguments.run / stage.name, parts, arguments.stop_at, arguments.minutes)
+
+
+def make_stage(name: str, config: Config, run: Path, cache: Path) -> tuple[Stage, LoopConfig]:
+    """A stage with everything it needs from the stages before it, and its loop.
+
+    Args:
+        name: of the stage.
+        config: of the run.
+        run: the run's folder.
+        cache: folder of derived data.
+
+    Raises:
+        FileNotFoundError: an earlier stage has not run.
+    """
+    portraits = open_portraits(cache)
+    parts = run / "parts"
+    if name == "autoencoder":
+        stage = AutoencoderStage(config.autoencoder, portraits, FaceRecognizer.from_package())
+        if has_part(parts, "vae_encoder"):
+            stage.module.vae.load_state_dict(read_vae(parts).state_dict())
+        return stage, config.autoencoder.loop
+    tokenizer = open_tokenizer(run, config.clip, portraits)
+    if name == "clip":
+        stage = ClipStage(config.clip, portraits, tokenizer)
+        if has_part(parts, "image_encoder"):
+            stage.module.vision_model.load_state_dict(read_image_encoder(parts).state_dict())
+            stage.module.text_model.load_state_dict(read_text_encoder(parts).state_dict())
+        return stage, config.clip.loop
+    vae = read_vae(parts)
+    latents = open_latents(cache, vae, portraits)
+    text_encoder = read_text_encoder(parts)
+    if name == "diffusion":
+        seeded(config.diffusion.loop.seed)
+        text_width = text_encoder.config.hidden_size
+        latent_size = PORTRAIT_SIZE // vae.spatial_compression_ratio
+        unet = (
+            read_unet(parts)
+            if has_part(parts, "unet")
+            else make_unet(config.diffusion, vae.config.latent_channels, latent_size, text_width)
+        )
+        model = TextToImage(unet, text_encoder)
+        return DiffusionStage(config.diffusion, model, tokenizer, portraits, latents, parts), config.diffusion.loop
+    recognizer = FaceRecognizer.from_package()
+    seeded(config.idadapter.loop.seed)
+    width = text_encoder.config.hidden_size
+    mixed_features = (
+        read_mixed_features(parts)
+        if has_part(parts, "mixed_features")
+        else MixedFeatures(
+            patch_width=read_image_encoder(parts).config.hidden_size,
+            face_width=recognizer.head.out_features,
+            width=width,
+            text_width=width,
+            face_tokens=config.idadapter.face_tokens,
+        )
+    )
+    model = IdAdapterModel(read_unet(parts), text_encoder, mixed_features, config.idadapter.joint)
+    detector = FaceDetector.from_package()
+    stage = IdAdapterStage(config.idadapter, model, tokenizer, portraits, latents, parts, cache, recognizer, detector)
+    return stage, config.idadapter.loop
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    main()

@@ -1,0 +1,199 @@
+"""A run's configuration: one TOML file a model size, one table a stage."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .loop import LoopConfig
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """Shape of the autoencoder (levels from the pixels inwards) and weights of its losses.
+
+    Attributes:
+        latent_channels: channels of the latent.
+        encoder_channels: width a level; the first level has no layers.
+        encoder_layers: residual blocks a level.
+        decoder_channels: as for the encoder.
+        decoder_layers: as for the encoder.
+        window: side of the training windows cut out of the portraits, pixels.
+        latent_noise: largest standard deviation of the noise added to latents before decoding.
+        face_weight: how much more the face's pixels count.
+        gradient_weight: of the image-gradient loss.
+        feature_weight: of the recogniser's middle features.
+        identity_weight: of the recogniser's cosine.
+        smoothness_weight: of the loss that makes blurred latents decode to blurred pictures.
+        recognized: how many of a batch the recogniser sees.
+        loop: the training loop.
+    """
+
+    latent_channels: int
+    encoder_channels: list[int]
+    encoder_layers: list[int]
+    decoder_channels: list[int]
+    decoder_layers: list[int]
+    loop: LoopConfig
+    window: int = 96
+    latent_noise: float = 0.1
+    face_weight: float = 2.0
+    gradient_weight: float = 1.0
+    feature_weight: float = 0.3
+    identity_weight: float = 0.1
+    smoothness_weight: float = 0.5
+    recognized: int = 4
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """Shape of the small CLIP.
+
+    Attributes:
+        image_size: side of the face crops, pixels.
+        patch_size: side of a patch, pixels.
+        vision_width, vision_layers, vision_heads: of the vision transformer.
+        text_width, text_layers, text_heads: of the text transformer.
+        max_length: tokens of a prompt.
+        merges: of the tokenizer.
+        projection: width of the common space.
+    """
+
+    loop: LoopConfig
+    image_size: int = 96
+    patch_size: int = 16
+    vision_width: int = 256
+    vision_layers: int = 6
+    vision_heads: int = 4
+    text_width: int = 256
+    text_layers: int = 4
+    text_heads: int = 4
+    max_length: int = 48
+    merges: int = 1000
+    projection: int = 128
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """Shape of the UNet (levels from the latent inwards) and how the base model trains.
+
+    Attributes:
+        channels: width a level.
+        attention: whether a level has transformer blocks, and with them identity adapters.
+        layers: residual blocks a level.
+        head_width: channels of an attention head.
+        heads: attention heads of every level instead, as Stable Diffusion 1.x has them.
+        linear_projection: linear maps instead of 1 x 1 convolutions around the transformer blocks, as in 2.x.
+        rendition_share: how many of the pictures are art renditions.
+        condition_dropout: how many of the captions are dropped, for guidance.
+    """
+
+    channels: list[int]
+    attention: list[bool]
+    loop: LoopConfig
+    layers: int = 1
+    head_width: int = 32
+    heads: int | None = None
+    linear_projection: bool = False
+    rendition_share: float = 0.12
+    condition_dropout: float = 0.12
+
+
+@dataclass(frozen=True)
+class IdAdapterConfig:
+    """How IDAdapter trains.
+
+    Attributes:
+        references: N.
+        joint: train everything, not only what the paper trains.
+        identity_weight: lambda of equation 9.
+        recognized: how many of a batch carry the identity loss.
+        several_share: how many of the photos are of people with several.
+        single_share: how often one reference photo stands N times.
+        rendition_share: how many of the pictures are art renditions.
+        condition_dropout: share of each unconditional kind (nothing, words alone, person alone).
+        face_tokens: tokens made of f_a.
+        gate_rate: how much faster the gates gamma learn; Adam moves a scalar by no more than its learning rate a step.
+    """
+
+    loop: LoopConfig
+    gate_rate: float = 1.0
+    references: int = 4
+    joint: bool = False
+    identity_weight: float = 0.1
+    recognized: int = 16
+    several_share: float = 0.7
+    single_share: float = 0.4
+    rendition_share: float = 0.1
+    condition_dropout: float = 0.08
+    face_tokens: int = 4
+
+
+@dataclass(frozen=True)
+class BundleConfig:
+    """What the manifest of an exported bundle says (docs/bundle.md)."""
+
+    name: str
+    version: str
+    description: str
+    license: str
+    origin: str
+    unconditional_identity: str
+    defaults: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything a run needs, as read from its TOML file."""
+
+    name: str
+    autoencoder: AutoencoderConfig
+    clip: ClipConfig
+    diffusion: DiffusionConfig
+    idadapter: IdAdapterConfig
+    bundle: BundleConfig
+
+
+T = TypeVar("T")
+
+
+def read_table(kind: type[T], table: dict[str, Any]) -> T:
+    """A dataclass out of a TOML table; its sub-table `loop` becomes a `LoopConfig`.
+
+    Raises:
+        ValueError: the table has a key the dataclass lacks, or lacks one that has no default.
+    """
+    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
+    unknown = set(table) - known
+    if unknown:
+        raise ValueError(f"unknown setting {', '.join(sorted(unknown))} for {kind.__name__}; it takes {sorted(known)}")
+    needed = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}  # type: ignore[arg-type]
+    missing = needed - set(table)
+    if missing:
+        raise ValueError(f"{kind.__name__} needs {', '.join(sorted(missing))}")
+    values = dict(table)
+    if "loop" in values:
+        values["loop"] = read_table(LoopConfig, values["loop"])
+    return kind(**values)
+
+
+def read_config(path: Path) -> Config:
+    """Reads a configuration file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no TOML, a table is missing, or a table has an unknown key or lacks a needed one.
+    """
+    tables = tomllib.loads(path.read_text())
+    kinds = {
+        "autoencoder": AutoencoderConfig,
+        "clip": ClipConfig,
+        "diffusion": DiffusionConfig,
+        "idadapter": IdAdapterConfig,
+        "bundle": BundleConfig,
+    }
+    if set(tables) != {"name", *kinds}:
+        raise ValueError(f"{path} has {sorted(tables)}; a configuration has name and the tables {sorted(kinds)}")
+    return Config(name=tables["name"], **{table: read_table(kind, tables[table]) for table, kind in kinds.items()})

@@ -1,0 +1,1 @@
+"""Face photos, captions and alignment."""

@@ -1,0 +1,82 @@
+"""Face embeddings of all portraits, computed once, and what they say of the labels."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ..faces.recognizer import TEMPLATE, FaceRecognizer
+from ..models.face_warp import FaceWarp
+from .portraits import PORTRAIT_SIZE, Portraits
+from .templates import PORTRAIT_TEMPLATE
+from .vision_crops import to_tensor
+
+MISLABELLED_BELOW = 0.25
+"""A photo whose embedding has less cosine to the mean of its identity's others is taken for mislabelled."""
+
+
+def fingerprint(portraits: Portraits) -> str:
+    """Changes with the photos' names, order or landmarks."""
+    described = [[record.file, record.landmarks.tolist()] for record in portraits.records]
+    return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:12]
+
+
+@torch.no_grad()
+def open_embeddings(cache: Path, portraits: Portraits, recognizer: FaceRecognizer, batch_size: int = 64) -> np.ndarray:
+    """Opens the embeddings (f_a) of every portrait, computing them on first use.
+
+    Returns:
+        [n, 2, d_a] float32, unit length: of the photo, and of the photo flipped.
+    """
+    path = cache / f"embeddings-{fingerprint(portraits)}.npy"
+    if not path.exists():
+        warp = FaceWarp(PORTRAIT_TEMPLATE, PORTRAIT_SIZE, TEMPLATE, recognizer.input_size)
+        rows = []
+        for start in tqdm(range(0, len(portraits.records), batch_size), desc="embeddings", mininterval=20):
+            photos = portraits.photos[start : start + batch_size]
+            both = [recognizer(warp(to_tensor(np.ascontiguousarray(p)))) for p in (photos, photos[:, :, ::-1])]
+            rows.append(torch.stack(both, dim=1).numpy())
+        partial = path.with_suffix(".partial.npy")
+        np.save(partial, np.concatenate(rows))
+        partial.rename(path)
+    return np.load(path)
+
+
+def by_identity(portraits: Portraits) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+    """Identity numbers [n] of the photos, and the photos of each identity."""
+    identity = np.unique([record.identity for record in portraits.records], return_inverse=True)[1]
+    order = np.argsort(identity, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(identity[order])) + 1)
+    return identity, {int(identity[group[0]]): group for group in groups}
+
+
+def clean_identities(embeddings: np.ndarray, groups: dict[int, np.ndarray]) -> tuple[dict[int, np.ndarray], np.ndarray]:
+    """The photos of each identity without the mislabelled ones, and each photo's identity's mean embedding.
+
+    Args:
+        embeddings: [n, 2, d_a].
+        groups: photos of each identity.
+
+    Returns:
+        cleaned groups (an identity keeps at least one photo), and [n, d_a] unit-length means over the cleaned group.
+    """
+    cleaned, means = {}, np.zeros(embeddings[:, 0].shape, np.float32)
+    for identity, rows in groups.items():
+        own = embeddings[rows].mean(1)
+        kept = rows
+        if len(rows) > 1:
+            others = (own.sum(0) - own) / (len(rows) - 1)
+            cosine = (
+                (own * others).sum(1) / np.linalg.norm(own, axis=1) / np.maximum(np.linalg.norm(others, axis=1), 1e-6)
+            )
+            good = cosine >= MISLABELLED_BELOW
+            kept = rows[good] if good.any() else rows[:1]
+        mean = embeddings[kept].mean((0, 1))
+        means[rows] = mean / np.linalg.norm(mean)
+        cleaned[identity] = kept
+    return cleaned, means

@@ -1,0 +1,67 @@
+"""Latents of all portraits, computed once."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderDC
+from tqdm import tqdm
+
+from ..models.autoencoder import encode
+from .portraits import Portraits
+from .vision_crops import to_tensor
+
+VARIANTS = ("photo", "mirrored", "rendition")
+"""What a row of the cache holds: the photo, the photo flipped, its art rendition."""
+
+RENDITION_EVERY = 3
+"""Only every third photo's rendition is encoded; the others' stay zero."""
+
+
+def fingerprint(vae: AutoencoderDC) -> str:
+    """Changes whenever the encoder's weights do."""
+    digest = hashlib.sha256(repr(vae.config.scaling_factor).encode())
+    for name, value in sorted(vae.encoder.state_dict().items()):
+        digest.update(name.encode() + value.numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+@torch.no_grad()
+def open_latents(cache: Path, vae: AutoencoderDC, portraits: Portraits, batch_size: int = 32) -> np.ndarray:
+    """Opens the latents of every portrait, computing them on first use.
+
+    Args:
+        cache: folder of derived data.
+        vae: the autoencoder.
+        portraits: what to encode.
+        batch_size: pictures at a time.
+
+    Returns:
+        [n, 3, c, h, w] float16, memory-mapped; the second axis is `VARIANTS`.
+    """
+    folder = cache / f"latents-{fingerprint(vae)}"
+    if not (folder / "complete").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        count = len(portraits.records)
+        vae = vae.to(memory_format=torch.channels_last)
+        shape = encode(vae, to_tensor(portraits.photos[:1])).shape[1:]
+        latents = np.lib.format.open_memmap(folder / "latents.npy", "w+", np.float16, (count, len(VARIANTS), *shape))
+        for start in tqdm(range(0, count, batch_size), desc="latents", mininterval=20):
+            rows = slice(start, min(count, start + batch_size))
+            photos = portraits.photos[rows]
+            drawn = np.arange(start, min(count, start + batch_size))
+            drawn = drawn[drawn % RENDITION_EVERY == 0]
+            for index, where, pictures in (
+                (0, rows, photos),
+                (1, rows, photos[:, :, ::-1]),
+                (2, drawn, portraits.renditions[drawn]),
+            ):
+                images = to_tensor(np.ascontiguousarray(pictures)).contiguous(memory_format=torch.channels_last)
+                with torch.autocast("cpu", torch.bfloat16):
+                    latents[where, index] = encode(vae, images).float().numpy()
+        latents.flush()
+        (folder / "complete").touch()
+    return np.load(folder / "latents.npy", mmap_mode="r")

@@ -1,0 +1,49 @@
+"""Face crops for the image encoder, cut from cached portraits, with the paper's augmentations."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from .portraits import PORTRAIT_SIZE
+from .templates import PORTRAIT_TEMPLATE
+
+
+def encoder_template(size: int) -> np.ndarray:
+    """The five points in the image encoder's crop, which shows just what a portrait shows: [5, 2] pixels."""
+    scale = size / PORTRAIT_SIZE
+    return (PORTRAIT_TEMPLATE + 0.5) * scale - 0.5
+
+
+def crop(portrait: np.ndarray, size: int) -> np.ndarray:
+    """A portrait [128, 128, 3] at the image encoder's size."""
+    return cv2.resize(portrait, (size, size), interpolation=cv2.INTER_LINEAR)
+
+
+def augmented(portrait: np.ndarray, size: int, random: np.random.Generator) -> np.ndarray:
+    """Rotated, shifted and scaled a little, its colours and light changed: the same person, another photo.
+
+    Args:
+        portrait: [128, 128, 3] uint8; flips are the caller's, who knows what they do to the caption.
+        size: side of the crop.
+        random: draws the changes.
+
+    Returns:
+        [size, size, 3] uint8.
+    """
+    angle, scale = random.normal(0, 6), np.exp(random.normal(0, 0.05)) * size / PORTRAIT_SIZE
+    middle = (PORTRAIT_SIZE - 1) / 2
+    matrix = cv2.getRotationMatrix2D((middle, middle), angle, scale)
+    matrix[:, 2] += (size - 1) / 2 - middle + random.normal(0, 0.02 * size, 2)
+    image = cv2.warpAffine(portrait, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    pixels = image.astype(np.float32)
+    pixels = (pixels - 128) * np.exp(random.normal(0, 0.12)) + 128
+    pixels *= np.exp(random.normal(0, 0.06, 3) + random.normal(0, 0.12)).astype(np.float32)
+    return np.clip(pixels, 0, 255).astype(np.uint8)
+
+
+def to_tensor(images: list[np.ndarray] | np.ndarray) -> Tensor:
+    """uint8 pictures to RGB [n, 3, h, w] in [0, 1]."""
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255

@@ -1,0 +1,389 @@
+"""A run's parts become a bundle (docs/bundle.md): `idadapter export --run ../runs/mini --bundle ../models/default`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from diffusers import AutoencoderDC, UNet2DConditionModel
+from onnxscript import ir, optimizer
+from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPVisionModel
+
+from .config import BundleConfig
+from .data.captions import CLASS_NOUNS
+from .data.portraits import PORTRAIT_SIZE
+from .data.templates import PORTRAIT_TEMPLATE
+from .data.vision_crops import encoder_template
+from .external_data import GRAPH_FILE, INLINE_BYTES, write_graph
+from .faces.export import export_faces
+from .faces.registry import fetch_package
+from .models.autoencoder import decode, encode
+from .models.clip import normalize_pixels
+from .models.identity_adapter import predict
+from .models.mixed_features import MixedFeatures
+from .models.text_encoder import encode_text
+from .noise_schedule import make_noise_schedule
+from .parts import read_image_encoder, read_mixed_features, read_text_encoder, read_unet, read_vae
+from .tokenizer import IDENTIFIER, load_tokenizer
+
+OPSET = 20
+TOLERANCE = 1e-4
+"""Largest allowed difference between a graph and PyTorch in fp32."""
+
+
+class ImageEncoderGraph(nn.Module):
+    """Faces [n, 3, S, S] in [0, 1] -> f_c [n, d_v], f_v [n, P, d_v]."""
+
+    def __init__(self, model: CLIPVisionModel) -> None:
+        """Wraps the vision transformer."""
+        super().__init__()
+        self.model = model
+
+    def forward(self, faces: Tensor) -> tuple[Tensor, Tensor]:
+        """Runs it on normalised pixels."""
+        output = self.model(pixel_values=normalize_pixels(faces))
+        return output.pooler_output, output.last_hidden_state[:, 1:]
+
+
+class MixedFeaturesGraph(nn.Module):
+    """Features of one person's N photos -> E_r [1, M, d_r], E_c [1, d_t]."""
+
+    def __init__(self, model: MixedFeatures) -> None:
+        """Wraps MFF and P_textual."""
+        super().__init__()
+        self.model = model
+
+    def forward(self, patch_features: Tensor, class_embedding: Tensor, face_embedding: Tensor) -> tuple[Tensor, Tensor]:
+        """Adds and keeps a batch of one."""
+        return self.model(patch_features[None], class_embedding[None], face_embedding[None])
+
+
+class TextEncoderGraph(nn.Module):
+    """Token ids, E_c and its place -> hidden states."""
+
+    def __init__(self, model: CLIPTextModel) -> None:
+        """Wraps the text transformer."""
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, identity_embedding: Tensor, identifier_position: Tensor) -> Tensor:
+        """See `encode_text`."""
+        return encode_text(self.model, input_ids, identity_embedding, identifier_position)
+
+
+class UnetGraph(nn.Module):
+    """The UNet with its adapters."""
+
+    def __init__(self, model: UNet2DConditionModel) -> None:
+        """Wraps the UNet."""
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: Tensor,
+        encoder_hidden_states: Tensor,
+        identity_tokens: Tensor,
+        identity_strength: Tensor,
+    ) -> Tensor:
+        """See `predict`."""
+        return predict(self.model, sample, timestep, encoder_hidden_states, identity_tokens, identity_strength)
+
+
+class VaeEncoderGraph(nn.Module):
+    """Pictures in [0, 1] -> latents of unit variance."""
+
+    def __init__(self, model: AutoencoderDC) -> None:
+        """Wraps the autoencoder."""
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> Tensor:
+        """See `encode`."""
+        return encode(self.model, image)
+
+
+class VaeDecoderGraph(nn.Module):
+    """Latents of unit variance -> pictures in [0, 1]."""
+
+    def __init__(self, model: AutoencoderDC) -> None:
+        """Wraps the autoencoder."""
+        super().__init__()
+        self.model = model
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """See `decode`; clamped here."""
+        return decode(self.model, latent).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class GraphSpec:
+    """How one graph of a bundle is traced.
+
+    Attributes:
+        name: folder and graph.
+        module: wrapper with the graph's inputs and outputs.
+        tensors: state dict of the part, as stored.
+        prefix: of the part's parameters inside the wrapper.
+        inputs: example inputs by name.
+        outputs: names of the outputs.
+        batched: inputs whose first axis is free (all of one graph share it).
+    """
+
+    name: str
+    module: nn.Module
+    tensors: Mapping[str, Tensor]
+    prefix: str
+    inputs: dict[str, Tensor]
+    outputs: tuple[str, ...]
+    batched: bool
+
+
+def half_precision(module: nn.Module) -> nn.Module:
+    """Rounds every parameter to what fp16 can hold, so that PyTorch and the bundle compute with equal numbers."""
+    for tensor in module.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.copy_(tensor.half().float())
+    return module.eval().requires_grad_(False)
+
+
+def graph_specs(parts: Path, references: int) -> list[GraphSpec]:
+    """Every trained graph of a folder of parts, ready to trace.
+
+    Args:
+        parts: a run's parts, or a bundle.
+        references: N.
+    """
+    vae = read_vae(parts)
+    image_encoder, text_encoder = half_precision(read_image_encoder(parts)), half_precision(read_text_encoder(parts))
+    unet, mixed = half_precision(read_unet(parts)), half_precision(read_mixed_features(parts))
+    half_precision(vae)
+    random = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=random)
+
+    length = load_tokenizer(parts / "tokenizer").model_max_length
+    vision, text = image_encoder.config, text_encoder.config
+    patches = (vision.image_size // vision.patch_size) ** 2
+    latent = (unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
+    image_size = unet.config.sample_size * vae.spatial_compression_ratio
+    tokens = references * patches + mixed.face_tokens
+    return [
+        GraphSpec(
+            "image_encoder", ImageEncoderGraph(image_encoder), image_encoder.state_dict(), "model.",
+            {"faces": normal(2, 3, vision.image_size, vision.image_size).sigmoid()},
+            ("class_embedding", "patch_features"), True,
+        ),
+        GraphSpec(
+            "mixed_features", MixedFeaturesGraph(mixed), mixed.state_dict(), "model.",
+            {
+                "patch_features": normal(references, patches, vision.hidden_size),
+                "class_embedding": normal(references, vision.hidden_size),
+                "face_embedding": nn.functional.normalize(normal(references, mixed.config["face_width"]), dim=1),
+            },
+            ("identity_tokens", "identity_embedding"), False,
+        ),
+        GraphSpec(
+            "text_encoder", TextEncoderGraph(text_encoder), text_encoder.state_dict(), "model.",
+            {
+                "input_ids": torch.randint(0, text.vocab_size, (2, length), generator=random),
+                "identity_embedding": normal(2, text.hidden_size),
+                "identifier_position": torch.tensor([-1, 5]),
+            },
+            ("hidden_states",), True,
+        ),
+        GraphSpec(
+            "unet", UnetGraph(unet), unet.state_dict(), "model.",
+            {
+                "sample": normal(2, *latent),
+                "timestep": torch.tensor([999.0, 20.0]),
+                "encoder_hidden_states": normal(2, length, text.hidden_size),
+                "identity_tokens": normal(2, tokens, mixed.config["width"]),
+                "identity_strength": torch.tensor([1.0, 0.3]),
+            },
+            ("prediction",), True,
+        ),
+        GraphSpec(
+            "vae_encoder", VaeEncoderGraph(vae), vae.encoder.state_dict(), "model.encoder.",
+            {"image": normal(2, 3, image_size, image_size).sigmoid()}, ("latent",), True,
+        ),
+        GraphSpec(
+            "vae_decoder", VaeDecoderGraph(vae), vae.decoder.state_dict(), "model.decoder.",
+            {"latent": normal(2, *latent)}, ("image",), True,
+        ),
+    ]  # fmt: skip
+
+
+def trace(spec: GraphSpec) -> onnx.ModelProto:
+    """Traces a graph with torch's exporter."""
+    batch = torch.export.Dim("batch", min=1, max=1024)
+    shapes = tuple({0: batch} if spec.batched else None for _ in spec.inputs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            spec.module,
+            tuple(spec.inputs.values()),
+            dynamo=True,
+            optimize=False,
+            opset_version=OPSET,
+            input_names=list(spec.inputs),
+            output_names=list(spec.outputs),
+            dynamic_shapes=shapes,
+            verbose=False,
+        )
+    assert program is not None
+    # Folding weights (their transposes) would store them twice, and large folded constants (the text encoder's mask)
+    # would stand among the module's parameters, which PyTorch then could not load: ONNX Runtime folds both.
+    graph = ir.from_proto(program.model_proto)
+    weights = {spec.prefix + name for name in spec.tensors}
+    optimizer.optimize_ir(
+        graph,
+        should_fold=lambda node: False if reads_weight(node, weights) else None,
+        output_size_limit=INLINE_BYTES // 8 - 1,
+    )
+    proto = ir.to_proto(graph)
+    for node in proto.graph.node:
+        # Stack traces and paths of the machine that exported have no place in a published graph.
+        node.ClearField("metadata_props")
+        node.ClearField("doc_string")
+    return proto
+
+
+def reads_weight(node: ir.Node, weights: set[str]) -> bool:
+    """Whether a node reads one of the initializers named `weights`."""
+    return any(value is not None and value.name in weights for value in node.inputs)
+
+
+def export_graph(spec: GraphSpec, bundle: Path) -> float:
+    """Writes one graph with half-precision weights and compares it with PyTorch.
+
+    Returns:
+        the largest absolute difference over the batch and over its first row alone.
+
+    Raises:
+        ValueError: it is above `TOLERANCE`.
+    """
+    proto = trace(spec)
+    used = {initializer.name for initializer in proto.graph.initializer}
+    stored = {name: value.numpy() for name, value in spec.tensors.items()}
+    stored = {name: v.astype(np.float16) if v.dtype == np.float32 else v for name, v in stored.items()}
+    names = {spec.prefix + name: name for name in stored if spec.prefix + name in used}
+    write_graph(proto, stored, bundle / spec.name, names)
+    session = onnxruntime.InferenceSession(bundle / spec.name / GRAPH_FILE, providers=["CPUExecutionProvider"])
+    largest = 0.0
+    for rows in (slice(None), slice(0, 1)) if spec.batched else (slice(None),):
+        inputs = {name: value[rows] for name, value in spec.inputs.items()}
+        with torch.no_grad():
+            expected = spec.module(*inputs.values())
+        expected = expected if isinstance(expected, tuple) else (expected,)
+        found = session.run(list(spec.outputs), {name: value.numpy() for name, value in inputs.items()})
+        largest = max(largest, *(float(np.abs(a.numpy() - b).max()) for a, b in zip(expected, found, strict=True)))
+    size = sum(path.stat().st_size for path in (bundle / spec.name).iterdir()) / 1e6
+    print(f"{spec.name}: max abs difference to PyTorch {largest:.1e}, {size:.1f} MB", flush=True)
+    if not largest <= TOLERANCE:
+        raise ValueError(f"{spec.name}: the graph differs from PyTorch by {largest:g} > {TOLERANCE:g}")
+    return largest
+
+
+def replace_model_card(bundle: Path, model_card: Path) -> None:
+    """Gives a bundle another model card (figures are known only after it was served) and notes its digest."""
+    shutil.copy(model_card, bundle / "README.md")
+    path = bundle / "bundle.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps({**manifest, "files": describe_files(bundle)}, indent=2) + "\n")
+
+
+def describe_files(bundle: Path) -> dict[str, dict[str, str | int]]:
+    """sha256 and size of every file of a bundle but `bundle.json`."""
+    files = sorted(path for path in bundle.rglob("*") if path.is_file() and path.name != "bundle.json")
+    return {
+        path.relative_to(bundle).as_posix(): {
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "size": path.stat().st_size,
+        }
+        for path in files
+    }
+
+
+def export_bundle(
+    parts: Path, bundle: Path, settings: BundleConfig, references: int, model_card: Path | None = None
+) -> None:
+    """Writes a whole bundle.
+
+    Args:
+        parts: a run's parts.
+        bundle: the bundle's folder; it is made anew, and replaced only when everything was written and checked.
+        settings: what the manifest says.
+        references: N.
+        model_card: becomes the bundle's README.md.
+
+    Raises:
+        ValueError: a graph differs from PyTorch.
+        FileNotFoundError: a part is missing.
+    """
+    building = bundle.with_name(bundle.name + ".building")
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    faces = export_faces(building)
+    shutil.copy(fetch_package() / "LICENSE", building / "LICENSE-face-api")
+    specs = graph_specs(parts, references)
+    for spec in specs:
+        export_graph(spec, building)
+        config = parts / spec.name / "config.json"
+        shutil.copy(config, building / spec.name / "config.json")
+    load_tokenizer(parts / "tokenizer").save_pretrained(str(building / "tokenizer"))
+    make_noise_schedule().save_config(str(building / "scheduler"))
+    if model_card is not None:
+        shutil.copy(model_card, building / "README.md")
+    unet_inputs = next(spec for spec in specs if spec.name == "unet").inputs
+    latent = unet_inputs["sample"].shape
+    image_encoder_size = next(spec for spec in specs if spec.name == "image_encoder").inputs["faces"].shape[-1]
+    manifest = {
+        "schema_version": 1,
+        "name": settings.name,
+        "version": settings.version,
+        "description": settings.description,
+        "license": settings.license,
+        "parts": [
+            *faces["parts"],
+            *({"name": spec.name, "origin": settings.origin, "license": settings.license} for spec in specs),
+        ],
+        "image_size": PORTRAIT_SIZE,
+        "latent": {"channels": latent[1], "size": latent[2]},
+        "max_reference_images": references,
+        "class_nouns": list(CLASS_NOUNS),
+        "identifier": IDENTIFIER,
+        "identity_token_count": unet_inputs["identity_tokens"].shape[1],
+        "precision": "fp16",
+        "defaults": settings.defaults,
+        "unconditional_identity": settings.unconditional_identity,
+        "faces": {
+            **faces["faces"],
+            "image_encoder": {
+                "input_size": image_encoder_size,
+                "template": encoder_template(image_encoder_size).round(4).tolist(),
+            },
+            "portrait": {"input_size": PORTRAIT_SIZE, "template": PORTRAIT_TEMPLATE.round(4).tolist()},
+        },
+        "scheduler": "scheduler/scheduler_config.json",
+        "tokenizer": "tokenizer",
+        "graphs": {**faces["graphs"], **{spec.name: f"{spec.name}/{GRAPH_FILE}" for spec in specs}},
+        "files": describe_files(building),
+    }
+    (building / "bundle.json").write_text(json.dumps(manifest, indent=2) + "\n")
+    shutil.rmtree(bundle, ignore_errors=True)
+    building.rename(bundle)
+    total = sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file()) / 1e6
+    print(f"{bundle}: {total:.1f} MB")

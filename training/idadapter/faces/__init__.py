@@ -1,0 +1,1 @@
+"""Frozen face models: detector, landmarks, recogniser."""

@@ -1,0 +1,66 @@
+"""Writes aligned faces of a made-up photo, for the test of the TypeScript warp.
+
+python -m idadapter.fixture_alignment --out ../tests/fixtures
+"""
+
+import argparse
+import base64
+from pathlib import Path
+
+import numpy as np
+
+from idadapter.data.alignment import align_face
+from idadapter.fixtures import write_json
+
+TEMPLATE = np.array([[12.7, 12.4], [26.8, 12.4], [19.7, 20.4], [13.4, 27.5], [26.0, 27.5]])
+SIZE = 40
+
+
+def make_photo(width: int, height: int) -> np.ndarray:
+    """A photo [height, width, 3] of sharp detail: byte (3 x^2 + 7 y (c + 1) + x y) mod 256."""
+    y, x, c = np.mgrid[0:height, 0:width, 0:3]
+    return ((3 * x * x + 7 * y * (c + 1) + x * y) % 256).astype(np.uint8)
+
+
+def make_cases() -> list[dict]:
+    """Faces small and large, straight and turned, inside and over the edge."""
+    generator = np.random.default_rng(5)
+    cases = []
+    for width, height, scale, degrees, center in (
+        (131, 97, 0.8, 0, (60, 50)),
+        (131, 97, 1.0, 25, (20, 20)),
+        (200, 150, 1.9, -10, (100, 70)),
+        (201, 151, 2.6, 8, (110, 70)),
+        (641, 479, 7.3, 3, (300, 200)),
+        (641, 479, 12.0, -40, (600, 440)),
+    ):
+        turn = np.radians(degrees)
+        rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+        points = (TEMPLATE - TEMPLATE.mean(0)) @ rotation.T * scale + center
+        points += generator.normal(0, 0.5, (5, 2))
+        points = points.round(3)
+        face = align_face(make_photo(width, height), points, TEMPLATE, SIZE)
+        cases.append(
+            {
+                "width": width,
+                "height": height,
+                "points": points.tolist(),
+                "face": base64.b64encode(face.tobytes()).decode(),
+            }
+        )
+    return cases
+
+
+def main() -> None:
+    """Writes ``alignment/faces.json.gz``."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="the folder tests/fixtures")
+    out = parser.parse_args().out
+    write_json(
+        out / "alignment" / "faces.json.gz",
+        {"size": SIZE, "template": TEMPLATE.tolist(), "cases": make_cases()},
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""Writes portraits made by the PyTorch reference pipeline, for the test of the TypeScript one.
+
+python -m idadapter.fixture_reference --bundle ../models/default --photo ../tests/fixtures/face.png \
+    --out ../tests/fixtures/reference
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from .loop import save_png
+from .reference import ReferencePipeline
+
+PHOTO = "photo.png"
+
+BASE: dict[str, Any] = {
+    "prompt": "a portrait photo, smiling",
+    "class_noun": "woman",
+    "negative_prompt": "",
+    "num_inference_steps": 20,
+    "guidance_scale": 3.0,
+    "identity_strength": 1.0,
+    "scheduler": "dpmpp_2m",
+    "seed": 11,
+}
+"""The request every case starts from; its fields are the API's."""
+
+CASES: dict[str, dict[str, Any]] = {
+    "dpmpp_2m": {},
+    "ddim": {"scheduler": "ddim", "seed": 12, "prompt": "a pencil sketch"},
+    "euler": {"scheduler": "euler", "seed": 13, "prompt": "Woman WITH glasses, facing   left!"},
+    "no_guidance": {"guidance_scale": 1.0, "seed": 14},
+    "half_strength": {"identity_strength": 0.5, "seed": 15, "class_noun": "person"},
+    "negative_prompt": {"negative_prompt": "wearing a hat, black and white", "seed": 4294967295},
+    "unusual_words": {"prompt": "sks café 🙂 naïve ŁÓDŹ", "guidance_scale": 5.5, "num_inference_steps": 7},
+}
+"""What each case changes."""
+
+
+def read_photo(path: Path) -> np.ndarray:
+    """A photo as [H, W, 3] uint8 RGB, upright.
+
+    Raises:
+        ValueError: the file is missing or no picture.
+    """
+    photo = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if photo is None:
+        raise ValueError(f"{path} is not a picture that can be read")
+    return cv2.cvtColor(photo, cv2.COLOR_BGR2RGB)
+
+
+def write_cases(bundle: Path, photo: np.ndarray, out: Path, names: list[str]) -> None:
+    """Writes `photo.png`, and `case_NAME.json` with `expected_NAME.png` for each name; other files stay.
+
+    Args:
+        bundle: whose weights make the portraits.
+        photo: [H, W, 3] uint8 RGB with one face.
+        out: folder; made if missing.
+        names: of `CASES`.
+
+    Raises:
+        ValueError: the photo shows no face.
+    """
+    pipeline = ReferencePipeline(bundle)
+    save_png(out / PHOTO, photo)
+    for name in names:
+        request = {**BASE, **CASES[name]}
+        [picture] = pipeline.generate(photo, **request)
+        save_png(out / f"expected_{name}.png", picture)
+        case = {"photo": PHOTO, **request, "expected": f"expected_{name}.png"}
+        (out / f"case_{name}.json").write_text(json.dumps(case, indent=2, ensure_ascii=False) + "\n")
+        clipped = np.isin(picture, (0, 255)).mean()
+        print(f"{name}: mean {picture.mean():.0f}, deviation {picture.std():.0f}, clipped {clipped:.0%}", flush=True)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--photo", type=Path, required=True, help="a picture with one face; never a stranger's")
+    parser.add_argument("--out", type=Path, required=True, help="the folder tests/fixtures/reference")
+    parser.add_argument("--case", choices=CASES, action="append", help="only these; all by default")
+    arguments = parser.parse_args()
+    write_cases(arguments.bundle, read_photo(arguments.photo), arguments.out, arguments.case or list(CASES))
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    main()

@@ -1,0 +1,314 @@
+"""The one training loop of every stage, under Hugging Face accelerate.
+
+A step is a pure function of the weights, the seed and the step's number: its batch, noise and augmentation are drawn
+from generators seeded by (seed, step, process). So a resumed run gives the very weights an uninterrupted one would.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import shutil
+import time
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from diffusers.training_utils import EMAModel
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How long and how fast a stage trains.
+
+    Attributes:
+        steps: optimizer steps in all.
+        batch_size: samples a step and process.
+        learning_rate: AdamW's peak learning rate.
+        warmup_steps: linear warm-up.
+        final_learning_rate: share of the peak that the cosine ends at; 1 keeps it constant.
+        weight_decay: AdamW's decoupled weight decay.
+        max_grad_norm: gradients are clipped to this length.
+        ema_decay: of the moving average; reached by the warm-up (1 + k) / (10 + k).
+        mixed_precision: accelerate's name, "bf16" or "no".
+        seed: of everything random.
+        log_every: steps between scalars.
+        sample_every: steps between sample grids.
+        checkpoint_every: steps between checkpoints; two are kept.
+    """
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    warmup_steps: int = 200
+    final_learning_rate: float = 0.05
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+    ema_decay: float = 0.999
+    mixed_precision: str = "bf16"
+    seed: int = 0
+    log_every: int = 50
+    sample_every: int = 1000
+    checkpoint_every: int = 500
+
+
+class StepRandom:
+    """The random numbers of one step: a torch and a numpy generator."""
+
+    def __init__(self, seed: int, step: int, process: int) -> None:
+        """Seeds both from the run's seed, the step's number and the process's rank."""
+        sequence = np.random.SeedSequence([seed, step, process])
+        self.numpy = np.random.default_rng(sequence)
+        self.torch = torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal numbers."""
+        return torch.randn(shape, generator=self.torch)
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Uniform numbers in [0, 1)."""
+        return torch.rand(shape, generator=self.torch)
+
+
+class Stage(ABC):
+    """What one stage trains and how."""
+
+    name: str
+    """Names the run's folder and the command."""
+
+    module: nn.Module
+    """Holds everything the loop saves; parameters with `requires_grad` are optimized."""
+
+    device = torch.device("cpu")
+    """Where a step's tensors belong; see `place`."""
+
+    def frozen(self) -> list[nn.Module]:
+        """Networks the loss runs but does not train."""
+        return []
+
+    def place(self, device: torch.device) -> None:
+        """Moves the frozen networks to the device the module trains on."""
+        self.device = device
+        for network in self.frozen():
+            network.to(device)
+
+    @abstractmethod
+    def loss(self, module: nn.Module, random: StepRandom, step: int) -> tuple[Tensor, dict[str, Tensor | float]]:
+        """The loss of one batch.
+
+        Args:
+            module: `self.module` as prepared for the devices; call this one, once, so that gradients meet across
+                processes.
+            random: every random number of the step.
+            step: number of the step, from 0.
+
+        Returns:
+            scalar loss, and scalars to log.
+        """
+
+    def learning_rate_scale(self, name: str) -> float:
+        """How much faster than the others a parameter of the module learns."""
+        return 1.0
+
+    def after_step(self, random: StepRandom, step: int) -> dict[str, float]:
+        """Runs after the optimizer's step (a discriminator's turn); returns scalars to log."""
+        return {}
+
+    def extra_state(self) -> list[object]:
+        """Objects with state_dict and load_state_dict that belong to a checkpoint beside the module."""
+        return []
+
+    @abstractmethod
+    def write_parts(self, root: Path) -> None:
+        """Writes what the stage trained into a folder of parts; called while the averaged weights are in place."""
+
+    def sample(self, step: int) -> np.ndarray | None:
+        """A picture of what the averaged weights do, [H, W, 3] uint8, or none."""
+        return None
+
+
+def learning_rate_factor(config: LoopConfig, step: int) -> float:
+    """Share of the peak learning rate at a step: linear warm-up, then half a cosine down to the final share."""
+    warmup = min(1.0, (step + 1) / max(1, config.warmup_steps))
+    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, config.steps))))
+    return warmup * (config.final_learning_rate + (1 - config.final_learning_rate) * cosine)
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The newest complete checkpoint in a run's folder."""
+    found = sorted(folder.glob("checkpoint-????????"))
+    return found[-1] if found else None
+
+
+def trained_parameters(module: nn.Module) -> list[nn.Parameter]:
+    """The parameters that take gradients, in the module's order."""
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
+
+
+def parameter_groups(stage: Stage, learning_rate: float) -> list[dict[str, Any]]:
+    """The optimizer's groups: trained parameters by their learning rate."""
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in stage.module.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault(stage.learning_rate_scale(name), []).append(parameter)
+    return [{"params": group, "lr": learning_rate * scale} for scale, group in groups.items()]
+
+
+class Ema(EMAModel):
+    """The moving average of a stage's trained parameters, and a way to look through it."""
+
+    def use(self, parameters: list[nn.Parameter]) -> _Swapped:
+        """A context in which the parameters hold their averages."""
+        return _Swapped(self, parameters)
+
+
+class _Swapped:
+    def __init__(self, ema: Ema, parameters: list[nn.Parameter]) -> None:
+        self.ema, self.parameters = ema, parameters
+
+    def __enter__(self) -> None:
+        self.ema.store(self.parameters)
+        self.ema.copy_to(self.parameters)
+
+    def __exit__(self, *_: object) -> None:
+        self.ema.restore(self.parameters)
+
+
+def train(
+    stage: Stage,
+    config: LoopConfig,
+    folder: Path,
+    parts: Path | None = None,
+    stop_at: int | None = None,
+    minutes: float | None = None,
+) -> None:
+    """Trains a stage, going on from its newest checkpoint if there is one.
+
+    Args:
+        stage: what to train.
+        config: how long and how fast.
+        folder: run folder; holds checkpoints, TensorBoard files and sample grids.
+        parts: where the averaged weights go when training stops.
+        stop_at: stop (with a checkpoint) after this many steps, though `config.steps` shapes the schedule.
+        minutes: stop (with a checkpoint) after this much time.
+
+    Raises:
+        RuntimeError: another process trains in this folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    accelerator = Accelerator(mixed_precision=config.mixed_precision)
+    lock = lock_folder(folder) if accelerator.is_main_process else None
+    module = stage.module
+    parameters = trained_parameters(module)
+    optimizer = torch.optim.AdamW(
+        parameter_groups(stage, config.learning_rate), weight_decay=config.weight_decay, betas=(0.9, 0.98), foreach=True
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(config, step))
+    ema = Ema(parameters, decay=config.ema_decay, foreach=True)
+    ema.to(accelerator.device)
+    stage.place(accelerator.device)
+    prepared, optimizer = accelerator.prepare(module, optimizer)
+    accelerator.register_for_checkpointing(schedule, ema, *stage.extra_state())
+
+    step = 0
+    checkpoint = latest_checkpoint(folder)
+    if checkpoint is not None:
+        # The checkpoint was written by this very loop; it holds optimizer state, which is more than tensors.
+        accelerator.load_state(str(checkpoint))
+        step = json.loads((checkpoint / "step.json").read_text())["step"]
+    writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step) if accelerator.is_main_process else None
+    (folder / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
+
+    def save() -> None:
+        partial, complete = folder / "partial", folder / f"checkpoint-{step:08d}"
+        accelerator.save_state(str(partial), safe_serialization=True)
+        if accelerator.is_main_process:
+            (partial / "step.json").write_text(json.dumps({"step": step}))
+            shutil.rmtree(complete, ignore_errors=True)
+            partial.rename(complete)
+            for old in sorted(folder.glob("checkpoint-????????"))[:-2]:
+                shutil.rmtree(old)
+        accelerator.wait_for_everyone()
+
+    started = time.monotonic()
+    end = config.steps if stop_at is None else min(stop_at, config.steps)
+    bar = tqdm(
+        total=config.steps, initial=step, desc=stage.name, mininterval=20, disable=not accelerator.is_main_process
+    )
+    sums: dict[str, float] = {}
+    summed = 0
+    while step < end and (minutes is None or time.monotonic() - started < minutes * 60):
+        random = StepRandom(config.seed, step, accelerator.process_index)
+        prepared.train()
+        with accelerator.autocast():
+            loss, scalars = stage.loss(prepared, random, step)
+        accelerator.backward(loss)
+        norm = accelerator.clip_grad_norm_(parameters, config.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        schedule.step()
+        ema.step(parameters)
+        scalars = {"loss": loss.detach(), "grad_norm": norm, **scalars, **stage.after_step(random, step)}
+        for key, value in scalars.items():
+            sums[key] = sums.get(key, 0.0) + float(value)
+        summed += 1
+        step += 1
+        bar.update()
+        if step % config.log_every == 0 and writer is not None:
+            # Fewer steps than `log_every` where the run was resumed between two lines of the log.
+            means = {key: value / summed for key, value in sums.items()}
+            for key, value in means.items():
+                writer.add_scalar(key, value, step)
+            bar.set_postfix_str(" ".join(f"{key} {value:.4g}" for key, value in means.items()), refresh=False)
+            with (folder / "log.jsonl").open("a") as log:
+                log.write(json.dumps({"step": step, "seconds": round(time.monotonic() - started), **means}) + "\n")
+            sums, summed = {}, 0
+        if step % config.sample_every == 0 and writer is not None:
+            module.eval()
+            with ema.use(parameters), torch.no_grad():
+                picture = stage.sample(step)
+            if picture is not None:
+                writer.add_image("samples", picture, step, dataformats="HWC")
+                save_png(folder / "samples" / f"{step:08d}.png", picture)
+        if step % config.checkpoint_every == 0:
+            save()
+    bar.close()
+    if latest_checkpoint(folder) != folder / f"checkpoint-{step:08d}":
+        save()
+    if parts is not None and accelerator.is_main_process:
+        module.eval()
+        with ema.use(parameters):
+            stage.write_parts(parts)
+    if lock is not None:
+        lock.close()
+
+
+def lock_folder(folder: Path) -> IO[str]:
+    """Takes a run's folder for this process until it ends or the file is closed.
+
+    Raises:
+        RuntimeError: another process trains there.
+    """
+    handle = (folder / "lock").open("w")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        handle.close()
+        raise RuntimeError(f"another process trains in {folder}; wait for it, or choose another run") from None
+    return handle
+
+
+def save_png(path: Path, picture: np.ndarray) -> None:
+    """Writes [H, W, 3] uint8 RGB as PNG, making the folder."""
+    import cv2
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))

@@ -1,0 +1,66 @@
+"""A small CLIP (Radford et al. 2021) of `transformers`: the paper's image encoder and text encoder."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from transformers import CLIPConfig as TransformersClipConfig
+from transformers import CLIPModel, CLIPTextConfig, CLIPTokenizer, CLIPVisionConfig
+
+from ..config import ClipConfig
+
+PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
+PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
+"""CLIP's own constants (Radford et al. 2021), which any Stable Diffusion sized image encoder expects."""
+
+
+def text_config(config: ClipConfig, vocabulary_size: int, **special_tokens: int) -> CLIPTextConfig:
+    """Shape of the text transformer.
+
+    Args:
+        config: the run's.
+        vocabulary_size: tokens of the tokenizer.
+        special_tokens: `bos_token_id`, `eos_token_id` and `pad_token_id`, where other than CLIP's.
+    """
+    return CLIPTextConfig(
+        vocab_size=vocabulary_size,
+        hidden_size=config.text_width,
+        intermediate_size=4 * config.text_width,
+        projection_dim=config.projection,
+        num_hidden_layers=config.text_layers,
+        num_attention_heads=config.text_heads,
+        max_position_embeddings=config.max_length,
+        **special_tokens,
+    )
+
+
+def make_clip(config: ClipConfig, tokenizer: CLIPTokenizer) -> CLIPModel:
+    """A CLIP with random weights for this vocabulary."""
+    text = text_config(
+        config,
+        len(tokenizer),
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    vision = CLIPVisionConfig(
+        hidden_size=config.vision_width,
+        intermediate_size=4 * config.vision_width,
+        projection_dim=config.projection,
+        num_hidden_layers=config.vision_layers,
+        num_attention_heads=config.vision_heads,
+        image_size=config.image_size,
+        patch_size=config.patch_size,
+    )
+    return CLIPModel(
+        TransformersClipConfig(
+            text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=config.projection
+        )
+    )
+
+
+def normalize_pixels(images: Tensor) -> Tensor:
+    """RGB [n, 3, s, s] in [0, 1] to what CLIP's vision transformer was trained on."""
+    mean = torch.tensor(PIXEL_MEAN, device=images.device).view(1, 3, 1, 1)
+    std = torch.tensor(PIXEL_STD, device=images.device).view(1, 3, 1, 1)
+    return (images - mean) / std

@@ -1,0 +1,88 @@
+"""Mixed facial features and the textual projection (paper, equations 3 to 6)."""
+
+from __future__ import annotations
+
+import torch
+from diffusers.models.attention import FeedForward
+from diffusers.models.attention_processor import Attention
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class AttentionBlock(nn.Module):
+    """Pre-norm self-attention and feed-forward."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        """Makes a block of `width` channels."""
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.attention = Attention(query_dim=width, heads=heads, dim_head=width // heads)
+        self.norm2 = nn.LayerNorm(width)
+        self.feed_forward = FeedForward(width, mult=2, activation_fn="gelu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[b, tokens, width] -> [b, tokens, width]."""
+        x = x + self.attention(self.norm1(x))
+        return x + self.feed_forward(self.norm2(x))
+
+
+class MixedFeatures(nn.Module):
+    """MFF and P_textual: features of N photos become E_r and E_c.
+
+    `f_v = concat(f_v(1..N))`, `f_a = mean(f_a(1..N))`, `E_r = P_visual([f_v, f_a])` with P_visual two attention blocks
+    (equations 3 to 5); `E_c = P_textual(mean f_c(1..N))` with P_textual an MLP (equation 6). Ours: f_a becomes
+    `face_tokens` tokens instead of one, and a learned vector tells which tokens are which.
+    """
+
+    def __init__(
+        self, patch_width: int, face_width: int, width: int, text_width: int, heads: int = 4, face_tokens: int = 4
+    ) -> None:
+        """Makes the projections.
+
+        Args:
+            patch_width: d_v.
+            face_width: d_a.
+            width: d_r.
+            text_width: d_t.
+            heads: of the attention blocks.
+            face_tokens: tokens made of f_a.
+        """
+        super().__init__()
+        self.config = {
+            "patch_width": patch_width,
+            "face_width": face_width,
+            "width": width,
+            "text_width": text_width,
+            "heads": heads,
+            "face_tokens": face_tokens,
+        }
+        self.face_tokens = face_tokens
+        self.patch_in = nn.Linear(patch_width, width)
+        self.face_in = nn.Linear(face_width, width * face_tokens)
+        self.kind = nn.Parameter(torch.randn(2, width) * 0.02)
+        self.blocks = nn.ModuleList(AttentionBlock(width, heads) for _ in range(2))
+        self.norm_out = nn.LayerNorm(width)
+        self.textual = nn.Sequential(
+            nn.LayerNorm(patch_width), nn.Linear(patch_width, 2 * width), nn.GELU(), nn.Linear(2 * width, text_width)
+        )
+
+    def forward(self, patch_features: Tensor, class_embedding: Tensor, face_embedding: Tensor) -> tuple[Tensor, Tensor]:
+        """Mixes the photos of each of b people.
+
+        Args:
+            patch_features: f_v [b, N, P, d_v].
+            class_embedding: f_c [b, N, d_v].
+            face_embedding: f_a [b, N, d_a], unit length.
+
+        Returns:
+            E_r [b, N * P + face_tokens, d_r], and E_c [b, d_t].
+        """
+        batch, count, patches, _ = patch_features.shape
+        visual = self.patch_in(patch_features).reshape(batch, count * patches, -1) + self.kind[0]
+        mean = functional.normalize(face_embedding.float().mean(1), dim=-1)
+        # Entries of a unit vector are small; this brings them to unit variance.
+        face = self.face_in(mean * mean.shape[-1] ** 0.5).reshape(batch, self.face_tokens, -1) + self.kind[1]
+        tokens = torch.cat([visual, face], dim=1)
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self.norm_out(tokens), self.textual(class_embedding.mean(1))

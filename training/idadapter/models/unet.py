@@ -1,0 +1,30 @@
+"""The latent text-to-image UNet of `diffusers`, with identity adapters."""
+
+from __future__ import annotations
+
+from diffusers import UNet2DConditionModel
+
+from ..config import DiffusionConfig
+from .identity_adapter import add_identity_adapters
+
+
+def make_unet(config: DiffusionConfig, latent_channels: int, latent_size: int, text_width: int) -> UNet2DConditionModel:
+    """The UNet with random weights and closed adapters; attention on every level that `attention` says."""
+    channels = tuple(config.channels)
+    down = tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in config.attention)
+    up = tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(config.attention))
+    unet = UNet2DConditionModel(
+        sample_size=latent_size,
+        in_channels=latent_channels,
+        out_channels=latent_channels,
+        block_out_channels=channels,
+        down_block_types=down,
+        up_block_types=up,
+        layers_per_block=config.layers,
+        cross_attention_dim=text_width,
+        # diffusers' name is wrong: it takes the number of heads.
+        attention_head_dim=tuple(config.heads or width // config.head_width for width in channels),
+        use_linear_projection=config.linear_projection,
+        attention_type="gated",
+    )
+    return add_identity_adapters(unet)

@@ -1,0 +1,145 @@
+"""The model's parts on disk: a folder each with `config.json` and `model.safetensors`, as in a bundle.
+
+A run's `parts/` and a bundle (docs/bundle.md) have the same layout, so training starts from either.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderDC, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModel
+
+from .models.identity_adapter import add_identity_adapters
+from .models.mixed_features import MixedFeatures
+
+TRAINED_PARTS = ("vae_encoder", "vae_decoder", "image_encoder", "text_encoder", "mixed_features", "unet")
+"""Folders of what training makes; a bundle has the converted face models beside them."""
+
+
+def has_part(root: Path, name: str) -> bool:
+    """Whether a part's weights are there."""
+    return (root / name / "model.safetensors").exists()
+
+
+def copy_parts(bundle: Path, parts: Path) -> None:
+    """Copies the trained parts and the tokenizer of a bundle into a new run's folder of parts.
+
+    Raises:
+        FileNotFoundError: `bundle` is no bundle.
+    """
+    for name in TRAINED_PARTS:
+        state, config = read_part(bundle, name)
+        write_part(parts, name, state, config)
+    shutil.copytree(bundle / "tokenizer", parts / "tokenizer")
+
+
+def write_part(root: Path, name: str, state: dict[str, Tensor], config: dict[str, Any]) -> None:
+    """Writes one part in fp32."""
+    folder = root / name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True, default=str) + "\n")
+    save_file(
+        {key: value.detach().float().contiguous().clone() for key, value in state.items()}, folder / "model.safetensors"
+    )
+
+
+def read_part(root: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """A part's weights, in fp32, and its configuration.
+
+    Raises:
+        FileNotFoundError: the part is missing.
+    """
+    folder = root / name
+    if not (folder / "model.safetensors").exists():
+        raise FileNotFoundError(f"{folder}/model.safetensors is missing; run the stage that makes it first")
+    state = {key: value.float() for key, value in load_file(folder / "model.safetensors").items()}
+    return state, json.loads((folder / "config.json").read_text())
+
+
+def _load(module: nn.Module, state: dict[str, Tensor]) -> None:
+    missing, unexpected = module.load_state_dict(state, strict=False)
+    # Buffers that follow from the configuration (position ids) are not stored.
+    missing = [name for name in missing if not name.endswith("position_ids")]
+    if missing or unexpected:
+        raise ValueError(f"weights do not fit: missing {missing[:3]}, unexpected {unexpected[:3]}")
+
+
+def write_vae(root: Path, vae: AutoencoderDC) -> None:
+    """Writes the autoencoder as `vae_encoder` and `vae_decoder`."""
+    config = dict(vae.config)
+    for name in ("encoder", "decoder"):
+        write_part(root, f"vae_{name}", getattr(vae, name).state_dict(), config)
+
+
+def read_vae(root: Path) -> AutoencoderDC:
+    """The autoencoder, frozen."""
+    encoder, config = read_part(root, "vae_encoder")
+    decoder, _ = read_part(root, "vae_decoder")
+    vae = AutoencoderDC.from_config(config)
+    _load(vae.encoder, encoder)
+    _load(vae.decoder, decoder)
+    return vae.eval().requires_grad_(False)
+
+
+def write_unet(root: Path, unet: UNet2DConditionModel) -> None:
+    """Writes the UNet with its adapters."""
+    write_part(root, "unet", unet.state_dict(), dict(unet.config))
+
+
+def read_unet(root: Path) -> UNet2DConditionModel:
+    """The UNet with identity adapters; every parameter takes gradients."""
+    state, config = read_part(root, "unet")
+    unet = add_identity_adapters(UNet2DConditionModel.from_config(config))
+    _load(unet, state)
+    return unet
+
+
+def write_text_encoder(root: Path, text_encoder: CLIPTextModel) -> None:
+    """Writes the text encoder."""
+    write_part(root, "text_encoder", text_encoder.state_dict(), text_encoder.config.to_dict())
+
+
+def read_text_encoder(root: Path) -> CLIPTextModel:
+    """The text encoder; every parameter takes gradients."""
+    state, config = read_part(root, "text_encoder")
+    model = CLIPTextModel(CLIPTextConfig.from_dict(config))
+    _load(model, state)
+    return model
+
+
+def write_image_encoder(root: Path, image_encoder: CLIPVisionModel) -> None:
+    """Writes the image encoder."""
+    write_part(root, "image_encoder", image_encoder.state_dict(), image_encoder.config.to_dict())
+
+
+def read_image_encoder(root: Path) -> CLIPVisionModel:
+    """The image encoder, frozen."""
+    state, config = read_part(root, "image_encoder")
+    model = CLIPVisionModel(CLIPVisionConfig.from_dict(config))
+    _load(model, state)
+    return model.eval().requires_grad_(False)
+
+
+def write_mixed_features(root: Path, module: MixedFeatures) -> None:
+    """Writes MFF and P_textual."""
+    write_part(root, "mixed_features", module.state_dict(), module.config)
+
+
+def read_mixed_features(root: Path) -> MixedFeatures:
+    """MFF and P_textual; every parameter takes gradients."""
+    state, config = read_part(root, "mixed_features")
+    module = MixedFeatures(**config)
+    _load(module, state)
+    return module
+
+
+def seeded(seed: int) -> None:
+    """Seeds the initial weights of what is made next."""
+    torch.manual_seed(seed)

@@ -1,0 +1,224 @@
+"""IDAdapter's inference in PyTorch, from a bundle: what the TypeScript pipeline is held against."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, SchedulerMixin
+from torch import Tensor
+
+from .data.alignment import align_face
+from .data.vision_crops import to_tensor
+from .faces.locate import FaceLocator, LocatedFace
+from .faces.recognizer import FaceRecognizer
+from .models.autoencoder import decode
+from .models.clip import normalize_pixels
+from .models.identity_adapter import predict
+from .models.text_encoder import encode_text, identifier_positions
+from .parts import read_image_encoder, read_mixed_features, read_text_encoder, read_unet, read_vae
+from .sampling import to_pictures
+from .tokenizer import encode_prompts, load_tokenizer
+
+SCHEDULERS = {
+    "ddim": DDIMScheduler,
+    "euler": EulerDiscreteScheduler,
+    "dpmpp_2m": DPMSolverMultistepScheduler,
+}
+"""The API's names of diffusers' schedulers."""
+
+LEAST_SPAN = 0.52
+"""The service drops detections whose landmarks span less than this share of their box (pipeline/faces.ts)."""
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What steers a denoising; row 0 is guidance's unconditional branch, the last row the conditional one.
+
+    Attributes:
+        hidden_states: C [rows, L, d_t]; one row without guidance, else two.
+        identity_tokens: E_r [rows, M, d_r].
+    """
+
+    hidden_states: Tensor
+    identity_tokens: Tensor
+
+
+class ReferencePipeline:
+    """One photo and a prompt to portraits, in float32 on the CPU, with the bundle's own weights.
+
+    Nothing here knows ONNX: the weights are read from the same `model.safetensors` that the graphs point into.
+    """
+
+    def __init__(self, bundle: Path) -> None:
+        """Loads every part.
+
+        Args:
+            bundle: folder as docs/bundle.md describes it.
+
+        Raises:
+            FileNotFoundError: a part is missing.
+        """
+        self.manifest = json.loads((bundle / "bundle.json").read_text())
+        self.scheduler_config = json.loads((bundle / self.manifest["scheduler"]).read_text())
+        self.tokenizer = load_tokenizer(bundle / self.manifest["tokenizer"])
+        self.locator = FaceLocator(bundle=bundle)
+        self.recognizer = FaceRecognizer.from_folder(bundle / "face_recognizer")
+        self.image_encoder = read_image_encoder(bundle)
+        self.mixed_features = read_mixed_features(bundle).eval()
+        self.text_encoder = read_text_encoder(bundle).eval()
+        self.unet = read_unet(bundle).eval()
+        self.vae = read_vae(bundle)
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        photo: np.ndarray,
+        prompt: str,
+        class_noun: str,
+        negative_prompt: str = "",
+        num_inference_steps: int = 20,
+        guidance_scale: float = 3.0,
+        identity_strength: float = 1.0,
+        scheduler: str = "dpmpp_2m",
+        seed: int = 0,
+        num_images: int = 1,
+    ) -> np.ndarray:
+        """Makes portraits of the person in the photo.
+
+        Args:
+            photo: [H, W, 3] uint8 RGB, with one face.
+            prompt: what to show, without the identifier.
+            class_noun: one of the manifest's `class_nouns`.
+            negative_prompt: words of guidance's unconditional branch.
+            num_inference_steps: denoising steps.
+            guidance_scale: classifier-free guidance; 1 runs the conditional branch alone.
+            identity_strength: beta of equation 7.
+            scheduler: one of `SCHEDULERS`.
+            seed: of the first picture; picture i has seed + i.
+            num_images: how many.
+
+        Returns:
+            [num_images, h, w, 3] uint8.
+
+        Raises:
+            ValueError: no face in the photo, or a prompt too long.
+        """
+        face = self.find_face(photo)
+        identity_tokens, identity_embedding = self.encode_identity(photo, face)
+        conditioning = self.encode_conditioning(
+            prompt, class_noun, None if guidance_scale == 1 else negative_prompt, identity_tokens, identity_embedding
+        )
+        sampler = SCHEDULERS[scheduler].from_config({"clip_sample": False, **self.scheduler_config})
+        noise = self.draw_noise([seed + i for i in range(num_images)])
+        latents = self.denoise(noise, conditioning, sampler, num_inference_steps, guidance_scale, identity_strength)
+        return to_pictures(decode(self.vae, latents))
+
+    def find_face(self, photo: np.ndarray) -> LocatedFace:
+        """The largest face of the photo whose landmarks have not collapsed.
+
+        Raises:
+            ValueError: there is none.
+        """
+        faces = [face for face in self.locator.locate(photo) if _span(face) >= LEAST_SPAN * _sides(face).max()]
+        if not faces:
+            raise ValueError("the photo shows no face")
+        return max(faces, key=lambda face: _sides(face).prod())
+
+    def encode_identity(self, photo: np.ndarray, face: LocatedFace) -> tuple[Tensor, Tensor]:
+        """Mixed facial features and textual projection (equations 3 to 6) of one photo, taken N times.
+
+        Returns:
+            E_r [1, M, d_r] and E_c [1, d_t].
+        """
+        face_embedding = self.recognizer(self.align(photo, face, "recognizer"))
+        output = self.image_encoder(pixel_values=normalize_pixels(self.align(photo, face, "image_encoder")))
+        patch_features, class_embedding = output.last_hidden_state[:, 1:], output.pooler_output
+        count = self.manifest["max_reference_images"]
+        return self.mixed_features(
+            patch_features.expand(count, -1, -1)[None],
+            class_embedding.expand(count, -1)[None],
+            face_embedding.expand(count, -1)[None],
+        )
+
+    def align(self, photo: np.ndarray, face: LocatedFace, graph: str) -> Tensor:
+        """The face as a graph of the bundle wants it: RGB [1, 3, S, S] in [0, 1]."""
+        target = self.manifest["faces"][graph]
+        return to_tensor([align_face(photo, face.points, np.array(target["template"]), target["input_size"])])
+
+    def encode_conditioning(
+        self,
+        prompt: str,
+        class_noun: str,
+        negative_prompt: str | None,
+        identity_tokens: Tensor,
+        identity_embedding: Tensor,
+    ) -> Conditioning:
+        """The prompt with "[class noun] is sks" and E_c in place of "sks" (section 3.2), and the unconditional branch.
+
+        Args:
+            prompt: the caller's.
+            class_noun: the caller's.
+            negative_prompt: None when guidance is off.
+            identity_tokens: E_r [1, M, d_r].
+            identity_embedding: E_c [1, d_t].
+        """
+        identifier = self.manifest["identifier"]
+        ids = encode_prompts(self.tokenizer, [f"{prompt.strip()}, {class_noun} is {identifier}"])
+        position = identifier_positions(ids, self.tokenizer.convert_tokens_to_ids(f"{identifier}</w>"))
+        hidden_states = encode_text(self.text_encoder, ids, identity_embedding, position)
+        if negative_prompt is None:
+            return Conditioning(hidden_states, identity_tokens)
+        nobody, no_position = torch.zeros_like(identity_embedding), torch.full_like(position, -1)
+        ids = encode_prompts(self.tokenizer, [negative_prompt])
+        unconditional = encode_text(self.text_encoder, ids, nobody, no_position)
+        zero = self.manifest["unconditional_identity"] == "zero"
+        unconditional_tokens = torch.zeros_like(identity_tokens) if zero else identity_tokens
+        return Conditioning(
+            torch.cat([unconditional, hidden_states]), torch.cat([unconditional_tokens, identity_tokens])
+        )
+
+    def draw_noise(self, seeds: list[int]) -> Tensor:
+        """Standard normal noise [len(seeds), c, h, w], each picture's from a CPU generator of its own."""
+        channels, size = self.manifest["latent"]["channels"], self.manifest["latent"]["size"]
+        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        return torch.cat([torch.randn(1, channels, size, size, generator=generator) for generator in generators])
+
+    def denoise(
+        self,
+        noise: Tensor,
+        conditioning: Conditioning,
+        scheduler: SchedulerMixin,
+        num_inference_steps: int,
+        guidance_scale: float,
+        identity_strength: float,
+    ) -> Tensor:
+        """Noise to clean latents [n, c, h, w]: the UNet with its adapters, guidance, the scheduler's step."""
+        count, branches = len(noise), len(conditioning.hidden_states)
+        hidden_states = conditioning.hidden_states.repeat_interleave(count, 0)
+        identity_tokens = conditioning.identity_tokens.repeat_interleave(count, 0)
+        strength = torch.full((branches * count,), identity_strength)
+        scheduler.set_timesteps(num_inference_steps)
+        latents = noise * scheduler.init_noise_sigma
+        for timestep in scheduler.timesteps:
+            sample = scheduler.scale_model_input(latents, timestep).repeat(branches, 1, 1, 1)
+            timesteps = timestep.expand(branches * count)
+            prediction = predict(self.unet, sample, timesteps, hidden_states, identity_tokens, strength)
+            if branches == 2:
+                unconditional, conditional = prediction.chunk(2)
+                prediction = unconditional + guidance_scale * (conditional - unconditional)
+            latents = scheduler.step(prediction, timestep, latents).prev_sample
+        return latents
+
+
+def _sides(face: LocatedFace) -> np.ndarray:
+    """Width and height of the box, photo pixels."""
+    return face.box[2:] - face.box[:2]
+
+
+def _span(face: LocatedFace) -> float:
+    """The longer side of the upright rectangle around the landmarks, photo pixels."""
+    return float(np.ptp(face.landmarks, axis=0).max())

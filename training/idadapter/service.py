@@ -1,0 +1,128 @@
+"""The running service, as its evaluation sees it: what is judged is what is served."""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import httpx
+import numpy as np
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DENO = "deno@2.9.6"
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """One portrait the service made: [h, w, 3] uint8 RGB, its seed, and the service's own identity similarity."""
+
+    picture: np.ndarray
+    seed: int
+    identity_similarity: float | None
+
+
+class RefusedError(Exception):
+    """The service answered with a problem (RFC 9457); `code` is its stable reason."""
+
+    def __init__(self, problem: dict) -> None:
+        """Keeps the code; the message is the problem's own."""
+        super().__init__(f"{problem.get('title')}: {problem.get('detail')}")
+        self.code: str = problem["code"]
+
+
+class Service:
+    """A client of one running service."""
+
+    def __init__(self, url: str, token: str) -> None:
+        """Keeps the address and a token with every scope."""
+        self.http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=600)
+
+    def generate(self, photo: np.ndarray, prompt: str, class_noun: str, **fields: object) -> list[Portrait]:
+        """Makes portraits.
+
+        Args:
+            photo: reference, [h, w, 3] uint8 RGB.
+            prompt: what to show.
+            class_noun: what the person is.
+            fields: any other field of a generation (docs/api.md).
+
+        Raises:
+            RefusedError: the service answered with a problem.
+        """
+        ok, encoded = cv2.imencode(".png", cv2.cvtColor(photo, cv2.COLOR_RGB2BGR))
+        assert ok
+        reference = base64.b64encode(encoded.tobytes()).decode()
+        body = {"reference_images": [reference], "prompt": prompt, "class_noun": class_noun, **fields}
+        answer = self.http.post("/v1/generations", json=body)
+        if answer.status_code != 200:
+            raise RefusedError(answer.json())
+        return [
+            Portrait(_decode(image["data"]), image["seed"], image["identity_similarity"])
+            for image in answer.json()["images"]
+        ]
+
+
+def _decode(data: str) -> np.ndarray:
+    content = np.frombuffer(base64.b64decode(data), np.uint8)
+    return cv2.cvtColor(cv2.imdecode(content, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+@contextmanager
+def running_service(bundle: Path | None = None, seconds: float = 180) -> Iterator[Service]:
+    """Starts the service on a free port and stops it at the end.
+
+    Args:
+        bundle: folder to serve; the embedded one by default.
+        seconds: how long it may take to be ready (the first start fetches npm packages).
+
+    Yields:
+        a client with a development token.
+
+    Raises:
+        RuntimeError: it did not get ready.
+    """
+    deno = [shutil.which("deno")] if shutil.which("deno") else ["npx", "--yes", DENO]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as state:
+        environment = {**os.environ, "PORT": str(port), "STATE_DIR": state, "LOG_LEVEL": "error"}
+        if bundle is not None:
+            environment["BUNDLE"] = str(bundle.resolve())
+        command = [*deno, "task", "--quiet"]
+        process = subprocess.Popen([*command, "start"], cwd=REPOSITORY, env=environment, start_new_session=True)
+        try:
+            url = f"http://127.0.0.1:{port}"
+            _wait(url, process, seconds)
+            token = subprocess.run(
+                [*command, "token", "--expires-in", "1d"],
+                cwd=REPOSITORY, env=environment, check=True, capture_output=True, text=True,
+            ).stdout.strip()  # fmt: skip
+            yield Service(url, token)
+        finally:
+            os.killpg(process.pid, 15)
+            process.wait(30)
+
+
+def _wait(url: str, process: subprocess.Popen, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            raise RuntimeError(f"the service ended with status {process.returncode} before it was ready")
+        try:
+            if httpx.get(f"{url}/readyz", timeout=5).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.3)
+    raise RuntimeError(f"the service was not ready after {seconds:g} s")

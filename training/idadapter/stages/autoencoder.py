@@ -1,0 +1,206 @@
+"""Stage 1: the autoencoder, whose sharpness bounds every portrait made through it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderDC
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..config import AutoencoderConfig
+from ..data.portraits import PORTRAIT_SIZE, Portraits
+from ..data.templates import PORTRAIT_TEMPLATE
+from ..data.vision_crops import to_tensor
+from ..faces.recognizer import TEMPLATE as RECOGNIZER_TEMPLATE
+from ..faces.recognizer import FaceRecognizer
+from ..loop import Stage, StepRandom
+from ..models.autoencoder import decode, encode, make_autoencoder
+from ..models.face_warp import FaceWarp
+from ..parts import write_vae
+
+RENDITION_SHARE = 0.15
+"""How many of the training pictures are art renditions."""
+
+
+def face_mask(size: int = PORTRAIT_SIZE) -> Tensor:
+    """1 on the face's ellipse of an aligned portrait, falling smoothly to 0 outside: [1, 1, size, size]."""
+    eyes, mouth = PORTRAIT_TEMPLATE[:2].mean(0), PORTRAIT_TEMPLATE[3:].mean(0)
+    middle = eyes + 0.55 * (mouth - eyes)
+    v, u = np.mgrid[0:size, 0:size]
+    radius = np.hypot((u - middle[0]) / (0.30 * size), (v - middle[1]) / (0.38 * size))
+    return torch.tensor(1 / (1 + np.exp((radius - 1) * 8)), dtype=torch.float32)[None, None]
+
+
+def gradient_loss(images: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
+    """Mean absolute difference of horizontal and vertical differences at three scales, weighted a pixel."""
+    total = images.new_zeros(())
+    for _ in range(3):
+        for dim in (-1, -2):
+            difference = torch.diff(images, dim=dim) - torch.diff(targets, dim=dim)
+            total = total + (difference.abs() * weight.narrow(dim, 0, difference.shape[dim])).mean()
+        images, targets, weight = (functional.avg_pool2d(x, 2) for x in (images, targets, weight))
+    return total
+
+
+def smoothness_loss(coarse: Tensor, images: Tensor, factor: int) -> Tensor:
+    """Latents averaged over blocks must decode to the picture blurred as much.
+
+    Without it nothing keeps neighbouring latents alike: all scales of the picture end up equally strong, and a
+    diffusion model cannot go from coarse to fine (after "Improving the Diffusability of Autoencoders", Skorokhodov et
+    al. 2025).
+
+    Args:
+        coarse: [k, 3, h, w] decoded from averaged latents.
+        images: [b, 3, h, w], of which the first k count.
+        factor: side of the blocks.
+    """
+    blurred = functional.avg_pool2d(images[: len(coarse)], factor)
+    return (coarse - functional.interpolate(blurred, size=coarse.shape[-2:], mode="bilinear")).abs().mean()
+
+
+class Reconstruction(nn.Module):
+    """One pass of the autoencoder as its training needs it."""
+
+    def __init__(self, vae: AutoencoderDC) -> None:
+        """Wraps the autoencoder."""
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, images: Tensor, noise: Tensor, factor: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Encodes and decodes.
+
+        Args:
+            images: [b, 3, h, w] in [0, 1].
+            noise: [b, c, h/8, w/8], added to the latents before decoding.
+            factor: the first half's latents are also decoded after averaging over blocks of this side.
+
+        Returns:
+            latents [b, c, h/8, w/8], pictures [b, 3, h, w], and pictures of the averaged latents [b/2, 3, h, w].
+        """
+        latents = encode(self.vae, images)
+        coarse = functional.avg_pool2d(latents[: len(latents) // 2], factor)
+        coarse = functional.interpolate(coarse, size=latents.shape[-2:], mode="bilinear")
+        return latents, decode(self.vae, latents + noise), decode(self.vae, coarse)
+
+
+class AutoencoderStage(Stage):
+    """Reconstruction of windows of portraits: pixels, gradients, a recogniser's features and its embedding."""
+
+    name = "autoencoder"
+
+    def __init__(self, config: AutoencoderConfig, portraits: Portraits, recognizer: FaceRecognizer) -> None:
+        """Makes the network.
+
+        Args:
+            config: shape and loss weights.
+            portraits: what to reconstruct.
+            recognizer: frozen; its features and embedding judge the faces.
+        """
+        torch.manual_seed(config.loop.seed)
+        self.config = config
+        self.portraits = portraits
+        self.module = Reconstruction(make_autoencoder(config)).to(memory_format=torch.channels_last)
+        self.recognizer = recognizer.to(memory_format=torch.channels_last)
+        self.warp = FaceWarp(PORTRAIT_TEMPLATE, PORTRAIT_SIZE, RECOGNIZER_TEMPLATE, recognizer.input_size)
+        self.weight = 1 + (config.face_weight - 1) * face_mask()
+
+    def frozen(self) -> list[nn.Module]:
+        """See `Stage.frozen`."""
+        return [self.recognizer]
+
+    def batch(self, random: StepRandom) -> tuple[Tensor, tuple[int, int]]:
+        """Windows [b, 3, w, w] of training portraits in [0, 1], and the window's x and y, one for the batch."""
+        size, window = self.config.loop.batch_size, self.config.window
+        rows = random.numpy.choice(self.portraits.train, size)
+        drawn = random.numpy.random(size) < RENDITION_SHARE
+        flipped = random.numpy.random(size) < 0.5
+        room = PORTRAIT_SIZE - window
+        # Half of the windows lie on the face, the rest anywhere.
+        near = random.numpy.random() < 0.5
+        x = int(random.numpy.integers(room // 4, 3 * room // 4 + 1) if near else random.numpy.integers(0, room + 1))
+        y = int(random.numpy.integers(room // 2, room + 1) if near else random.numpy.integers(0, room + 1))
+        pictures = [
+            (self.portraits.renditions if d else self.portraits.photos)[row][:, :: -1 if f else 1]
+            for row, d, f in zip(rows, drawn, flipped, strict=True)
+        ]
+        images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
+        return images[..., y : y + window, x : x + window], (x, y)
+
+    def loss(self, module: nn.Module, random: StepRandom, step: int) -> tuple[Tensor, dict[str, Tensor | float]]:
+        """See `Stage.loss`."""
+        config = self.config
+        images, (x, y) = self.batch(random)
+        images = images.to(self.device).contiguous(memory_format=torch.channels_last)
+        side = config.window // self.module.vae.spatial_compression_ratio
+        sigma = config.latent_noise * random.uniform(len(images), 1, 1, 1)
+        noise = (sigma * random.normal(len(images), config.latent_channels, side, side)).to(self.device)
+        factor = int(random.numpy.choice([2, 4]))
+        latents, decoded, coarse = module(images, noise, factor)
+        decoded, statistics = decoded.float(), latents.float()
+        # Holds every channel near mean 0 and deviation 1, so that one scaling factor serves all.
+        mean, deviation = statistics.mean((0, 2, 3)), statistics.std((0, 2, 3))
+        regularizer = mean.square().mean() + deviation.clamp_min(1e-4).log().square().mean()
+        weight = self.weight[..., y : y + config.window, x : x + config.window].to(self.device)
+        pixel = ((decoded - images).abs() * weight).mean()
+        gradient = gradient_loss(decoded, images, weight)
+        feature, identity = self.recognition_loss(decoded, images, (x, y))
+        smooth = smoothness_loss(coarse.float(), images, factor)
+        total = (
+            pixel
+            + config.gradient_weight * gradient
+            + config.feature_weight * feature
+            + config.identity_weight * identity
+            + config.smoothness_weight * smooth
+            + 0.05 * regularizer
+        )
+        with torch.no_grad():
+            psnr = -10 * torch.log10((decoded.clamp(0, 1) - images).square().mean((1, 2, 3))).mean()
+        return total, {
+            "pixel": pixel.detach(),
+            "gradient": gradient.detach(),
+            "feature": feature.detach(),
+            "identity": identity.detach(),
+            "smoothness": smooth.detach(),
+            "regularizer": regularizer.detach(),
+            "psnr": psnr,
+        }
+
+    def recognition_loss(self, decoded: Tensor, images: Tensor, offset: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """How far the recogniser tells decoded faces from real ones: unit-length features, and 1 - cosine."""
+        count = self.config.recognized
+        with torch.no_grad():
+            real = self.recognizer.features(self.warp(images[:count], offset))
+            real_embedding = self.recognizer.embed(real)
+        fake = self.recognizer.features(self.warp(decoded[:count], offset))
+        feature = decoded.new_zeros(())
+        for a, b in zip(fake, real, strict=True):
+            # Unit length over channels at each place, as in LPIPS (Zhang et al. 2018).
+            a, b = functional.normalize(a.float(), dim=1), functional.normalize(b.float(), dim=1)
+            feature = feature + (a - b).square().sum(1).mean() / len(real)
+        identity = 1 - (self.recognizer.embed(fake) * real_embedding).sum(1).mean()
+        return feature, identity
+
+    def sample(self, step: int) -> np.ndarray:
+        """Held-out portraits above themselves decoded."""
+        rows = self.portraits.held_out[np.linspace(0, len(self.portraits.held_out) - 1, 12).astype(int)]
+        photos = self.portraits.photos[rows]
+        vae = self.module.vae
+        images = torch.from_numpy(photos).permute(0, 3, 1, 2).float() / 255
+        decoded = decode(vae, encode(vae, images.to(self.device))).clamp(0, 1)
+        decoded = (decoded.permute(0, 2, 3, 1).cpu().numpy() * 255).round().astype(np.uint8)
+        return np.concatenate([np.concatenate(list(row), axis=1) for row in (photos, decoded)], axis=0)
+
+    @torch.no_grad()
+    def write_parts(self, root: Path) -> None:
+        """See `Stage.write_parts`; measures the scaling factor that brings latents to unit variance."""
+        rows = self.portraits.train[:: max(1, len(self.portraits.train) // 512)]
+        vae = self.module.vae
+        vae.register_to_config(scaling_factor=1.0)
+        latents = [
+            encode(vae, to_tensor(self.portraits.photos[part]).to(self.device)) for part in np.array_split(rows, 32)
+        ]
+        vae.register_to_config(scaling_factor=round(1 / float(torch.cat(latents).std()), 6))
+        write_vae(root, vae)

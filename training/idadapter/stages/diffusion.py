@@ -1,0 +1,157 @@
+"""Stage 3: the base text-to-image model, UNet and text encoder together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from ..config import DiffusionConfig
+from ..data.captions import caption, mirrored
+from ..data.facts import Facts, read_facts
+from ..data.latents import RENDITION_EVERY
+from ..data.portraits import Portraits
+from ..data.renditions import RENDITIONS
+from ..loop import Stage, StepRandom
+from ..models.autoencoder import decode
+from ..models.identity_adapter import predict
+from ..models.text_encoder import encode_text
+from ..noise_schedule import add_noise, make_noise_schedule, stratified_timesteps
+from ..parts import read_vae, write_text_encoder, write_unet
+from ..sampling import sample_latents, tile
+from ..tokenizer import encode_prompts, shortened
+
+SAMPLE_PROMPTS = (
+    "man",
+    "woman",
+    "a man, smiling",
+    "a woman, not smiling",
+    "a man with glasses",
+    "a woman wearing a hat",
+    "man, facing left",
+    "woman, facing right",
+    "a pencil sketch of a man",
+    "an oil painting of a woman",
+    "an old man with grey hair",
+    "a woman with blond hair",
+)
+
+
+class TextToImage(nn.Module):
+    """What the diffusion stage trains: the UNet without its adapters, and the text encoder."""
+
+    def __init__(self, unet: UNet2DConditionModel, text_encoder: CLIPTextModel) -> None:
+        """Freezes the adapters, which this stage never runs."""
+        super().__init__()
+        self.unet = unet
+        self.text_encoder = text_encoder
+        for name, parameter in unet.named_parameters():
+            parameter.requires_grad_(".fuser." not in name)
+
+    def forward(self, noisy: Tensor, timesteps: Tensor, input_ids: Tensor) -> Tensor:
+        """Predicts from z_t [b, c, h, w], t [b] and token ids [b, L]."""
+        width = self.text_encoder.config.hidden_size
+        nobody = input_ids.new_full((len(input_ids),), -1)
+        hidden = encode_text(self.text_encoder, input_ids, noisy.new_zeros(len(input_ids), width), nobody)
+        return predict(self.unet, noisy, timesteps, hidden, None, None)
+
+
+def velocity_weight(snr: Tensor) -> Tensor:
+    """Weight of the velocity's squared error: 1 at high noise, min-SNR-5's fall-off at low noise (Hang et al. 2023)."""
+    return (5 / (snr + 1)).clamp(max=1)
+
+
+class LatentBatch:
+    """Draws latents with captions that tell the truth of them."""
+
+    def __init__(self, portraits: Portraits, latents: np.ndarray, rendition_share: float) -> None:
+        """Keeps the arrays; reads the facts."""
+        self.portraits, self.latents, self.rendition_share = portraits, latents, rendition_share
+        self.facts: list[Facts] = read_facts(portraits.records)
+
+    def __call__(
+        self, rows: np.ndarray, random: np.random.Generator, noun_always: bool = False
+    ) -> tuple[Tensor, list[str], np.ndarray]:
+        """Latents [b, c, h, w], captions, and which variant (`VARIANTS`) each row shows."""
+        has_rendition = rows % RENDITION_EVERY == 0
+        drawn = (random.random(len(rows)) < self.rendition_share * RENDITION_EVERY) & has_rendition
+        variants = np.where(drawn, 2, (random.random(len(rows)) < 0.5).astype(int))
+        captions = []
+        for row, variant in zip(rows, variants, strict=True):
+            facts = mirrored(self.facts[row]) if variant == 1 else self.facts[row]
+            rendition = RENDITIONS[self.portraits.rendition_class[row]] if variant == 2 else None
+            captions.append(caption(facts, random, rendition, facts.noun if noun_always else None))
+        return torch.from_numpy(self.latents[rows, variants].astype(np.float32)), captions, variants
+
+
+class DiffusionStage(Stage):
+    """Velocity prediction on cached latents with captions, some of them dropped for guidance."""
+
+    name = "diffusion"
+
+    def __init__(
+        self,
+        config: DiffusionConfig,
+        model: TextToImage,
+        tokenizer: CLIPTokenizer,
+        portraits: Portraits,
+        latents: np.ndarray,
+        parts: Path,
+    ) -> None:
+        """Takes the networks as they are, from random weights or a bundle's."""
+        self.config, self.tokenizer, self.portraits = config, tokenizer, portraits
+        self.module = model.to(memory_format=torch.channels_last)
+        self.batch = LatentBatch(portraits, latents, config.rendition_share)
+        self.alphas = make_noise_schedule().alphas_cumprod
+        self.vae = read_vae(parts)
+
+    def frozen(self) -> list[nn.Module]:
+        """See `Stage.frozen`."""
+        return [self.vae]
+
+    def loss(self, module: nn.Module, random: StepRandom, step: int) -> tuple[Tensor, dict[str, Tensor | float]]:
+        """See `Stage.loss`."""
+        count = self.config.loop.batch_size
+        latents, captions, _ = self.batch(random.numpy.choice(self.portraits.train, count), random.numpy)
+        dropped = random.numpy.random(count) < self.config.condition_dropout
+        prompts = ["" if d else shortened(self.tokenizer, c) for c, d in zip(captions, dropped, strict=True)]
+        ids = encode_prompts(self.tokenizer, prompts).to(self.device)
+        timesteps = stratified_timesteps(random.uniform(count)).to(self.device)
+        noise = random.normal(*latents.shape).to(self.device)
+        noisy, velocity, snr = add_noise(self.alphas.to(self.device), latents.to(self.device), noise, timesteps)
+        predicted = module(noisy.contiguous(memory_format=torch.channels_last), timesteps, ids).float()
+        error = (predicted - velocity).square().mean((1, 2, 3))
+        low = timesteps < 500
+        return (velocity_weight(snr) * error).mean(), {
+            "error": error.mean().detach(),
+            "error_low_noise": error[low].mean().detach(),
+            "error_high_noise": error[~low].mean().detach(),
+        }
+
+    def write_parts(self, root: Path) -> None:
+        """See `Stage.write_parts`."""
+        write_unet(root, self.module.unet)
+        write_text_encoder(root, self.module.text_encoder)
+
+    def sample(self, step: int) -> np.ndarray:
+        """Two portraits of each of `SAMPLE_PROMPTS`."""
+        prompts = [*SAMPLE_PROMPTS] * 2
+        ids = encode_prompts(self.tokenizer, [*prompts, *([""] * len(prompts))]).to(self.device)
+
+        def model(noisy: Tensor, timestep: Tensor) -> Tensor:
+            both = self.module(torch.cat([noisy, noisy]), timestep.expand(2 * len(noisy)), ids)
+            conditional, unconditional = both.chunk(2)
+            return unconditional + 2.5 * (conditional - unconditional)
+
+        shape = (
+            len(prompts),
+            self.vae.config.latent_channels,
+            self.module.unet.config.sample_size,
+            self.module.unet.config.sample_size,
+        )
+        latents = sample_latents(model, shape, steps=20, seed=1, device=self.device)
+        return tile(decode(self.vae, latents), columns=len(SAMPLE_PROMPTS))

@@ -1,0 +1,358 @@
+"""Stage 4: IDAdapter itself (paper, sections 3.2 to 3.4)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from ..config import IdAdapterConfig
+from ..data.captions import CLASS_NOUNS
+from ..data.embeddings import by_identity, clean_identities, open_embeddings
+from ..data.portraits import PORTRAIT_SIZE, Portraits
+from ..data.templates import PORTRAIT_TEMPLATE
+from ..data.vision_crops import augmented, crop, to_tensor
+from ..faces.detector import SCORE_THRESHOLD, FaceDetector
+from ..faces.recognizer import TEMPLATE, FaceRecognizer
+from ..loop import Stage, StepRandom
+from ..models.autoencoder import decode
+from ..models.clip import normalize_pixels
+from ..models.face_warp import FaceWarp
+from ..models.identity_adapter import adapter_parameters, cross_attention_key_value_parameters, predict
+from ..models.mixed_features import MixedFeatures
+from ..models.text_encoder import encode_text, identifier_positions
+from ..noise_schedule import add_noise, clean_from_velocity, make_noise_schedule, stratified_timesteps
+from ..parts import read_image_encoder, read_vae, write_mixed_features, write_text_encoder, write_unet
+from ..sampling import sample_latents, to_pictures
+from ..tokenizer import IDENTIFIER, encode_prompts, shortened
+from .diffusion import LatentBatch, velocity_weight
+
+SAMPLE_PROMPTS = (
+    "{}",
+    "{} is smiling",
+    "{}, not smiling",
+    "{}, facing left",
+    "{} with glasses",
+    "a pencil sketch of {}",
+)
+
+
+def with_identifier(prompt: str, noun: str) -> str:
+    """The prompt with "[class noun] is sks" appended (section 3.2)."""
+    return f"{prompt}, {noun} is {IDENTIFIER}"
+
+
+class IdAdapterModel(nn.Module):
+    """Base model, mixed features and adapters; what of it trains is the paper's choice, or everything."""
+
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        text_encoder: CLIPTextModel,
+        mixed_features: MixedFeatures,
+        joint: bool = False,
+    ) -> None:
+        """Freezes all but MFF, P_textual, the adapters and the cross-attentions' keys and values.
+
+        Args:
+            unet: with identity adapters.
+            text_encoder: CLIP's text transformer.
+            mixed_features: MFF and P_textual.
+            joint: train everything, after the paper's stage.
+        """
+        super().__init__()
+        self.unet, self.text_encoder, self.mixed_features = unet, text_encoder, mixed_features
+        self.requires_grad_(joint)
+        if not joint:
+            for parameter in [*adapter_parameters(unet), *cross_attention_key_value_parameters(unet)]:
+                parameter.requires_grad_(True)
+            mixed_features.requires_grad_(True)
+
+    def forward(
+        self,
+        noisy: Tensor,
+        timesteps: Tensor,
+        input_ids: Tensor,
+        identifier_position: Tensor,
+        features: tuple[Tensor, Tensor, Tensor],
+        anonymous: Tensor,
+    ) -> Tensor:
+        """Predicts the velocity of noisy latents of given people.
+
+        Args:
+            noisy: z_t [b, c, h, w].
+            timesteps: [b].
+            input_ids: [b, L].
+            identifier_position: [b], -1 where the prompt has no identifier.
+            features: f_v [b, N, P, d_v], f_c [b, N, d_v] and f_a [b, N, d_a] of the references.
+            anonymous: [b] bool; rows whose E_r is zero, for guidance.
+
+        Returns:
+            [b, c, h, w].
+        """
+        tokens, embedding = self.mixed_features(*features)
+        tokens = torch.where(anonymous[:, None, None], 0, tokens)
+        return self.denoise(noisy, timesteps, input_ids, identifier_position, (tokens, embedding))
+
+    def denoise(
+        self,
+        noisy: Tensor,
+        timesteps: Tensor,
+        input_ids: Tensor,
+        identifier_position: Tensor,
+        identity: tuple[Tensor, Tensor],
+    ) -> Tensor:
+        """As `forward`, from E_r [b, M, d_r] and E_c [b, d_t] already mixed."""
+        identity_tokens, identity_embedding = identity
+        hidden = encode_text(self.text_encoder, input_ids, identity_embedding, identifier_position)
+        return predict(self.unet, noisy, timesteps, hidden, identity_tokens, noisy.new_ones(len(noisy)))
+
+
+class References:
+    """Draws N reference photos for a training photo: other photos of the person, or altered copies of it."""
+
+    def __init__(
+        self,
+        portraits: Portraits,
+        embeddings: np.ndarray,
+        groups: dict[int, np.ndarray],
+        identity: np.ndarray,
+        count: int,
+        size: int,
+        single_share: float,
+    ) -> None:
+        """Keeps what is drawn from.
+
+        Args:
+            portraits: the photos.
+            embeddings: f_a [n, 2, d_a].
+            groups: cleaned photos of each identity.
+            identity: identity number of each photo.
+            count: N.
+            size: side of the image encoder's crops.
+            single_share: how often one photo stands N times, as at inference.
+        """
+        self.portraits, self.embeddings, self.groups, self.identity = portraits, embeddings, groups, identity
+        self.count, self.size, self.single_share = count, size, single_share
+
+    def __call__(self, rows: np.ndarray, random: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """References of each row.
+
+        Returns:
+            crops [k, 3, s, s] in [0, 1] (each picture once), index [b, N] into them, and f_a [b, N, d_a].
+        """
+        crops, index, faces = [], [], []
+        for row in rows:
+            group = self.groups[self.identity[row]]
+            others = group[group != row]
+            single = random.random() < self.single_share
+            wanted = 1 if single else self.count
+            chosen = list(random.choice(others, min(wanted, len(others)), replace=False)) if len(others) else []
+            chosen += [int(random.choice(chosen)) if chosen else int(row) for _ in range(wanted - len(chosen))]
+            places, embedded = [], []
+            for position, photo in enumerate(chosen):
+                flipped = int(random.random() < 0.5)
+                image = np.ascontiguousarray(self.portraits.photos[photo][:, :: -1 if flipped else 1])
+                # The first of its kind may stay as it is; copies, and the photo to be drawn itself, are altered.
+                plain = photo not in chosen[:position] and photo != row and random.random() < 0.5
+                crops.append(crop(image, self.size) if plain else augmented(image, self.size, random))
+                places.append(len(crops) - 1)
+                embedded.append(self.embeddings[photo, flipped])
+            repeat = self.count // len(places) if single else 1
+            index.append(places * repeat)
+            faces.append(np.stack(embedded * repeat))
+        return to_tensor(crops), torch.tensor(index), torch.from_numpy(np.stack(faces))
+
+
+class IdAdapterStage(Stage):
+    """The diffusion loss plus the face identity loss (equations 8 and 9), gated by the detector."""
+
+    name = "idadapter"
+
+    def __init__(
+        self,
+        config: IdAdapterConfig,
+        model: IdAdapterModel,
+        tokenizer: CLIPTokenizer,
+        portraits: Portraits,
+        latents: np.ndarray,
+        parts: Path,
+        cache: Path,
+        recognizer: FaceRecognizer,
+        detector: FaceDetector,
+    ) -> None:
+        """Takes the networks as they are; the frozen judges come from `parts` and the registry's package."""
+        self.config, self.tokenizer, self.portraits = config, tokenizer, portraits
+        self.module = model.to(memory_format=torch.channels_last)
+        self.batch = LatentBatch(portraits, latents, config.rendition_share)
+        self.alphas = make_noise_schedule().alphas_cumprod
+        self.vae = read_vae(parts).to(memory_format=torch.channels_last)
+        self.image_encoder = read_image_encoder(parts)
+        self.recognizer = recognizer.to(memory_format=torch.channels_last)
+        self.detector = detector
+        self.warp = FaceWarp(PORTRAIT_TEMPLATE, PORTRAIT_SIZE, TEMPLATE, recognizer.input_size)
+        self.embeddings = open_embeddings(cache, portraits, recognizer)
+        identity, groups = by_identity(portraits)
+        groups, self.means = clean_identities(self.embeddings, groups)
+        self.references = References(
+            portraits,
+            self.embeddings,
+            groups,
+            identity,
+            config.references,
+            self.image_encoder.config.image_size,
+            config.single_share,
+        )
+        clean = np.concatenate([rows for rows in groups.values()])
+        clean = np.intersect1d(clean, portraits.train)
+        several = np.array([len(groups[identity[row]]) > 1 for row in clean])
+        self.several, self.alone = clean[several], clean[~several]
+        ending = with_identifier("", max(CLASS_NOUNS, key=len))
+        self.identifier_length = len(tokenizer(ending, add_special_tokens=False)["input_ids"])
+        self.identifier_id = tokenizer.convert_tokens_to_ids(IDENTIFIER + "</w>")
+
+    def learning_rate_scale(self, name: str) -> float:
+        """See `Stage.learning_rate_scale`."""
+        return self.config.gate_rate if name.endswith(("alpha_attn", "alpha_dense")) else 1.0
+
+    def frozen(self) -> list[nn.Module]:
+        """See `Stage.frozen`."""
+        return [self.vae, self.image_encoder, self.recognizer, self.detector]
+
+    def rows(self, random: np.random.Generator) -> np.ndarray:
+        """Training photos; people with several photos more often than their share."""
+        count = self.config.loop.batch_size
+        several = random.random(count) < self.config.several_share
+        if not len(self.alone) or not len(self.several):
+            return random.choice(self.several if len(self.several) else self.alone, count)
+        return np.where(several, random.choice(self.several, count), random.choice(self.alone, count))
+
+    @torch.no_grad()
+    def features(self, crops: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """f_v [b, N, P, d_v] and f_c [b, N, d_v] of the references."""
+        output = self.image_encoder(pixel_values=normalize_pixels(crops.to(self.device)))
+        hidden = output.last_hidden_state.float()
+        return hidden[:, 1:][index], output.pooler_output.float()[index]
+
+    def loss(self, module: nn.Module, random: StepRandom, step: int) -> tuple[Tensor, dict[str, Tensor | float]]:
+        """See `Stage.loss`."""
+        config, draw = self.config, random.numpy
+        rows = self.rows(draw)
+        count = len(rows)
+        latents, captions, variants = self.batch(rows, draw, noun_always=True)
+        crops, index, faces = self.references(rows, draw)
+        patch, classes = self.features(crops, index)
+        nouns = [self.batch.facts[row].noun for row in rows]
+        nouns = [noun if draw.random() > 0.1 else "person" for noun in nouns]
+        # Guidance needs three unconditional kinds: nothing known, the words alone, the person alone.
+        kind = draw.random(count)
+        share = config.condition_dropout
+        anonymous = torch.from_numpy(kind < 2 * share)
+        wordless = (kind < share) | ((kind >= 2 * share) & (kind < 3 * share))
+        prompts = []
+        for i in range(count):
+            words = "" if kind[i] < share else nouns[i] if wordless[i] else captions[i]
+            words = shortened(self.tokenizer, words, self.identifier_length)
+            prompts.append(words if anonymous[i] else with_identifier(words, nouns[i]))
+        ids = encode_prompts(self.tokenizer, prompts).to(self.device)
+        timesteps = stratified_timesteps(random.uniform(count))[torch.from_numpy(draw.permutation(count))]
+        timesteps, alphas = timesteps.to(self.device), self.alphas.to(self.device)
+        noise = random.normal(*latents.shape).to(self.device)
+        noisy, velocity, snr = add_noise(alphas, latents.to(self.device), noise, timesteps)
+        predicted = module(
+            noisy.contiguous(memory_format=torch.channels_last),
+            timesteps,
+            ids,
+            identifier_positions(ids, self.identifier_id),
+            (patch, classes, faces.to(self.device)),
+            anonymous.to(self.device),
+        ).float()
+        error = (predicted - velocity).square().mean((1, 2, 3))
+        diffusion = (velocity_weight(snr) * error).mean()
+        judged = torch.from_numpy(np.flatnonzero(~anonymous.numpy() & (variants != 2)))[: config.recognized]
+        clean = clean_from_velocity(alphas, noisy[judged], predicted[judged], timesteps[judged])
+        identity, scalars = self.identity_loss(clean, self.means[rows][judged], timesteps[judged])
+        gate = [p.detach().abs().mean() for n, p in self.module.unet.named_parameters() if n.endswith("alpha_attn")]
+        return diffusion + config.identity_weight * identity, {
+            "diffusion": diffusion.detach(),
+            "error": error.mean().detach(),
+            "gamma": torch.stack(gate).mean(),
+            **scalars,
+        }
+
+    def identity_loss(
+        self, clean: Tensor, wanted: np.ndarray, timesteps: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor | float]]:
+        """F(x0) L_id: 1 - cos(R(x0), f_a) where the detector finds a face.
+
+        Args:
+            clean: predicted clean latents [k, c, h, w].
+            wanted: [k, d_a], the identity's mean embedding.
+            timesteps: [k], for the log.
+
+        Returns:
+            mean loss over k (0 where the gate is closed), and scalars.
+        """
+        if not len(clean):
+            # Every picture of the batch is anonymous or a rendition: the mean of nothing would be no number.
+            return clean.sum(), {}
+        images = decode(self.vae, clean.contiguous(memory_format=torch.channels_last)).float().clamp(-0.1, 1.1)
+        with torch.no_grad():
+            found = (self.detector.portrait_scores(images.clamp(0, 1)) > SCORE_THRESHOLD).float()
+        embedding = self.recognizer(self.warp(images))
+        cosine = (embedding * torch.from_numpy(wanted).to(self.device)).sum(1)
+        low = timesteps < 500
+        nan = torch.tensor(0.0)
+        return (found * (1 - cosine)).mean(), {
+            "faces": found.mean(),
+            "cosine_low_noise": cosine[low].mean().detach() if low.any() else nan,
+            "cosine_high_noise": cosine[~low].mean().detach() if (~low).any() else nan,
+        }
+
+    def write_parts(self, root: Path) -> None:
+        """See `Stage.write_parts`."""
+        write_unet(root, self.module.unet)
+        write_text_encoder(root, self.module.text_encoder)
+        write_mixed_features(root, self.module.mixed_features)
+
+    def sample(self, step: int) -> np.ndarray:
+        """Held-out people: the reference, then one portrait a prompt."""
+        held_out = self.portraits.held_out[np.linspace(0, len(self.portraits.held_out) - 1, 8).astype(int)]
+        count, prompts_each = len(held_out), len(SAMPLE_PROMPTS)
+        crops = to_tensor([crop(self.portraits.photos[row], self.image_encoder.config.image_size) for row in held_out])
+        index = torch.arange(count)[:, None].expand(-1, self.config.references)
+        patch, classes = self.features(crops, index)
+        faces = (
+            torch.from_numpy(self.embeddings[held_out, 0])
+            .to(self.device)[:, None]
+            .expand(-1, self.config.references, -1)
+        )
+        tokens, embedding = self.module.mixed_features(patch, classes, faces)
+        tokens, embedding = tokens.repeat_interleave(prompts_each, 0), embedding.repeat_interleave(prompts_each, 0)
+        nouns = [self.batch.facts[row].noun for row in held_out]
+        prompts = [with_identifier(form.format(noun), noun) for noun in nouns for form in SAMPLE_PROMPTS]
+        ids = encode_prompts(self.tokenizer, [*prompts, *([""] * len(prompts))]).to(self.device)
+        positions = identifier_positions(ids, self.identifier_id)
+        identity = (torch.cat([tokens, torch.zeros_like(tokens)]), torch.cat([embedding, torch.zeros_like(embedding)]))
+
+        def model(noisy: Tensor, timestep: Tensor) -> Tensor:
+            both = self.module.denoise(
+                torch.cat([noisy, noisy]), timestep.expand(2 * len(noisy)), ids, positions, identity
+            )
+            conditional, unconditional = both.chunk(2)
+            return unconditional + 2.5 * (conditional - unconditional)
+
+        size = self.module.unet.config.sample_size
+        shape = (len(prompts), self.vae.config.latent_channels, size, size)
+        latents = sample_latents(model, shape, steps=20, seed=1, device=self.device)
+        pictures = to_pictures(decode(self.vae, latents))
+        lines = [
+            np.concatenate([self.portraits.photos[row], *pictures[i * prompts_each : (i + 1) * prompts_each]], axis=1)
+            for i, row in enumerate(held_out)
+        ]
+        half = len(lines) // 2
+        return np.concatenate([np.concatenate(lines[:half], axis=0), np.concatenate(lines[half:], axis=0)], axis=1)

@@ -1,0 +1,96 @@
+"""Visual injection (equation 7): closed adapters change nothing, open ones are GLIGEN's."""
+
+from __future__ import annotations
+
+import torch
+from conftest import open_adapters
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention import GatedSelfAttentionDense
+from torch import Tensor, nn
+
+from idadapter.config import Config
+from idadapter.models.identity_adapter import IdentityAdapter, predict
+from idadapter.models.unet import make_unet
+
+WIDTH = 48
+
+
+def tiny_unet(config: Config, gamma: float) -> UNet2DConditionModel:
+    torch.manual_seed(0)
+    unet = make_unet(config.diffusion, 4, 16, WIDTH).eval()
+    open_adapters(unet, gamma)
+    return unet
+
+
+def inputs(rows: int = 2) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    random = torch.Generator().manual_seed(1)
+    return (
+        torch.randn(rows, 4, 16, 16, generator=random),
+        torch.tensor([20.0, 700.0])[:rows],
+        torch.randn(rows, 7, WIDTH, generator=random),
+        torch.randn(rows, 9, WIDTH, generator=random),
+    )
+
+
+@torch.no_grad()
+def test_closed_adapters_change_nothing(config: Config):
+    sample, timestep, hidden, tokens = inputs()
+    unet = tiny_unet(config, gamma=0)
+    plain = predict(unet, sample, timestep, hidden, None, None)
+    assert torch.equal(predict(unet, sample, timestep, hidden, tokens, torch.ones(2)), plain)
+
+
+@torch.no_grad()
+def test_strength_zero_changes_nothing_and_each_row_has_its_own(config: Config):
+    sample, timestep, hidden, tokens = inputs()
+    unet = tiny_unet(config, gamma=0.5)
+    plain = predict(unet, sample, timestep, hidden, None, None)
+    assert torch.equal(predict(unet, sample, timestep, hidden, tokens, torch.zeros(2)), plain)
+    mixed = predict(unet, sample, timestep, hidden, tokens, torch.tensor([0.0, 1.0]))
+    torch.testing.assert_close(mixed[0], plain[0], rtol=0, atol=1e-6)
+    assert (mixed[1] - plain[1]).abs().max() > 1e-3
+    half = predict(unet, sample, timestep, hidden, tokens, torch.full((2,), 0.5))
+    assert (half - plain).abs().max() > 1e-3 and (half[1] - mixed[1]).abs().max() > 1e-4
+
+
+@torch.no_grad()
+def test_other_identity_tokens_give_another_prediction(config: Config):
+    sample, timestep, hidden, tokens = inputs()
+    unet = tiny_unet(config, gamma=0.5)
+    first, second = (predict(unet, sample, timestep, hidden, t, torch.ones(2)) for t in (tokens, tokens.flip(0)))
+    assert (first - second).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_the_adapter_is_gligens_block_at_strength_one():
+    torch.manual_seed(2)
+    stock = GatedSelfAttentionDense(query_dim=32, context_dim=WIDTH, n_heads=2, d_head=16).eval()
+    stock.alpha_attn.fill_(0.7)
+    stock.alpha_dense.fill_(-0.4)
+    adapter = IdentityAdapter(query_dim=32, context_dim=WIDTH, n_heads=2, d_head=16).eval()
+    adapter.load_state_dict(stock.state_dict())
+    x, tokens = torch.randn(2, 11, 32), torch.randn(2, 5, WIDTH)
+    expected = stock(x, tokens)
+    assert (expected - x).abs().max() > 0.1
+    torch.testing.assert_close(adapter(x, (tokens, torch.ones(2))), expected, rtol=0, atol=2e-6)
+
+
+class Objects(nn.Module):
+    """GLIGEN's position net replaced by the identity."""
+
+    def forward(self, objs: Tensor) -> Tensor:
+        return objs
+
+
+@torch.no_grad()
+def test_the_whole_unet_is_that_of_diffusers(config: Config):
+    sample, timestep, hidden, tokens = inputs()
+    unet = tiny_unet(config, gamma=0.5)
+    stock = UNet2DConditionModel.from_config(unet.config).eval()
+    stock.position_net = Objects()
+    stock.load_state_dict(unet.state_dict())
+    assert not any(isinstance(module, IdentityAdapter) for module in stock.modules())
+    extra = {"gligen": {"objs": tokens}}
+    expected = stock(sample, timestep, hidden, cross_attention_kwargs=extra, return_dict=False)[0]
+    found = predict(unet, sample, timestep, hidden, tokens, torch.ones(2))
+    torch.testing.assert_close(found, expected, rtol=0, atol=5e-6)

@@ -1,0 +1,95 @@
+"""Mixed facial features (equations 3 to 6), and the references training draws for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from idadapter.loop import Stage
+from idadapter.models.mixed_features import MixedFeatures
+from idadapter.stages.idadapter import IdAdapterStage
+
+MakeStage = Callable[[str, Path], Stage]
+
+
+def module() -> MixedFeatures:
+    torch.manual_seed(0)
+    return MixedFeatures(patch_width=16, face_width=12, width=32, text_width=24, face_tokens=3).eval()
+
+
+def features(count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    random = torch.Generator().manual_seed(1)
+    patch, classes, faces = (torch.randn(1, count, *shape, generator=random) for shape in ((5, 16), (16,), (12,)))
+    return patch, classes, torch.nn.functional.normalize(faces, dim=-1)
+
+
+@torch.no_grad()
+def test_tokens_of_every_photo_and_of_the_face():
+    tokens, embedding = module()(*features(4))
+    assert tokens.shape == (1, 4 * 5 + 3, 32) and embedding.shape == (1, 24)
+
+
+@torch.no_grad()
+def test_copies_of_one_photo_are_one_photo():
+    mixed, (patch, classes, faces) = module(), features(1)
+    tokens, embedding = mixed(patch.expand(-1, 4, -1, -1), classes.expand(-1, 4, -1), faces.expand(-1, 4, -1))
+    copies = tokens[:, :20].reshape(1, 4, 5, 32)
+    torch.testing.assert_close(copies, copies[:, :1].expand_as(copies), rtol=0, atol=1e-5)
+    # E_c is a mean, so that it does not know how often a photo stood there.
+    torch.testing.assert_close(embedding, mixed(patch, classes, faces)[1], rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_the_order_of_the_photos_does_not_matter():
+    mixed, inputs = module(), features(4)
+    order = torch.tensor([2, 0, 3, 1])
+    tokens, embedding = mixed(*inputs)
+    shuffled, same = mixed(*(value[:, order] for value in inputs))
+    torch.testing.assert_close(same, embedding, rtol=0, atol=1e-6)
+    expected = tokens[:, :20].reshape(1, 4, 5, 32)[:, order].reshape(1, 20, 32)
+    torch.testing.assert_close(shuffled[:, :20], expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(shuffled[:, 20:], tokens[:, 20:], rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_every_feature_counts():
+    mixed, inputs = module(), features(2)
+    tokens, embedding = mixed(*inputs)
+    for index in range(3):
+        changed = list(inputs)
+        changed[index] = inputs[index] + torch.tensor([1.0, 0.0]).view(1, 2, *[1] * (inputs[index].ndim - 2))
+        other, other_embedding = mixed(*changed)
+        # f_c makes E_c alone, f_v and f_a make E_r alone.
+        assert torch.equal(other, tokens) == (index == 1)
+        assert torch.equal(other_embedding, embedding) == (index != 1)
+
+
+def test_references_are_other_photos_of_the_person(run: Path, make_tiny_stage: MakeStage):
+    stage = make_tiny_stage("idadapter", run)
+    assert isinstance(stage, IdAdapterStage)
+    references = stage.references
+    rows = np.concatenate([stage.several[:4], stage.alone[:2]])
+    singles = 0
+    for seed in range(30):
+        crops, index, faces = references(rows, np.random.default_rng(seed))
+        assert index.shape == (len(rows), 3) and faces.shape == (len(rows), 3, 128)
+        # Every crop is used, by one person alone.
+        assert sorted({int(i) for i in index.ravel()}) == list(range(len(crops)))
+        for row, places, embedded in zip(rows, index, faces.numpy(), strict=True):
+            identity = references.identity[row]
+            sources = [stage.embeddings[other, flip] for other in references.groups[identity] for flip in (0, 1)]
+            own = [stage.embeddings[row, flip] for flip in (0, 1)]
+            for face in embedded:
+                assert any(np.array_equal(face, source) for source in sources)
+                if row in stage.several:
+                    assert not any(np.array_equal(face, source) for source in own)
+            if len(set(places.tolist())) == 1:
+                singles += 1
+                assert all(np.array_equal(face, embedded[0]) for face in embedded)
+            else:
+                # K < N photos: the rest are altered copies, each a picture of its own.
+                assert len(set(places.tolist())) == 3
+    assert 0.2 < singles / (30 * len(rows)) < 0.6

@@ -1,0 +1,103 @@
+"""A resumed run is the run itself: bit for bit, in every stage."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from idadapter.__main__ import STAGES
+from idadapter.config import Config
+from idadapter.loop import Stage, StepRandom, latest_checkpoint, learning_rate_factor, lock_folder, train
+
+MakeStage = Callable[[str, Path], Stage]
+
+
+def parts_of(run: Path) -> dict[str, torch.Tensor]:
+    files = sorted((run / "parts").glob("*/model.safetensors"))
+    return {f"{file.parent.name}.{name}": value for file in files for name, value in load_file(file).items()}
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_resumed_run_has_the_weights_of_an_uninterrupted_one(
+    name: str, config: Config, parts: Path, make_tiny_stage: MakeStage, tmp_path: Path
+):
+    loop = getattr(config, name).loop
+    runs = {}
+    for kind, stops in {"whole": [None], "resumed": [2, None]}.items():
+        run = runs[kind] = tmp_path / kind
+        shutil.copytree(parts, run / "parts")
+        for stop_at in stops:
+            train(make_tiny_stage(name, run), loop, run / name, run / "parts", stop_at)
+    checkpoints = [latest_checkpoint(run / name) for run in runs.values()]
+    assert [checkpoint.name for checkpoint in checkpoints] == ["checkpoint-00000004"] * 2
+    whole, resumed = (load_file(checkpoint / "model.safetensors") for checkpoint in checkpoints)
+    assert whole.keys() == resumed.keys()
+    for key, value in whole.items():
+        assert torch.equal(value, resumed[key]), key
+    # The averaged weights, which parts are made of, go on as well.
+    averaged, resumed_average, initial = parts_of(runs["whole"]), parts_of(runs["resumed"]), parts_of(parts.parent)
+    assert averaged.keys() == resumed_average.keys() == initial.keys()
+    for key, value in averaged.items():
+        assert torch.equal(value, resumed_average[key]), key
+    assert any(not torch.equal(value, initial[key]) for key, value in averaged.items())
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint(
+    config: Config, run: Path, make_tiny_stage: MakeStage, tmp_path: Path
+):
+    loop = replace(config.diffusion.loop, checkpoint_every=1)
+    train(make_tiny_stage("diffusion", run), loop, run / "diffusion")
+    found = sorted(path.name for path in (run / "diffusion").glob("checkpoint-*"))
+    assert found == ["checkpoint-00000003", "checkpoint-00000004"]
+    expected = load_file(run / "diffusion" / found[1] / "model.safetensors")
+    shutil.rmtree(run / "diffusion" / found[1])
+    # What was being written when the process died is in the way of nothing.
+    (run / "diffusion" / "partial").mkdir()
+    (run / "diffusion" / "partial" / "model.safetensors").write_bytes(b"half")
+    train(make_tiny_stage("diffusion", run), loop, run / "diffusion")
+    again = load_file(run / "diffusion" / found[1] / "model.safetensors")
+    assert all(torch.equal(value, again[key]) for key, value in expected.items())
+
+
+def test_the_log_has_means_also_after_resuming(config: Config, run: Path, make_tiny_stage: MakeStage):
+    loop = config.autoencoder.loop
+    assert loop.log_every == 3
+    folders = run / "whole", run / "resumed"
+    train(make_tiny_stage("autoencoder", run), loop, folders[0])
+    train(make_tiny_stage("autoencoder", run), loop, folders[1], stop_at=2)
+    train(make_tiny_stage("autoencoder", run), loop, folders[1])
+    [whole], [resumed] = ([json.loads(line) for line in (f / "log.jsonl").open()] for f in folders)
+    assert resumed["step"] == whole["step"] == 3
+    assert 0.5 < resumed["loss"] / whole["loss"] < 2
+
+
+def test_every_step_and_process_has_its_own_randomness():
+    first = StepRandom(0, 5, 0).normal(8)
+    assert torch.equal(first, StepRandom(0, 5, 0).normal(8))
+    for other in ((1, 5, 0), (0, 6, 0), (0, 5, 1)):
+        assert not torch.equal(first, StepRandom(*other).normal(8))
+        assert StepRandom(0, 5, 0).numpy.random() != StepRandom(*other).numpy.random()
+
+
+def test_learning_rate_warms_up_and_falls_to_its_share(config: Config):
+    loop = replace(config.clip.loop, steps=100, warmup_steps=10, final_learning_rate=0.1)
+    factors = [learning_rate_factor(loop, step) for step in range(101)]
+    assert factors[0] == pytest.approx(0.1)
+    assert factors[100] == pytest.approx(0.1)
+    assert max(factors) == pytest.approx(1, abs=0.03)
+    assert all(a >= b for a, b in zip(factors[10:], factors[11:], strict=False))
+
+
+def test_a_second_process_in_the_same_run_folder_is_refused(tmp_path: Path) -> None:
+    first = lock_folder(tmp_path)
+    with pytest.raises(RuntimeError, match="another process trains"):
+        lock_folder(tmp_path)
+    first.close()
+    lock_folder(tmp_path).close()

@@ -1,0 +1,131 @@
+"""The IDAdapter stage trains what the paper trains, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from idadapter.config import Config
+from idadapter.loop import Stage, StepRandom, train
+from idadapter.stages import clip, diffusion, idadapter
+from idadapter.stages.idadapter import IdAdapterModel, IdAdapterStage, with_identifier
+
+MakeStage = Callable[[str, Path], Stage]
+
+
+def snapshot(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+
+def changed(before: dict[str, torch.Tensor], module: nn.Module) -> set[str]:
+    return {name for name, value in module.state_dict().items() if not torch.equal(value, before[name])}
+
+
+def papers_choice(model: IdAdapterModel) -> set[str]:
+    """MFF, P_textual, adapters, and keys and values of every cross-attention, by their names alone."""
+    return {
+        name
+        for name, _ in model.named_parameters()
+        if name.startswith("mixed_features.") or ".fuser." in name or ".attn2.to_k." in name or ".attn2.to_v." in name
+    }
+
+
+@pytest.mark.parametrize("threshold", [idadapter.SCORE_THRESHOLD, -1.0], ids=["gate_closed", "gate_open"])
+def test_exactly_the_papers_parameters_change(
+    threshold: float, config: Config, run: Path, make_tiny_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(idadapter, "SCORE_THRESHOLD", threshold)
+    stage = make_tiny_stage("idadapter", run)
+    assert isinstance(stage, IdAdapterStage)
+    judges = (stage.vae, stage.image_encoder, stage.recognizer, stage.detector)
+    before, judges_before = snapshot(stage.module), [snapshot(judge) for judge in judges]
+    # No weight decay: what changes has had a gradient.
+    assert config.idadapter.loop.weight_decay == 0
+    train(stage, config.idadapter.loop, run / "idadapter")
+    expected = papers_choice(stage.module)
+    assert {name for name, p in stage.module.named_parameters() if p.requires_grad} == expected
+    assert changed(before, stage.module) == expected
+    assert not any(changed(old, judge) for old, judge in zip(judges_before, judges, strict=True))
+    assert all(parameter.grad is None for judge in judges for parameter in judge.parameters())
+
+
+def test_joint_training_trains_everything(config: Config, run: Path, make_tiny_stage: MakeStage):
+    model = make_tiny_stage("idadapter", run).module
+    joint = IdAdapterModel(model.unet, model.text_encoder, model.mixed_features, joint=True)
+    assert all(parameter.requires_grad for parameter in joint.parameters())
+
+
+def test_the_diffusion_stage_leaves_the_adapters_alone(config: Config, run: Path, make_tiny_stage: MakeStage):
+    stage = make_tiny_stage("diffusion", run)
+    before = snapshot(stage.module)
+    train(stage, config.diffusion.loop, run / "diffusion")
+    still = {name for name in before if name not in changed(before, stage.module)}
+    adapters = {name for name in before if ".fuser." in name}
+    assert adapters and adapters <= still
+    # Beside them, only words that no caption had.
+    assert still - adapters <= {"text_encoder.embeddings.token_embedding.weight"}
+
+
+def test_identity_loss_is_gated_by_the_detector(run: Path, make_tiny_stage: MakeStage, monkeypatch: pytest.MonkeyPatch):
+    stage = make_tiny_stage("idadapter", run)
+    assert isinstance(stage, IdAdapterStage)
+    latents = torch.randn(3, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    timesteps = torch.tensor([10, 300, 900])
+
+    def gradient(threshold: float) -> tuple[float, torch.Tensor, dict]:
+        monkeypatch.setattr(idadapter, "SCORE_THRESHOLD", threshold)
+        clean = latents.clone().requires_grad_(True)
+        loss, scalars = stage.identity_loss(clean, stage.means[:3], timesteps)
+        loss.backward()
+        return loss.item(), clean.grad, scalars
+
+    # What a random decoder makes of noise is no face.
+    loss, closed, scalars = gradient(idadapter.SCORE_THRESHOLD)
+    assert loss == 0 and scalars["faces"] == 0
+    assert not closed.any()
+    loss, opened, scalars = gradient(-1.0)
+    assert 0 < loss < 2 and scalars["faces"] == 1
+    assert opened.abs().amax((1, 2, 3)).min() > 0
+    with torch.no_grad():
+        scores = stage.detector.portrait_scores(idadapter.decode(stage.vae, latents).clamp(0, 1))
+    highest = int(scores.argmax())
+    _, one, _ = gradient(float(scores.sort().values[1]))
+    assert [bool(row.any()) for row in one] == [row == highest for row in range(3)]
+
+
+def test_a_batch_without_anybody_to_judge_has_a_finite_loss(config: Config, run: Path, make_tiny_stage: MakeStage):
+    stage = make_tiny_stage("idadapter", run)
+    # All rows are dropped to "nothing known".
+    stage.config = replace(stage.config, condition_dropout=1.0)
+    loss, scalars = stage.loss(stage.module, StepRandom(0, 0, 0), 0)
+    loss.backward()
+    assert torch.isfinite(loss) and "faces" not in scalars
+
+
+def test_captions_too_long_for_the_model_end_no_training(
+    run: Path, make_tiny_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+):
+    long = ", ".join(["a woman", *["with an open mouth and more"] * 40])
+    for name, module in (("clip", clip), ("diffusion", diffusion), ("idadapter", diffusion)):
+        monkeypatch.setattr(module, "caption", lambda *_: long)
+        stage = make_tiny_stage(name, run)
+        loss, _ = stage.loss(stage.module, StepRandom(0, 0, 0), 0)
+        assert torch.isfinite(loss), name
+
+
+def test_rows_are_drawn_though_nobody_is_alone_or_nobody_has_several(run: Path, make_tiny_stage: MakeStage):
+    stage = make_tiny_stage("idadapter", run)
+    several, alone = stage.several, stage.alone
+    assert len(several) and len(alone) and not np.intersect1d(several, alone).size
+    for stage.several, stage.alone in ((several, alone[:0]), (several[:0], alone)):
+        assert np.isin(stage.rows(np.random.default_rng(0)), [*stage.several, *stage.alone]).all()
+
+
+def test_the_identifier_is_appended_as_the_paper_says():
+    assert with_identifier("a portrait", "woman") == "a portrait, woman is sks"
