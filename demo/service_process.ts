@@ -131,9 +131,14 @@ async function waitUntilReady(log: ServiceLog, signal: AbortSignal): Promise<str
   const port = await poll(signal, () => Promise.resolve(log.find("listening")?.port));
   const address = `http://127.0.0.1:${port}`;
   await poll(signal, async () => {
-    const response = await fetch(`${address}/readyz`, { signal });
-    await response.body?.cancel();
-    return response.ok ? true : undefined;
+    try {
+      const response = await fetch(`${address}/readyz`, { signal });
+      await response.body?.cancel();
+      return response.ok ? true : undefined;
+    } catch {
+      // a service that ends while it is asked is told by its exit, with its reason; giving up, by the signal
+      return undefined;
+    }
   });
   return address;
 }

@@ -38,7 +38,8 @@ class LoopConfig:
         weight_decay: AdamW's decoupled weight decay.
         max_grad_norm: gradients are clipped to this length.
         ema_decay: of the moving average; reached by the warm-up (1 + k) / (10 + k).
-        mixed_precision: accelerate's name, "bf16" or "no".
+        mixed_precision: accelerate's name, "bf16" or "no"; "auto" takes what this machine is faster with
+            (`fast_precision`).
         seed: of everything random.
         log_every: steps between scalars.
         sample_every: steps between sample grids.
@@ -53,11 +54,20 @@ class LoopConfig:
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
     ema_decay: float = 0.999
-    mixed_precision: str = "bf16"
+    mixed_precision: str = "auto"
     seed: int = 0
     log_every: int = 50
     sample_every: int = 1000
     checkpoint_every: int = 500
+
+
+def fast_precision() -> str:
+    """The faster of accelerate's "bf16" and "no" here.
+
+    A CPU without AMX convolves bfloat16 more slowly than float32 (measured with this project's UNet: 11 against
+    19 pictures a second).
+    """
+    return "bf16" if torch.cuda.is_available() or torch.cpu._is_amx_tile_supported() else "no"
 
 
 class StepRandom:
@@ -204,7 +214,8 @@ def train(
         RuntimeError: another process trains in this folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    accelerator = Accelerator(mixed_precision=config.mixed_precision)
+    precision = fast_precision() if config.mixed_precision == "auto" else config.mixed_precision
+    accelerator = Accelerator(mixed_precision=precision)
     lock = lock_folder(folder) if accelerator.is_main_process else None
     module = stage.module
     parameters = trained_parameters(module)

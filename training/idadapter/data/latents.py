@@ -60,7 +60,7 @@ def open_latents(cache: Path, vae: AutoencoderDC, portraits: Portraits, batch_si
                 (2, drawn, portraits.renditions[drawn]),
             ):
                 images = to_tensor(np.ascontiguousarray(pictures)).contiguous(memory_format=torch.channels_last)
-                with torch.autocast("cpu", torch.bfloat16):
+                with torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu._is_amx_tile_supported()):
                     latents[where, index] = encode(vae, images).float().numpy()
         latents.flush()
         (folder / "complete").touch()
