@@ -3,17 +3,25 @@ import { createTokenizer, loadTokenizer } from "../../pipeline/tokenizer.ts";
 import { fixtureUrl, readJson } from "../read_fixture.ts";
 
 const folder = fixtureUrl("tokenizer").pathname;
+const embedded = new URL("../../models/default/tokenizer", import.meta.url).pathname;
 
-Deno.test("500 prompts get the ids that transformers' CLIPTokenizer gives", async () => {
-  const tokenizer = await loadTokenizer(folder);
-  const prompts = readJson<{ text: string; ids: number[] }[]>("tokenizer/prompts.json.gz");
-  assert.equal(prompts.length, 500);
-  const wrong = prompts.filter(({ text, ids }) => tokenizer.encode(text).join() !== ids.join());
-  assert.deepEqual(
-    wrong.map(({ text, ids }) => ({ text, ids: ids.join(), got: tokenizer.encode(text).join() })),
-    [],
-  );
-});
+for (
+  const [name, vocabulary, prompts] of [
+    ["the fixture's vocabulary", folder, "tokenizer/prompts.json.gz"],
+    ["the embedded bundle's", embedded, "reference/prompts.json.gz"],
+  ] as const
+) {
+  Deno.test(`500 prompts get the ids that transformers' CLIPTokenizer gives, ${name}`, async () => {
+    const tokenizer = await loadTokenizer(vocabulary);
+    const expected = readJson<{ text: string; ids: number[] }[]>(prompts);
+    assert.equal(expected.length, 500);
+    const wrong = expected.filter(({ text, ids }) => tokenizer.encode(text).join() !== ids.join());
+    assert.deepEqual(
+      wrong.map(({ text, ids }) => ({ text, ids: ids.join(), got: tokenizer.encode(text).join() })),
+      [],
+    );
+  });
+}
 
 Deno.test("length, padding and single tokens are known", async () => {
   const tokenizer = await loadTokenizer(folder);

@@ -1,4 +1,4 @@
-"""Writes portraits made by the PyTorch reference pipeline, for the test of the TypeScript one.
+"""Writes the PyTorch reference pipeline's portraits and token ids, for the tests of the TypeScript one.
 
 python -m idadapter.fixture_reference --bundle ../models/default --photo ../tests/fixtures/face.png \
     --out ../tests/fixtures/reference
@@ -15,8 +15,11 @@ from typing import Any
 import cv2
 import numpy as np
 
+from .fixture_prompts import make_prompts
+from .fixtures import write_json
 from .loop import save_png
 from .reference import ReferencePipeline
+from .tokenizer import load_tokenizer
 
 PHOTO = "photo.png"
 
@@ -80,6 +83,13 @@ def write_cases(bundle: Path, photo: np.ndarray, out: Path, names: list[str]) ->
         print(f"{name}: mean {picture.mean():.0f}, deviation {picture.std():.0f}, clipped {clipped:.0%}", flush=True)
 
 
+def write_token_ids(bundle: Path, out: Path, count: int = 500) -> None:
+    """Writes `prompts.json.gz`: odd prompts with the ids that transformers' CLIPTokenizer gives them."""
+    tokenizer = load_tokenizer(bundle / "tokenizer")
+    prompts = [{"text": text, "ids": tokenizer(text)["input_ids"]} for text in make_prompts(count)]
+    write_json(out / "prompts.json.gz", prompts)
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -89,6 +99,7 @@ def main() -> None:
     parser.add_argument("--case", choices=CASES, action="append", help="only these; all by default")
     arguments = parser.parse_args()
     write_cases(arguments.bundle, read_photo(arguments.photo), arguments.out, arguments.case or list(CASES))
+    write_token_ids(arguments.bundle, arguments.out)
 
 
 if __name__ == "__main__":
