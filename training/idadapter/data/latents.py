@@ -42,7 +42,7 @@ def open_latents(cache: Path, vae: AutoencoderDC, portraits: Portraits, batch_si
     Returns:
         [n, 3, c, h, w] float16, memory-mapped; the second axis is `VARIANTS`.
     """
-    folder = cache / f"latents-{fingerprint(vae)}"
+    folder = cache / f"latents-{portraits.key}-{fingerprint(vae)}"
     if not (folder / "complete").exists():
         folder.mkdir(parents=True, exist_ok=True)
         count = len(portraits.records)

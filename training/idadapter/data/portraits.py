@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from . import renditions
 from .alignment import align_face
 from .records import FaceRecord, data_folder, held_out_identities, read_photos, read_records
 from .renditions import RENDITIONS, render
@@ -30,6 +31,7 @@ class Portraits:
         rendition_class: [n] int64.
         train: indices of the training identities' photos.
         held_out: indices of the held-out identities' photos.
+        key: changes with what the pictures are made from: template, size, number of photos, the renditions' code.
     """
 
     records: list[FaceRecord]
@@ -38,6 +40,14 @@ class Portraits:
     rendition_class: np.ndarray
     train: np.ndarray
     held_out: np.ndarray
+    key: str
+
+
+def portraits_key(photos: int) -> str:
+    """Names a cache of so many photos, see `Portraits.key`."""
+    digest = hashlib.sha256(json.dumps([PORTRAIT_TEMPLATE.tolist(), PORTRAIT_SIZE, photos]).encode())
+    digest.update(Path(renditions.__file__).read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def open_portraits(cache: Path) -> Portraits:
@@ -48,7 +58,7 @@ def open_portraits(cache: Path) -> Portraits:
     """
     data = data_folder()
     records = read_records(data)
-    key = hashlib.sha256(json.dumps([PORTRAIT_TEMPLATE.tolist(), len(records), 1]).encode()).hexdigest()[:12]
+    key = portraits_key(len(records))
     folder = cache / f"portraits-{key}"
     rendition_class = np.random.default_rng(0).integers(0, len(RENDITIONS), len(records))
     if not (folder / "complete").exists():
@@ -71,4 +81,5 @@ def open_portraits(cache: Path) -> Portraits:
         rendition_class=rendition_class,
         train=np.flatnonzero(~is_held_out),
         held_out=np.flatnonzero(is_held_out),
+        key=key,
     )
