@@ -13,6 +13,8 @@ export interface UnetInput {
   readonly encoder_hidden_states: FloatTensor;
   /** E_r, [b, M, d_r] */
   readonly identity_tokens: FloatTensor;
+  /** what attention adds to each token's logits, [b, M]: see `Identity` */
+  readonly identity_token_bias: FloatTensor;
   /** beta of equation 7, [b] */
   readonly identity_strength: FloatTensor;
 }
@@ -35,13 +37,14 @@ export type Unet = (input: UnetInput) => Promise<FloatTensor>;
  * ```
  */
 export async function loadUnet(bundle: Bundle, settings: SessionSettings): Promise<Unet> {
-  const { latent: { channels, size }, identity_token_count: tokens } = bundle.manifest;
+  const { channels, size } = bundle.manifest.latent;
   const run = await loadGraph(bundle, "unet", settings, {
     inputs: {
       sample: ["b", channels, size, size],
       timestep: ["b"],
       encoder_hidden_states: ["b", "L", "d_t"],
-      identity_tokens: ["b", tokens, "d_r"],
+      identity_tokens: ["b", "M", "d_r"],
+      identity_token_bias: ["b", "M"],
       identity_strength: ["b"],
     },
     outputs: { prediction: ["b", channels, size, size] },

@@ -17,7 +17,14 @@ export const UploadedPhotoSchema = z.instanceof(Uint8Array<ArrayBuffer>, { error
     description: "a JPEG, PNG, WebP or AVIF file",
   });
 
-const schedulerNames = ["ddim", "euler", "dpmpp_2m"] as const satisfies readonly SchedulerName[];
+const schedulerNames = [
+  "ddim",
+  "euler",
+  "euler_ancestral",
+  "dpmpp_2m",
+  "dpmpp_2m_sde",
+  "unipc",
+] as const satisfies readonly SchedulerName[];
 const outputFormats = ["png", "jpeg", "webp"] as const satisfies readonly OutputFormat[];
 const stages = [
   "references",
@@ -31,7 +38,8 @@ const stages = [
 
 /** The samplers of the pipeline. */
 export const SchedulerSchema = z.enum(schedulerNames).openapi("Scheduler", {
-  description: "sampler: DDIM, Euler, or DPM-Solver++ 2M",
+  description: "sampler: DDIM, Euler, Euler ancestral, DPM-Solver++ 2M, the same with noise at every step " +
+    "(`dpmpp_2m_sde`), or UniPC",
 });
 
 /** Encodings of a portrait. */

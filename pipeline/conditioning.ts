@@ -10,6 +10,8 @@ export interface Conditioning {
   readonly encoder_hidden_states: FloatTensor;
   /** E_r, [rows, M, d_r] */
   readonly identity_tokens: FloatTensor;
+  /** what the adapters add to each token's attention logits, [rows, M] */
+  readonly identity_token_bias: FloatTensor;
 }
 
 /**
@@ -36,7 +38,7 @@ export async function encodeConditioning(
   textEncoder: TextEncoder,
   unconditionalIdentity: Manifest["unconditional_identity"],
 ): Promise<Conditioning> {
-  const { identity_tokens: tokens, identity_embedding: embedding } = identity;
+  const { identity_tokens: tokens, identity_token_bias: bias, identity_embedding: embedding } = identity;
   const prompts = negativePrompt === null ? [prompt] : [negativePrompt, prompt];
   const length = prompt.inputIds.length;
   const input_ids = new BigInt64Array(prompts.length * length);
@@ -49,7 +51,13 @@ export async function encodeConditioning(
       dims: [prompts.length],
     },
   });
-  if (negativePrompt === null) return { encoder_hidden_states, identity_tokens: tokens };
+  if (negativePrompt === null) {
+    return { encoder_hidden_states, identity_tokens: tokens, identity_token_bias: bias };
+  }
   const unconditional = unconditionalIdentity === "zero" ? zeros(tokens.dims) : tokens;
-  return { encoder_hidden_states, identity_tokens: concatRows([unconditional, tokens]) };
+  return {
+    encoder_hidden_states,
+    identity_tokens: concatRows([unconditional, tokens]),
+    identity_token_bias: concatRows([bias, bias]),
+  };
 }

@@ -21,8 +21,8 @@ export interface DenoiseSettings {
   readonly guidanceScale: number;
   /** beta of equation 7 */
   readonly identityStrength: number;
-  /** makes a fresh sampler; called once a picture, as samplers hold state */
-  readonly createScheduler: () => Scheduler;
+  /** makes a fresh sampler that draws from the picture's generator; called once a picture, as samplers hold state */
+  readonly createScheduler: (generator: TorchGenerator) => Scheduler;
   /** called before each step and after the last, and awaited: the place to cancel (throw) and to let others run */
   readonly betweenSteps: (step: number, steps: number) => Promise<void>;
 }
@@ -67,14 +67,15 @@ export async function denoise(
 
 function startDraft(seed: number, { latentDims, createScheduler }: DenoiseSettings): Draft {
   const [channels, height, width] = latentDims;
-  const scheduler = createScheduler();
-  const noise = new TorchGenerator(seed).randn(channels * height * width);
+  const generator = new TorchGenerator(seed);
+  const scheduler = createScheduler(generator);
+  const noise = generator.randn(channels * height * width);
   return { scheduler, sample: noise.map((value) => value * scheduler.initNoiseSigma) };
 }
 
 /** The UNet's inputs that stay the same over all steps. */
 function fixedRows(
-  { encoder_hidden_states: states, identity_tokens: tokens }: Conditioning,
+  { encoder_hidden_states: states, identity_tokens: tokens, identity_token_bias: bias }: Conditioning,
   pictures: number,
   identityStrength: number,
 ): Omit<UnetInput, "sample" | "timestep"> {
@@ -85,6 +86,7 @@ function fixedRows(
   return {
     encoder_hidden_states: spread(states),
     identity_tokens: spread(tokens),
+    identity_token_bias: spread(bias),
     identity_strength: { data: new Float32Array(rows).fill(identityStrength), dims: [rows] },
   };
 }

@@ -60,8 +60,8 @@ export async function generate(
     seeds,
     guidanceScale: input.guidanceScale,
     identityStrength: input.identityStrength,
-    createScheduler: () =>
-      createScheduler(input.scheduler, pipeline.schedulerConfig, input.numInferenceSteps),
+    createScheduler: (generator) =>
+      createScheduler(input.scheduler, pipeline.schedulerConfig, input.numInferenceSteps, generator),
     betweenSteps: (step, steps) => stages.step(step, steps),
   });
 

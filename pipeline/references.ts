@@ -1,5 +1,5 @@
 import type { Manifest } from "../models/manifest.ts";
-import type { Identity, ReferenceFeatures } from "../models/mixed_features.ts";
+import type { CountedFeatures, Identity, ReferenceFeatures } from "../models/mixed_features.ts";
 import type { Models } from "../models/models.ts";
 import { concatRows, type FloatTensor } from "../models/tensor.ts";
 import { alignFace } from "./alignment.ts";
@@ -23,8 +23,8 @@ export type ReferenceModels = Pick<
 /**
  * Reads reference photos: decode, find the one face, align, encode, mix (equations 3 to 6).
  *
- * The graph takes N photos; fewer are repeated in turn up to N (one photo N times, as in the paper; of two the first
- * is at places 1, 3, ..., the second at 2, 4, ...).
+ * The method takes N photos; fewer are repeated in turn up to N (one photo N times, as in the paper; of three and N = 4
+ * the first twice), which the graphs are told as a count a photo.
  *
  * @param photos encoded photos of one person, 1 to N
  * @param models the graphs
@@ -61,7 +61,7 @@ export async function readReferences(
     const { photo, face } = await findReference(bytes, models, manifest).catch(naming(index));
     rows.push(await encodeFace(photo, face, models, manifest));
   }
-  const identity = await models.mixedFeatures(repeatReferences(limit, rows));
+  const identity = await models.mixedFeatures(countReferences(limit, rows));
   return { ...identity, face_embedding: meanRow(rows.map((row) => row.face_embedding)) };
 }
 
@@ -87,22 +87,24 @@ async function encodeFace(
 }
 
 /**
- * The features of k photos laid out for the graph that takes `count`: rows 0, 1, ..., k - 1, 0, 1, ...
+ * The features of k photos, and how often each counts when they are repeated in turn up to `count`: photos that count
+ * twice cost no more than others (docs/architecture.md, "One photo, N copies").
  *
  * @param count N of the paper
- * @param rows features of one photo each, at least one
+ * @param rows features of one photo each, 1 to N of them
  *
  * @example
  * ```ts
- * const identity = await models.mixedFeatures(repeatReferences(manifest.max_reference_images, [features]));
+ * const identity = await models.mixedFeatures(countReferences(manifest.max_reference_images, [features]));
  * ```
  */
-export function repeatReferences(count: number, rows: readonly ReferenceFeatures[]): ReferenceFeatures {
-  const places = Array.from({ length: count }, (_, index) => rows[index % rows.length]!);
+export function countReferences(count: number, rows: readonly ReferenceFeatures[]): CountedFeatures {
+  const counts = rows.map((_, index) => Math.floor((count - 1 - index) / rows.length) + 1);
   return {
-    patch_features: concatRows(places.map((row) => row.patch_features)),
-    class_embedding: concatRows(places.map((row) => row.class_embedding)),
-    face_embedding: concatRows(places.map((row) => row.face_embedding)),
+    patch_features: concatRows(rows.map((row) => row.patch_features)),
+    class_embedding: concatRows(rows.map((row) => row.class_embedding)),
+    face_embedding: concatRows(rows.map((row) => row.face_embedding)),
+    photo_counts: { data: Float32Array.from(counts), dims: [rows.length] },
   };
 }
 

@@ -3,7 +3,7 @@ import { encodeConditioning } from "./conditioning.ts";
 import { denoise } from "./denoise.ts";
 import type { Pipeline } from "./pipeline.ts";
 import { encodeNegativePrompt, encodePrompt } from "./prompt.ts";
-import { repeatReferences } from "./references.ts";
+import { countReferences } from "./references.ts";
 import { createScheduler } from "./schedulers/create_scheduler.ts";
 
 /**
@@ -25,7 +25,7 @@ export async function warmUp(pipeline: Pipeline, pictures: readonly number[]): P
   const square = (side: number) => zeros([1, 3, side, side]);
   await models.faceDetector(square(faces.detector.input_size));
   await models.faceLandmarks(square(faces.landmarks.input_size));
-  const identity = await models.mixedFeatures(repeatReferences(manifest.max_reference_images, [{
+  const identity = await models.mixedFeatures(countReferences(manifest.max_reference_images, [{
     ...await models.imageEncoder(square(faces.image_encoder.input_size)),
     face_embedding: await models.faceRecognizer(square(faces.recognizer.input_size)),
   }]));
@@ -45,7 +45,8 @@ export async function warmUp(pipeline: Pipeline, pictures: readonly number[]): P
         seeds: Array.from({ length: count }, (_, seed) => seed),
         guidanceScale: negativePrompt === null ? 1 : manifest.defaults.guidance_scale,
         identityStrength: manifest.defaults.identity_strength,
-        createScheduler: () => createScheduler(manifest.defaults.scheduler, pipeline.schedulerConfig, 1),
+        createScheduler: (generator) =>
+          createScheduler(manifest.defaults.scheduler, pipeline.schedulerConfig, 1, generator),
         betweenSteps: () => Promise.resolve(),
       });
     }

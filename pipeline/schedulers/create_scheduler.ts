@@ -1,16 +1,25 @@
 /** From a sampler's name to a sampler. */
 
+import type { TorchGenerator } from "../noise.ts";
 import { PipelineError, type SchedulerName } from "../protocol.ts";
 import { createDdim } from "./ddim.ts";
-import { createDpmpp2m } from "./dpmpp_2m.ts";
+import { createDpmpp2m, createDpmpp2mSde } from "./dpmpp_2m.ts";
 import { createEuler } from "./euler.ts";
+import { createEulerAncestral } from "./euler_ancestral.ts";
 import type { Scheduler } from "./scheduler.ts";
 import type { SchedulerConfig } from "./scheduler_config.ts";
+import { createUniPc } from "./unipc.ts";
 
-const SCHEDULERS: Readonly<Record<SchedulerName, (config: SchedulerConfig, steps: number) => Scheduler>> = {
+/** Makes one kind of sampler. */
+type SchedulerFactory = (config: SchedulerConfig, steps: number, generator: TorchGenerator) => Scheduler;
+
+const SCHEDULERS: Readonly<Record<SchedulerName, SchedulerFactory>> = {
   ddim: createDdim,
   euler: createEuler,
+  euler_ancestral: createEulerAncestral,
   dpmpp_2m: createDpmpp2m,
+  dpmpp_2m_sde: createDpmpp2mSde,
+  unipc: createUniPc,
 };
 
 /** The samplers a caller may ask for. */
@@ -22,14 +31,17 @@ export const schedulerNames = Object.keys(SCHEDULERS) as readonly SchedulerName[
  * @param name the caller's choice
  * @param config the model's `scheduler_config.json`, see `parseSchedulerConfig`
  * @param numInferenceSteps how many steps to take
+ * @param generator what drew the picture's first noise: stochastic samplers (`euler_ancestral`, `dpmpp_2m_sde`) go on
+ *   drawing from it at every step, as diffusers' pipelines do; the others leave it alone
  * @returns a fresh sampler at step 0
  * @throws {PipelineError} with code `scheduler_unknown` when there is no such sampler
  * @throws {RangeError} when the steps do not fit the model's training timesteps
  *
  * @example
  * ```ts
- * const scheduler = createScheduler("dpmpp_2m", config, 20);
- * let sample = new TorchGenerator(seed).randn(size).map((x) => x * scheduler.initNoiseSigma);
+ * const generator = new TorchGenerator(seed);
+ * const scheduler = createScheduler("dpmpp_2m", config, 20, generator);
+ * let sample = generator.randn(size).map((x) => x * scheduler.initNoiseSigma);
  * for (const [i, timestep] of scheduler.timesteps.entries()) {
  *   sample = scheduler.step(await predict(scheduler.scaleModelInput(sample, i), timestep), sample);
  * }
@@ -39,6 +51,7 @@ export function createScheduler(
   name: SchedulerName,
   config: SchedulerConfig,
   numInferenceSteps: number,
+  generator: TorchGenerator,
 ): Scheduler {
   if (!Object.hasOwn(SCHEDULERS, name)) {
     throw new PipelineError(
@@ -46,5 +59,5 @@ export function createScheduler(
       `There is no scheduler of this name; choose ${schedulerNames.join(", ")}.`,
     );
   }
-  return SCHEDULERS[name](config, numInferenceSteps);
+  return SCHEDULERS[name](config, numInferenceSteps, generator);
 }

@@ -1,16 +1,8 @@
 /** Euler's method on the probability flow ODE (Karras et al. 2022, algorithm 2 without churn). */
 
-import { computePositiveAlphasCumprod } from "./noise_schedule.ts";
 import { type Scheduler, StepCounter } from "./scheduler.ts";
 import type { SchedulerConfig } from "./scheduler_config.ts";
-import {
-  computeTrainingSigmas,
-  finalSigma,
-  interpolateSigmas,
-  karrasSigmas,
-  sigmaToTimestep,
-} from "./sigmas.ts";
-import { checkStepCount, leadingTimesteps, linspaceTimesteps, trailingTimesteps } from "./timesteps.ts";
+import { inputScale, planSigmas } from "./sigma_plan.ts";
 
 const round = Math.fround;
 
@@ -23,15 +15,13 @@ const round = Math.fround;
  * @throws {RangeError} when the steps do not fit the training timesteps
  */
 export function createEuler(config: SchedulerConfig, numInferenceSteps: number): Scheduler {
-  checkStepCount(numInferenceSteps, config.num_train_timesteps);
-  const { timesteps, sigmas } = planSigmas(config, numInferenceSteps);
-  const largest = sigmas.reduce((a, b) => Math.max(a, b));
+  const { timesteps, sigmas, initNoiseSigma } = planSigmas(config, numInferenceSteps);
   const predictsVelocity = config.prediction_type === "v_prediction";
   const counter = new StepCounter(timesteps.length);
 
   return {
     timesteps,
-    initNoiseSigma: config.timestep_spacing === "leading" ? inputScale(largest) : largest,
+    initNoiseSigma,
     get stepIndex() {
       return counter.taken;
     },
@@ -61,37 +51,4 @@ export function createEuler(config: SchedulerConfig, numInferenceSteps: number):
       return result;
     },
   };
-}
-
-/** sqrt(sigma^2 + 1): the standard deviation of a sample whose clean part has standard deviation 1. */
-function inputScale(sigma: number): number {
-  return round(Math.sqrt(round(round(sigma * sigma) + 1)));
-}
-
-function planSigmas(
-  config: SchedulerConfig,
-  count: number,
-): { timesteps: readonly number[]; sigmas: Float32Array } {
-  const trainingSigmas = computeTrainingSigmas(computePositiveAlphasCumprod(config));
-  let timesteps = planTimesteps(config, count).map(round);
-  let sigmas = interpolateSigmas(trainingSigmas, timesteps);
-  if (config.use_karras_sigmas) {
-    const smallest = config.sigma_min ?? sigmas[sigmas.length - 1]!;
-    const largest = config.sigma_max ?? sigmas[0]!;
-    sigmas = karrasSigmas(smallest, largest, sigmas.length);
-    timesteps = sigmas.map((sigma) => round(sigmaToTimestep(sigma, trainingSigmas)));
-  }
-  return { timesteps, sigmas: Float32Array.from([...sigmas, finalSigma(config, trainingSigmas)]) };
-}
-
-function planTimesteps(config: SchedulerConfig, count: number): number[] {
-  const trainTimesteps = config.num_train_timesteps;
-  switch (config.timestep_spacing ?? "linspace") {
-    case "leading":
-      return leadingTimesteps(trainTimesteps, count, config.steps_offset);
-    case "linspace":
-      return linspaceTimesteps(trainTimesteps - 1, count);
-    case "trailing":
-      return trailingTimesteps(trainTimesteps, trainTimesteps / count);
-  }
 }

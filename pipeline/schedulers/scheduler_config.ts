@@ -15,7 +15,7 @@ const flag = (standard: boolean) => z.boolean().nullish().transform((value) => v
  * the same reason; a file that says `true` is obeyed.
  *
  * `_class_name` is ignored: like `from_config`, any scheduler can be made from any scheduler's file, so `solver_order`,
- * `solver_type` and `algorithm_type` are not read either; the name `dpmpp_2m` says them. Fields that would change the
+ * `solver_type` and `algorithm_type` are not read either; the names `dpmpp_2m`, `dpmpp_2m_sde` and `unipc` say them. Fields that would change the
  * picture and are not implemented are refused instead of ignored.
  */
 export const schedulerConfigSchema = z.object({
@@ -32,7 +32,7 @@ export const schedulerConfigSchema = z.object({
   rescale_betas_zero_snr: flag(false),
   /** DDIM: the noise left after the last step is none (true) or that of timestep 0 (false) */
   set_alpha_to_one: flag(true),
-  /** Euler and DPM-Solver++: the same choice by another name */
+  /** Euler, DPM-Solver++ and UniPC: the same choice by another name */
   final_sigmas_type: z.enum(["zero", "sigma_min"]).default("zero"),
   use_karras_sigmas: flag(false),
   sigma_min: z.number().positive().nullish(),
@@ -43,6 +43,8 @@ export const schedulerConfigSchema = z.object({
   euler_at_final: flag(false),
   /** DPM-Solver++: timesteps of a lower log-SNR than this are left out; null leaves out none */
   lambda_min_clipped: z.number().nullish(),
+  predict_x0: z.literal(true, { error: "UniPC predicts the clean image here" }).nullish(),
+  disable_corrector: z.array(z.int()).max(0, "UniPC corrects every step here").nullish(),
   thresholding: unsupported("thresholding"),
   use_exponential_sigmas: unsupported("use_exponential_sigmas"),
   use_beta_sigmas: unsupported("use_beta_sigmas"),

@@ -134,15 +134,19 @@ Deno.test("prompt, guidance, identity strength, negative prompt and scheduler ea
 Deno.test("one photo counts as N copies of itself, two are repeated in turn", async () => {
   const { manifest: { max_reference_images: limit } } = await pipelineOnce();
   const photo = await portrait();
-  const mirrored = new Uint8Array(await sharp(photo).flop().png().toBuffer());
+  const mirrored = new Uint8Array(await sharp(photo).flop().greyscale().linear(0.5).png().toBuffer());
   const copies = (photos: Uint8Array[]) =>
     Array.from({ length: limit }, (_, i) => photos[i % photos.length]!);
+  // Fewer tokens with a bias are the same sum in another order, which may turn the rounding of a pixel.
+  const assertSame = (some: Uint8Array[], others: Uint8Array[]) => {
+    assert.ok(maxDifference(some[0]!, others[0]!) <= 1);
+  };
   const one = await pixels(smallRequest(photo));
-  assert.deepEqual(await pixels(smallRequest(photo, { referenceImages: copies([photo]) })), one);
+  assertSame(await pixels(smallRequest(photo, { referenceImages: copies([photo]) })), one);
   if (limit < 2) return;
   const two = await pixels(smallRequest(photo, { referenceImages: [photo, mirrored] }));
-  assert.deepEqual(await pixels(smallRequest(photo, { referenceImages: copies([photo, mirrored]) })), two);
-  assert.ok(maxDifference(one[0]!, two[0]!) > 0);
+  assertSame(await pixels(smallRequest(photo, { referenceImages: copies([photo, mirrored]) })), two);
+  assert.ok(maxDifference(one[0]!, two[0]!) > 1);
 });
 
 Deno.test("every format says that the picture is synthetic", async () => {

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { ZodError } from "zod";
+import { TorchGenerator } from "../../pipeline/noise.ts";
 import { PipelineError, type SchedulerName } from "../../pipeline/protocol.ts";
 import { createScheduler, schedulerNames } from "../../pipeline/schedulers/create_scheduler.ts";
 import {
@@ -23,6 +24,10 @@ function fakePrediction(input: Float32Array, timestep: number): Float32Array {
   return input.map((x, j) => 0.3 * x + 0.5 * Math.sin(0.7 * j + 0.01 * timestep));
 }
 
+function magnitude(values: Float32Array): number {
+  return values.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+}
+
 /** What the bundled model is trained for. */
 const velocityConfig: SchedulerConfig = schedulerConfigSchema.parse({
   beta_start: 0.00085,
@@ -44,22 +49,27 @@ Deno.test("whole trajectories agree with diffusers to 1e-4, timesteps exactly", 
     const sampleAt = (i: number) => values.slice(start + i * size, start + (i + 1) * size);
     offset += (timesteps.length + 1) * size;
     await t.step(`${name}, ${steps} steps, ${JSON.stringify(config)}`, () => {
-      const scheduler = createScheduler(name, schedulerConfigSchema.parse(config), steps);
+      const scheduler = createScheduler(
+        name,
+        schedulerConfigSchema.parse(config),
+        steps,
+        new TorchGenerator(21),
+      );
       // Between whole timesteps the last digits hang on how a machine takes logarithms.
       if (timesteps.every(Number.isInteger)) assert.deepEqual(scheduler.timesteps, timesteps);
       else assert.ok(maxDifference(scheduler.timesteps, timesteps) < 1e-3);
       assert.ok(Math.abs(scheduler.initNoiseSigma / init_noise_sigma - 1) < 1e-6);
       let sample: Float32Array = sampleAt(0);
+      let largest = magnitude(sample);
       for (const [i, timestep] of timesteps.entries()) {
         sample = scheduler.step(fakePrediction(scheduler.scaleModelInput(sample, i), timestep), sample);
         const expected = sampleAt(i + 1);
-        const magnitude = expected.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+        largest = Math.max(largest, magnitude(expected));
         const difference = maxDifference(sample, expected);
-        // Where a sample holds numbers in the thousands, one unit in the last place of a float32 is more than 1e-4.
-        assert.ok(
-          difference <= Math.max(1e-4, 3e-6 * magnitude),
-          `after step ${i}: ${difference} of ${magnitude}`,
-        );
+        // Where a sample holds or held numbers in the thousands, a unit in the last place of a float32 is more than
+        // 1e-4, and diffusers' own trajectories differ by as much from processor to processor.
+        const tolerance = Math.max(1e-4, 5e-6 * magnitude(expected), 3e-7 * largest);
+        assert.ok(difference <= tolerance, `after step ${i}: ${difference} > ${tolerance}`);
       }
     });
   }
@@ -70,7 +80,7 @@ Deno.test("timesteps of every step count of 1 to 100 are those of diffusers", ()
   const plans = readJson<{ name: SchedulerName; spacing: string; timesteps: number[][] }[]>(
     "schedulers/timesteps.json.gz",
   );
-  assert.equal(plans.length, 9);
+  assert.equal(plans.length, 18);
   for (const { name, spacing, timesteps } of plans) {
     const config = schedulerConfigSchema.parse({ timestep_spacing: spacing });
     for (const [index, expected] of timesteps.entries()) {
@@ -79,7 +89,7 @@ Deno.test("timesteps of every step count of 1 to 100 are those of diffusers", ()
         ? expected.slice(0, index + 1)
         : expected;
       assert.deepEqual(
-        createScheduler(name, config, index + 1).timesteps,
+        createScheduler(name, config, index + 1, new TorchGenerator(0)).timesteps,
         meaningful,
         `${name} ${spacing} ${index + 1}`,
       );
@@ -89,7 +99,7 @@ Deno.test("timesteps of every step count of 1 to 100 are those of diffusers", ()
 
 Deno.test("zero terminal SNR: every sampler starts at the last timestep and ends at the image of a model that knows it", () => {
   for (const name of schedulerNames) {
-    const scheduler = createScheduler(name, velocityConfig, 20);
+    const scheduler = createScheduler(name, velocityConfig, 20, new TorchGenerator(1));
     assert.equal(scheduler.timesteps[0], 999);
     assert.equal(scheduler.timesteps.length, 20);
     // A model that knows the image: x0 = signal x - noise v, so v = (signal x - x0) / noise.
@@ -120,9 +130,9 @@ function plainAlphas(): number[] {
 
 Deno.test("samplers neither keep nor change what they are given, and do not share state", () => {
   for (const name of schedulerNames) {
-    const alone = createScheduler(name, velocityConfig, 6);
-    const beside = createScheduler(name, velocityConfig, 6);
-    const other = createScheduler(name, velocityConfig, 4);
+    const alone = createScheduler(name, velocityConfig, 6, new TorchGenerator(1));
+    const beside = createScheduler(name, velocityConfig, 6, new TorchGenerator(1));
+    const other = createScheduler(name, velocityConfig, 4, new TorchGenerator(1));
     let expected: Float32Array = Float32Array.of(1, -2, 0.5);
     let sample: Float32Array = Float32Array.from(expected);
     for (let i = 0; i < 6; i++) {
@@ -148,26 +158,30 @@ Deno.test("samplers neither keep nor change what they are given, and do not shar
 
 Deno.test("steps beyond the plan and arrays that do not fit are refused", () => {
   for (const name of schedulerNames) {
-    const scheduler = createScheduler(name, velocityConfig, 1);
+    const scheduler = createScheduler(name, velocityConfig, 1, new TorchGenerator(1));
     assert.throws(() => scheduler.step(new Float32Array(2), new Float32Array(3)), RangeError);
     assert.equal(scheduler.stepIndex, 0);
     scheduler.step(new Float32Array(3), new Float32Array(3));
     assert.throws(() => scheduler.step(new Float32Array(3), new Float32Array(3)), RangeError);
     assert.throws(() => scheduler.scaleModelInput(new Float32Array(3), 1), RangeError);
     for (const steps of [0, -1, 1.5, 1001, NaN]) {
-      assert.throws(() => createScheduler(name, velocityConfig, steps), RangeError);
+      assert.throws(() => createScheduler(name, velocityConfig, steps, new TorchGenerator(1)), RangeError);
     }
   }
   assert.throws(
-    () => createScheduler("toString" as SchedulerName, velocityConfig, 1),
+    () => createScheduler("toString" as SchedulerName, velocityConfig, 1, new TorchGenerator(1)),
     (error) => error instanceof PipelineError && error.code === "scheduler_unknown",
   );
 });
 
 Deno.test("DDIM refuses epsilon where nothing but noise is left", () => {
   const config: SchedulerConfig = { ...velocityConfig, prediction_type: "epsilon" };
-  assert.throws(() => createScheduler("ddim", config, 20), RangeError);
-  assert.equal(createScheduler("ddim", { ...config, timestep_spacing: "leading" }, 20).timesteps[0], 950);
+  assert.throws(() => createScheduler("ddim", config, 20, new TorchGenerator(1)), RangeError);
+  assert.equal(
+    createScheduler("ddim", { ...config, timestep_spacing: "leading" }, 20, new TorchGenerator(1))
+      .timesteps[0],
+    950,
+  );
 });
 
 Deno.test("a scheduler_config.json as diffusers writes it is read, -Infinity and all", () => {
@@ -202,7 +216,7 @@ Deno.test("configurations that would give other pictures than diffusers are refu
     );
   }
   const trained = schedulerConfigSchema.parse({ num_train_timesteps: 3, trained_betas: [0.1, 0.2, 0.4] });
-  assert.deepEqual(createScheduler("ddim", trained, 3).timesteps, [2, 1, 0]);
+  assert.deepEqual(createScheduler("ddim", trained, 3, new TorchGenerator(1)).timesteps, [2, 1, 0]);
 });
 
 Deno.test("halves round to the even number and trailing timesteps never go below 0", () => {

@@ -56,16 +56,20 @@ class ImageEncoderGraph(nn.Module):
 
 
 class MixedFeaturesGraph(nn.Module):
-    """Features of one person's N photos -> E_r [1, M, d_r], E_c [1, d_t]."""
+    """Features of one person's n different photos -> E_r [1, M, d_r], its tokens' bias [1, M], E_c [1, d_t]."""
 
     def __init__(self, model: MixedFeatures) -> None:
         """Wraps MFF and P_textual."""
         super().__init__()
         self.model = model
 
-    def forward(self, patch_features: Tensor, class_embedding: Tensor, face_embedding: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, patch_features: Tensor, class_embedding: Tensor, face_embedding: Tensor, photo_counts: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Adds and keeps a batch of one."""
-        return self.model(patch_features[None], class_embedding[None], face_embedding[None])
+        counts = photo_counts[None]
+        tokens, embedding = self.model(patch_features[None], class_embedding[None], face_embedding[None], counts)
+        return tokens, self.model.token_bias(counts, patch_features.shape[1]), embedding
 
 
 class TextEncoderGraph(nn.Module):
@@ -95,10 +99,19 @@ class UnetGraph(nn.Module):
         timestep: Tensor,
         encoder_hidden_states: Tensor,
         identity_tokens: Tensor,
+        identity_token_bias: Tensor,
         identity_strength: Tensor,
     ) -> Tensor:
         """See `predict`."""
-        return predict(self.model, sample, timestep, encoder_hidden_states, identity_tokens, identity_strength)
+        return predict(
+            self.model,
+            sample,
+            timestep,
+            encoder_hidden_states,
+            identity_tokens,
+            identity_strength,
+            identity_token_bias,
+        )
 
 
 class VaeEncoderGraph(nn.Module):
@@ -136,9 +149,9 @@ class GraphSpec:
         module: wrapper with the graph's inputs and outputs.
         tensors: state dict of the part, as stored.
         prefix: of the part's parameters inside the wrapper.
-        inputs: example inputs by name.
+        inputs: example inputs by name; the first axis is free, one for all inputs of a graph.
         outputs: names of the outputs.
-        batched: inputs whose first axis is free (all of one graph share it).
+        free_tokens: inputs whose second axis is free too (all of one graph share it).
     """
 
     name: str
@@ -147,7 +160,7 @@ class GraphSpec:
     prefix: str
     inputs: dict[str, Tensor]
     outputs: tuple[str, ...]
-    batched: bool
+    free_tokens: tuple[str, ...] = ()
 
 
 def half_precision(module: nn.Module) -> nn.Module:
@@ -184,7 +197,7 @@ def graph_specs(parts: Path, references: int) -> list[GraphSpec]:
         GraphSpec(
             "image_encoder", ImageEncoderGraph(image_encoder), image_encoder.state_dict(), "model.",
             {"faces": normal(2, 3, vision.image_size, vision.image_size).sigmoid()},
-            ("class_embedding", "patch_features"), True,
+            ("class_embedding", "patch_features"),
         ),
         GraphSpec(
             "mixed_features", MixedFeaturesGraph(mixed), mixed.state_dict(), "model.",
@@ -192,8 +205,9 @@ def graph_specs(parts: Path, references: int) -> list[GraphSpec]:
                 "patch_features": normal(references, patches, vision.hidden_size),
                 "class_embedding": normal(references, vision.hidden_size),
                 "face_embedding": nn.functional.normalize(normal(references, mixed.config["face_width"]), dim=1),
+                "photo_counts": torch.arange(references, 0, -1).float(),
             },
-            ("identity_tokens", "identity_embedding"), False,
+            ("identity_tokens", "identity_token_bias", "identity_embedding"),
         ),
         GraphSpec(
             "text_encoder", TextEncoderGraph(text_encoder), text_encoder.state_dict(), "model.",
@@ -202,7 +216,7 @@ def graph_specs(parts: Path, references: int) -> list[GraphSpec]:
                 "identity_embedding": normal(2, text.hidden_size),
                 "identifier_position": torch.tensor([-1, 5]),
             },
-            ("hidden_states",), True,
+            ("hidden_states",),
         ),
         GraphSpec(
             "unet", UnetGraph(unet), unet.state_dict(), "model.",
@@ -211,25 +225,26 @@ def graph_specs(parts: Path, references: int) -> list[GraphSpec]:
                 "timestep": torch.tensor([999.0, 20.0]),
                 "encoder_hidden_states": normal(2, length, text.hidden_size),
                 "identity_tokens": normal(2, tokens, mixed.config["width"]),
+                "identity_token_bias": normal(2, tokens),
                 "identity_strength": torch.tensor([1.0, 0.3]),
             },
-            ("prediction",), True,
+            ("prediction",), ("identity_tokens", "identity_token_bias"),
         ),
         GraphSpec(
             "vae_encoder", VaeEncoderGraph(vae), vae.encoder.state_dict(), "model.encoder.",
-            {"image": normal(2, 3, image_size, image_size).sigmoid()}, ("latent",), True,
+            {"image": normal(2, 3, image_size, image_size).sigmoid()}, ("latent",),
         ),
         GraphSpec(
             "vae_decoder", VaeDecoderGraph(vae), vae.decoder.state_dict(), "model.decoder.",
-            {"latent": normal(2, *latent)}, ("image",), True,
+            {"latent": normal(2, *latent)}, ("image",),
         ),
     ]  # fmt: skip
 
 
 def trace(spec: GraphSpec) -> onnx.ModelProto:
     """Traces a graph with torch's exporter."""
-    batch = torch.export.Dim("batch", min=1, max=1024)
-    shapes = tuple({0: batch} if spec.batched else None for _ in spec.inputs)
+    batch, tokens = torch.export.Dim("batch", min=1, max=1024), torch.export.Dim("tokens", min=1, max=65536)
+    shapes = tuple({0: batch, 1: tokens} if name in spec.free_tokens else {0: batch} for name in spec.inputs)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
@@ -283,7 +298,7 @@ def export_graph(spec: GraphSpec, bundle: Path) -> float:
     write_graph(proto, stored, bundle / spec.name, names)
     session = onnxruntime.InferenceSession(bundle / spec.name / GRAPH_FILE, providers=["CPUExecutionProvider"])
     largest = 0.0
-    for rows in (slice(None), slice(0, 1)) if spec.batched else (slice(None),):
+    for rows in (slice(None), slice(0, 1)):
         inputs = {name: value[rows] for name, value in spec.inputs.items()}
         with torch.no_grad():
             expected = spec.module(*inputs.values())

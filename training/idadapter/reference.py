@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, SchedulerMixin
+from diffusers import SchedulerMixin
 from torch import Tensor
 
 from .data.alignment import align_face
@@ -20,15 +20,9 @@ from .models.clip import normalize_pixels
 from .models.identity_adapter import predict
 from .models.text_encoder import encode_text, identifier_positions
 from .parts import read_image_encoder, read_mixed_features, read_text_encoder, read_unet, read_vae
+from .samplers import make_sampler, takes_generator
 from .sampling import to_pictures
 from .tokenizer import encode_prompts, load_tokenizer
-
-SCHEDULERS = {
-    "ddim": DDIMScheduler,
-    "euler": EulerDiscreteScheduler,
-    "dpmpp_2m": DPMSolverMultistepScheduler,
-}
-"""The API's names of diffusers' schedulers."""
 
 LEAST_SPAN = 0.52
 """The service drops detections whose landmarks span less than this share of their box (pipeline/faces.ts)."""
@@ -97,7 +91,7 @@ class ReferencePipeline:
             num_inference_steps: denoising steps.
             guidance_scale: classifier-free guidance; 1 runs the conditional branch alone.
             identity_strength: beta of equation 7.
-            scheduler: one of `SCHEDULERS`.
+            scheduler: one of `samplers.SCHEDULERS`.
             seed: of the first picture; picture i has seed + i.
             num_images: how many.
 
@@ -112,9 +106,11 @@ class ReferencePipeline:
         conditioning = self.encode_conditioning(
             prompt, class_noun, None if guidance_scale == 1 else negative_prompt, identity_tokens, identity_embedding
         )
-        sampler = SCHEDULERS[scheduler].from_config({"clip_sample": False, **self.scheduler_config})
-        noise = self.draw_noise([seed + i for i in range(num_images)])
-        latents = self.denoise(noise, conditioning, sampler, num_inference_steps, guidance_scale, identity_strength)
+        sampler = make_sampler(scheduler, {"clip_sample": False, **self.scheduler_config})
+        generators = [torch.Generator("cpu").manual_seed(seed + i) for i in range(num_images)]
+        latents = self.denoise(
+            generators, conditioning, sampler, num_inference_steps, guidance_scale, identity_strength
+        )
         return to_pictures(decode(self.vae, latents))
 
     def find_face(self, photo: np.ndarray) -> LocatedFace:
@@ -181,15 +177,14 @@ class ReferencePipeline:
             torch.cat([unconditional, hidden_states]), torch.cat([unconditional_tokens, identity_tokens])
         )
 
-    def draw_noise(self, seeds: list[int]) -> Tensor:
-        """Standard normal noise [len(seeds), c, h, w], each picture's from a CPU generator of its own."""
+    def draw_noise(self, generators: list[torch.Generator]) -> Tensor:
+        """Standard normal noise [len(generators), c, h, w], each picture's from a CPU generator of its own."""
         channels, size = self.manifest["latent"]["channels"], self.manifest["latent"]["size"]
-        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         return torch.cat([torch.randn(1, channels, size, size, generator=generator) for generator in generators])
 
     def denoise(
         self,
-        noise: Tensor,
+        generators: list[torch.Generator],
         conditioning: Conditioning,
         scheduler: SchedulerMixin,
         num_inference_steps: int,
@@ -197,12 +192,13 @@ class ReferencePipeline:
         identity_strength: float,
     ) -> Tensor:
         """Noise to clean latents [n, c, h, w]: the UNet with its adapters, guidance, the scheduler's step."""
-        count, branches = len(noise), len(conditioning.hidden_states)
+        count, branches = len(generators), len(conditioning.hidden_states)
         hidden_states = conditioning.hidden_states.repeat_interleave(count, 0)
         identity_tokens = conditioning.identity_tokens.repeat_interleave(count, 0)
         strength = torch.full((branches * count,), identity_strength)
         scheduler.set_timesteps(num_inference_steps)
-        latents = noise * scheduler.init_noise_sigma
+        latents = self.draw_noise(generators) * scheduler.init_noise_sigma
+        random = {"generator": generators} if takes_generator(scheduler) else {}
         for timestep in scheduler.timesteps:
             sample = scheduler.scale_model_input(latents, timestep).repeat(branches, 1, 1, 1)
             timesteps = timestep.expand(branches * count)
@@ -210,7 +206,7 @@ class ReferencePipeline:
             if branches == 2:
                 unconditional, conditional = prediction.chunk(2)
                 prediction = unconditional + guidance_scale * (conditional - unconditional)
-            latents = scheduler.step(prediction, timestep, latents).prev_sample
+            latents = scheduler.step(prediction, timestep, latents, **random).prev_sample
         return latents
 
 

@@ -26,9 +26,8 @@ def test_graphs_agree_with_pytorch(name: str, bundle: Path, config: Config):
     # export_bundle fails by itself above 1e-4; here the module's weights come back out of the bundle, and the batch
     # is another than the traced one.
     [spec] = [spec for spec in graph_specs(bundle, config.idadapter.references) if spec.name == name]
-    inputs = spec.inputs
-    if spec.batched:
-        inputs = {key: torch.cat([value, value.flip(0), value[:1]]) for key, value in inputs.items()}
+    inputs = {key: torch.cat([value, value.flip(0), value[:1]]) for key, value in spec.inputs.items()}
+    inputs |= {key: torch.cat([inputs[key], inputs[key][:, :3]], 1) for key in spec.free_tokens}
     with torch.no_grad():
         expected = spec.module(*inputs.values())
     session = onnxruntime.InferenceSession(bundle / name / "model.onnx", providers=["CPUExecutionProvider"])
@@ -48,6 +47,34 @@ def test_the_unet_graph_reads_identity_and_strength(bundle: Path, config: Config
     plain = session.run(None, inputs)[0]
     for name in inputs:
         assert np.abs(session.run(None, {**inputs, name: inputs[name] * 0.5})[0] - plain).max() > 1e-4, name
+
+
+def test_one_photo_with_a_count_is_that_many_copies(bundle: Path, config: Config):
+    count = config.idadapter.references
+    specs = {spec.name: spec for spec in graph_specs(bundle, count)}
+
+    def identity(rows: list[int], counts: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        features = {key: value[rows].numpy() for key, value in specs["mixed_features"].inputs.items()}
+        return run_graph(bundle, "mixed_features", {**features, "photo_counts": np.array(counts, np.float32)})
+
+    def prediction(tokens: np.ndarray, bias: np.ndarray) -> np.ndarray:
+        inputs = {key: value.numpy() for key, value in specs["unet"].inputs.items()}
+        both = {"identity_tokens": tokens.repeat(2, 0), "identity_token_bias": bias.repeat(2, 0)}
+        return run_graph(bundle, "unet", {**inputs, **both})[0]
+
+    copies, no_bias, embedding = identity([0] * count, [1] * count)
+    few, bias, same = identity([0], [count])
+    assert copies.shape[1] - few.shape[1] == (count - 1) * (copies.shape[1] - config.idadapter.face_tokens) // count
+    assert not no_bias.any() and bias.any()
+    np.testing.assert_allclose(same, embedding, rtol=0, atol=1e-5)
+    expected = prediction(copies, no_bias)
+    np.testing.assert_allclose(prediction(few, bias), expected, rtol=0, atol=1e-5)
+    assert np.abs(prediction(few, np.zeros_like(bias)) - expected).max() > 1e-5
+
+
+def run_graph(bundle: Path, name: str, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+    session = onnxruntime.InferenceSession(bundle / name / "model.onnx", providers=["CPUExecutionProvider"])
+    return session.run(None, inputs)
 
 
 @pytest.mark.parametrize("name", TRAINED_PARTS)

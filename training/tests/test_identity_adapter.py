@@ -72,7 +72,7 @@ def test_the_adapter_is_gligens_block_at_strength_one():
     x, tokens = torch.randn(2, 11, 32), torch.randn(2, 5, WIDTH)
     expected = stock(x, tokens)
     assert (expected - x).abs().max() > 0.1
-    torch.testing.assert_close(adapter(x, (tokens, torch.ones(2))), expected, rtol=0, atol=2e-6)
+    torch.testing.assert_close(adapter(x, (tokens, torch.ones(2), None)), expected, rtol=0, atol=2e-6)
 
 
 class Objects(nn.Module):
@@ -94,3 +94,23 @@ def test_the_whole_unet_is_that_of_diffusers(config: Config):
     expected = stock(sample, timestep, hidden, cross_attention_kwargs=extra, return_dict=False)[0]
     found = predict(unet, sample, timestep, hidden, tokens, torch.ones(2))
     torch.testing.assert_close(found, expected, rtol=0, atol=5e-6)
+
+
+@torch.no_grad()
+def test_a_tokens_bias_is_the_logarithm_of_its_copies(config: Config):
+    sample, timestep, hidden, tokens = inputs()
+    unet, strength = tiny_unet(config, gamma=0.5), torch.ones(2)
+    copies = torch.cat([tokens[:, :6].repeat(1, 3, 1), tokens[:, 6:]], 1)
+    expected = predict(unet, sample, timestep, hidden, copies, strength)
+    bias = torch.tensor([3.0] * 6 + [1.0] * 3).log().expand(2, -1)
+    torch.testing.assert_close(
+        predict(unet, sample, timestep, hidden, tokens, strength, bias), expected, rtol=0, atol=1e-5
+    )
+    unbiased = predict(unet, sample, timestep, hidden, tokens, strength)
+    assert (unbiased - expected).abs().max() > 1e-3
+    # Padding to another picture's number of tokens: nobody looks there.
+    padded = torch.cat([tokens, torch.ones(2, 4, WIDTH)], 1)
+    nobody = torch.cat([torch.zeros(2, 9), torch.full((2, 4), -10_000.0)], 1)
+    torch.testing.assert_close(
+        predict(unet, sample, timestep, hidden, padded, strength, nobody), unbiased, rtol=0, atol=1e-6
+    )

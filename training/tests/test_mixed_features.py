@@ -43,6 +43,19 @@ def test_copies_of_one_photo_are_one_photo():
 
 
 @torch.no_grad()
+def test_a_count_stands_for_copies():
+    mixed, (patch, classes, faces) = module(), features(2)
+    order = [0, 1, 0, 0]
+    tokens, embedding = mixed(patch[:, order], classes[:, order], faces[:, order])
+    counts = torch.tensor([[3.0, 1.0]])
+    few, same = mixed(patch, classes, faces, counts)
+    torch.testing.assert_close(same, embedding, rtol=0, atol=1e-6)
+    torch.testing.assert_close(few, torch.cat([tokens[:, :10], tokens[:, 20:]], 1), rtol=0, atol=1e-5)
+    assert (mixed(patch, classes, faces)[0] - few).abs().max() > 1e-3
+    torch.testing.assert_close(mixed.token_bias(counts, 5).exp(), torch.tensor([[3.0] * 5 + [1.0] * 8]))
+
+
+@torch.no_grad()
 def test_the_order_of_the_photos_does_not_matter():
     mixed, inputs = module(), features(4)
     order = torch.tensor([2, 0, 3, 1])

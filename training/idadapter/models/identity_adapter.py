@@ -6,6 +6,12 @@ import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention import BasicTransformerBlock, GatedSelfAttentionDense
 from torch import Tensor, nn
+from torch.nn import functional
+
+from .attention import attend
+
+Objects = tuple[Tensor, Tensor, Tensor | None]
+"""What reaches every adapter: E_r [b, M, d_r], beta [b], and each token's bias [b, M] (None: zeros)."""
 
 
 class IdentityAdapter(GatedSelfAttentionDense):
@@ -15,29 +21,30 @@ class IdentityAdapter(GatedSelfAttentionDense):
     computed: keys and values come from the whole concatenation, queries from y alone. Same numbers, less work.
     """
 
-    def forward(self, x: Tensor, objs: tuple[Tensor, Tensor]) -> Tensor:
+    def forward(self, x: Tensor, objs: Objects) -> Tensor:
         """Injects the identity.
 
         Args:
             x: [b, tokens, width] tokens of the picture (y of equation 7).
-            objs: E_r [b, M, d_r], and beta [b].
+            objs: see `Objects`.
 
         Returns:
             [b, tokens, width].
         """
-        identity_tokens, strength = objs
+        identity_tokens, strength, bias = objs
         beta = strength.view(-1, 1, 1).to(x.dtype)
         count = x.shape[1]
         tokens = self.norm1(torch.cat([x, self.linear(identity_tokens)], dim=1))
-        attended = self.attn(tokens[:, :count], encoder_hidden_states=tokens)
+        bias = None if bias is None else functional.pad(bias, (count, 0))
+        attended = attend(self.attn, tokens[:, :count], tokens, bias)
         x = x + beta * self.alpha_attn.tanh() * attended
         return x + beta * self.alpha_dense.tanh() * self.ff(self.norm2(x))
 
 
 class PassThrough(nn.Module):
-    """Stands where GLIGEN has its position net: E_r and beta reach the adapters as they are."""
+    """Stands where GLIGEN has its position net: `Objects` reach the adapters as they are."""
 
-    def forward(self, objs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(self, objs: Objects) -> Objects:
         """The same objects."""
         return objs
 
@@ -76,6 +83,7 @@ def predict(
     encoder_hidden_states: Tensor,
     identity_tokens: Tensor | None,
     identity_strength: Tensor | None,
+    identity_token_bias: Tensor | None = None,
 ) -> Tensor:
     """One UNet call.
 
@@ -86,9 +94,11 @@ def predict(
         encoder_hidden_states: [b, L, d_t].
         identity_tokens: E_r [b, M, d_r], or None to skip the adapters.
         identity_strength: beta [b].
+        identity_token_bias: [b, M]: the logarithm of how many equal tokens each stands for; None for one each.
 
     Returns:
         [b, c, h, w], epsilon or velocity as the scheduler's prediction type says.
     """
-    extra = {} if identity_tokens is None else {"gligen": {"objs": (identity_tokens, identity_strength)}}
+    objects = (identity_tokens, identity_strength, identity_token_bias)
+    extra = {} if identity_tokens is None else {"gligen": {"objs": objects}}
     return unet(sample, timestep, encoder_hidden_states, cross_attention_kwargs=extra, return_dict=False)[0]

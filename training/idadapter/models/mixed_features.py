@@ -8,6 +8,8 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .attention import attend
+
 
 class AttentionBlock(nn.Module):
     """Pre-norm self-attention and feed-forward."""
@@ -20,9 +22,10 @@ class AttentionBlock(nn.Module):
         self.norm2 = nn.LayerNorm(width)
         self.feed_forward = FeedForward(width, mult=2, activation_fn="gelu")
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[b, tokens, width] -> [b, tokens, width]."""
-        x = x + self.attention(self.norm1(x))
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """[b, tokens, width] -> [b, tokens, width]; the bias of each token as a key is [b, tokens]."""
+        normal = self.norm1(x)
+        x = x + attend(self.attention, normal, normal, bias)
         return x + self.feed_forward(self.norm2(x))
 
 
@@ -66,23 +69,52 @@ class MixedFeatures(nn.Module):
             nn.LayerNorm(patch_width), nn.Linear(patch_width, 2 * width), nn.GELU(), nn.Linear(2 * width, text_width)
         )
 
-    def forward(self, patch_features: Tensor, class_embedding: Tensor, face_embedding: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self,
+        patch_features: Tensor,
+        class_embedding: Tensor,
+        face_embedding: Tensor,
+        photo_counts: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Mixes the photos of each of b people.
 
         Args:
             patch_features: f_v [b, N, P, d_v].
             class_embedding: f_c [b, N, d_v].
             face_embedding: f_a [b, N, d_a], unit length.
+            photo_counts: [b, N], how many equal photos each row stands for; None for one each. Equal to repeating the
+                rows, and cheaper.
 
         Returns:
             E_r [b, N * P + face_tokens, d_r], and E_c [b, d_t].
         """
         batch, count, patches, _ = patch_features.shape
         visual = self.patch_in(patch_features).reshape(batch, count * patches, -1) + self.kind[0]
-        mean = functional.normalize(face_embedding.float().mean(1), dim=-1)
+        mean = functional.normalize(_mean(face_embedding.float(), photo_counts), dim=-1)
         # Entries of a unit vector are small; this brings them to unit variance.
         face = self.face_in(mean * mean.shape[-1] ** 0.5).reshape(batch, self.face_tokens, -1) + self.kind[1]
         tokens = torch.cat([visual, face], dim=1)
+        bias = None if photo_counts is None else self.token_bias(photo_counts, patches)
         for block in self.blocks:
-            tokens = block(tokens)
-        return self.norm_out(tokens), self.textual(class_embedding.mean(1))
+            tokens = block(tokens, bias)
+        return self.norm_out(tokens), self.textual(_mean(class_embedding, photo_counts))
+
+    def token_bias(self, photo_counts: Tensor, patches: int) -> Tensor:
+        """The logarithm of how many equal tokens each token of E_r stands for: what attention adds to its logits.
+
+        Args:
+            photo_counts: [b, N].
+            patches: P.
+
+        Returns:
+            [b, N * P + face_tokens].
+        """
+        logarithms = photo_counts.log()[:, :, None].expand(-1, -1, patches).flatten(1)
+        return functional.pad(logarithms, (0, self.face_tokens))
+
+
+def _mean(values: Tensor, counts: Tensor | None) -> Tensor:
+    """Mean over the photos, [b, N, width] -> [b, width]."""
+    if counts is None:
+        return values.mean(1)
+    return (values * counts[..., None]).sum(1) / counts.sum(1, keepdim=True)

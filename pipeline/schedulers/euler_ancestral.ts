@@ -1,0 +1,70 @@
+/** Ancestral sampling with Euler steps (Karras et al. 2022; k-diffusion's `sample_euler_ancestral`, eta = 1). */
+
+import type { TorchGenerator } from "../noise.ts";
+import { type Scheduler, StepCounter } from "./scheduler.ts";
+import type { SchedulerConfig } from "./scheduler_config.ts";
+import { inputScale, planSigmas } from "./sigma_plan.ts";
+
+const round = Math.fround;
+
+/**
+ * An ancestral Euler sampler that walks as diffusers' `EulerAncestralDiscreteScheduler` does: each step goes below the
+ * next noise level and adds fresh noise up to it. Samples are scaled as Euler's; like its peer it knows neither Karras
+ * levels nor a final noise level above 0.
+ *
+ * @param config the model's scheduler configuration
+ * @param numInferenceSteps 1 to `num_train_timesteps`
+ * @param generator what the noise of each step is drawn from
+ * @throws {RangeError} when the steps do not fit the training timesteps
+ */
+export function createEulerAncestral(
+  config: SchedulerConfig,
+  numInferenceSteps: number,
+  generator: TorchGenerator,
+): Scheduler {
+  const plain: SchedulerConfig = { ...config, use_karras_sigmas: false, final_sigmas_type: "zero" };
+  const { timesteps, sigmas, initNoiseSigma } = planSigmas(plain, numInferenceSteps);
+  const predictsVelocity = config.prediction_type === "v_prediction";
+  const counter = new StepCounter(timesteps.length);
+
+  return {
+    timesteps,
+    initNoiseSigma,
+    get stepIndex() {
+      return counter.taken;
+    },
+    scaleModelInput(sample, i) {
+      counter.check(i);
+      const scale = inputScale(sigmas[i]!);
+      return Float32Array.from(sample, (x) => x / scale);
+    },
+    step(prediction, sample) {
+      const index = counter.next(prediction, sample);
+      const sigma = sigmas[index]!;
+      const { down, up } = splitNoise(sigma, sigmas[index + 1]!);
+      const difference = round(down - sigma);
+      const skip = round(round(sigma * sigma) + 1);
+      const out = round(-sigma / round(Math.sqrt(skip)));
+      const noise = generator.randn(sample.length);
+      const result = new Float32Array(sample.length);
+      // Rounded to float32 in diffusers' order, for the reason given in euler.ts.
+      for (let i = 0; i < result.length; i++) {
+        const x = sample[i]!;
+        const output = prediction[i]!;
+        const clean = predictsVelocity
+          ? round(round(output * out) + round(x / skip))
+          : round(x - round(sigma * output));
+        const derivative = round(round(x - clean) / sigma);
+        result[i] = round(x + round(derivative * difference)) + round(noise[i]! * up);
+      }
+      return result;
+    },
+  };
+}
+
+/** The noise level to step down to, and the standard deviation of the noise that leads up to `to` again. */
+function splitNoise(from: number, to: number): { down: number; up: number } {
+  const [fromSquare, toSquare] = [round(from * from), round(to * to)];
+  const up = round(Math.sqrt(round(round(toSquare * round(fromSquare - toSquare)) / fromSquare)));
+  return { down: round(Math.sqrt(round(toSquare - round(up * up)))), up };
+}

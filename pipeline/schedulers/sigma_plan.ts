@@ -1,0 +1,67 @@
+/** Noise levels and timesteps of the solvers whose samples grow with sigma: Euler's method and its ancestral form. */
+
+import { computePositiveAlphasCumprod } from "./noise_schedule.ts";
+import type { SchedulerConfig } from "./scheduler_config.ts";
+import {
+  computeTrainingSigmas,
+  finalSigma,
+  interpolateSigmas,
+  karrasSigmas,
+  sigmaToTimestep,
+} from "./sigmas.ts";
+import { checkStepCount, leadingTimesteps, linspaceTimesteps, trailingTimesteps } from "./timesteps.ts";
+
+const round = Math.fround;
+
+/** Which timesteps to visit and how noisy the sample is at each. */
+export interface SigmaPlan {
+  /** [steps], falling; they may lie between whole ones */
+  readonly timesteps: readonly number[];
+  /** standard deviation of the noise at each timestep and after the last: [steps + 1] */
+  readonly sigmas: Float32Array;
+  /** what to multiply `randn` by */
+  readonly initNoiseSigma: number;
+}
+
+/** sqrt(sigma^2 + 1), in float32: the standard deviation of a sample whose clean part has standard deviation 1. */
+export function inputScale(sigma: number): number {
+  return round(Math.sqrt(round(round(sigma * sigma) + 1)));
+}
+
+/**
+ * Plans a generation as diffusers' `EulerDiscreteScheduler.set_timesteps` does.
+ *
+ * @param config the model's scheduler configuration
+ * @param count 1 to `num_train_timesteps`
+ * @throws {RangeError} when the steps do not fit the training timesteps
+ */
+export function planSigmas(config: SchedulerConfig, count: number): SigmaPlan {
+  checkStepCount(count, config.num_train_timesteps);
+  const trainingSigmas = computeTrainingSigmas(computePositiveAlphasCumprod(config));
+  let timesteps = planTimesteps(config, count).map(round);
+  let sigmas = interpolateSigmas(trainingSigmas, timesteps);
+  if (config.use_karras_sigmas) {
+    const smallest = config.sigma_min ?? sigmas[sigmas.length - 1]!;
+    const largest = config.sigma_max ?? sigmas[0]!;
+    sigmas = karrasSigmas(smallest, largest, sigmas.length);
+    timesteps = sigmas.map((sigma) => round(sigmaToTimestep(sigma, trainingSigmas)));
+  }
+  const largest = round(sigmas.reduce((a, b) => Math.max(a, b)));
+  return {
+    timesteps,
+    sigmas: Float32Array.from([...sigmas, finalSigma(config, trainingSigmas)]),
+    initNoiseSigma: config.timestep_spacing === "leading" ? inputScale(largest) : largest,
+  };
+}
+
+function planTimesteps(config: SchedulerConfig, count: number): number[] {
+  const trainTimesteps = config.num_train_timesteps;
+  switch (config.timestep_spacing ?? "linspace") {
+    case "leading":
+      return leadingTimesteps(trainTimesteps, count, config.steps_offset);
+    case "linspace":
+      return linspaceTimesteps(trainTimesteps - 1, count);
+    case "trailing":
+      return trailingTimesteps(trainTimesteps, trainTimesteps / count);
+  }
+}
