@@ -10,8 +10,8 @@ from torch.nn import functional
 def attend(attention: Attention, queries: Tensor, tokens: Tensor, bias: Tensor | None = None) -> Tensor:
     """Multi-head attention with a bias a key: `softmax(q k / sqrt(d) + bias) v`.
 
-    n equal tokens weigh `n exp(q k / sqrt(d)) = exp(q k / sqrt(d) + ln n)` together and have one value, so one token with
-    bias ln n stands for them exactly; one with a bias of minus infinity stands for none.
+    n equal tokens weigh `n exp(q k / sqrt(d)) = exp(q k / sqrt(d) + ln n)` together and have one value, so one token
+    with bias ln n stands for them exactly; one with a bias of minus infinity stands for none.
 
     Args:
         attention: diffusers' block: its projections without norms, in [b, tokens, width].
