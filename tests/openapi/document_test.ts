@@ -1,7 +1,8 @@
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import type { z } from "zod";
 import { createDocument, formatDocument } from "../../openapi/document.ts";
-import { operations, scopes, securityScheme } from "../../openapi/operations.ts";
+import { operations } from "../../openapi/operations.ts";
+import { scopes, securityScheme } from "../../openapi/scopes.ts";
 import { createProblem, ProblemSchema } from "../../openapi/problem.ts";
 import { problemCatalogue, problemCodes, problemType } from "../../openapi/problems.ts";
 
