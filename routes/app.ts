@@ -45,6 +45,11 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
   app.use(requestId({ limitLength: 128 }));
   app.use(accessLog(options.log));
+  app.use(async (c, next) => {
+    await next();
+    const code = c.get("problemCode");
+    if (code !== undefined) options.onProblem?.(code);
+  });
   app.use(secureHeaders({
     // the page under /docs has a policy of its own
     overwrite: false,

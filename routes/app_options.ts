@@ -23,6 +23,8 @@ export interface AppOptions {
   readonly draining?: () => boolean;
   /** the figures of `GET /metrics`; a registry of prom-client is one */
   readonly metrics: { readonly contentType: string; metrics(): Promise<string> };
+  /** told of every request that is answered with a problem */
+  readonly onProblem?: (code: ProblemCode) => void;
   readonly verifyToken: TokenVerifier;
   readonly maxBodyBytes: number;
   readonly log: Logger;
