@@ -2,7 +2,7 @@ import { type Draft, type DraftStep, isDenoised } from "./denoise.ts";
 import type { GenerationSurroundings } from "./generation.ts";
 import type { Pipeline } from "./pipeline.ts";
 import { decodePreview, encodePreview } from "./preview.ts";
-import { PipelineError } from "./protocol.ts";
+import { type GeneratePreview, PipelineError } from "./protocol.ts";
 
 /** A step that is to be shown. */
 interface Moment {
@@ -53,27 +53,22 @@ export class PreviewMaker {
 
   async #show(draft: Draft, index: number): Promise<void> {
     try {
-      const shown = await this.#surroundings.takeTurn(() => this.#decode(draft, index));
-      if (shown === undefined) return;
-      const preview = await encodePreview(shown.picture);
-      if (isDenoised(draft)) return;
-      const steps = draft.scheduler.timesteps.length;
-      this.#surroundings.onEvent({
-        type: "preview",
-        preview: { index, step: shown.taken, steps, ...preview },
-      });
+      const preview = await this.#surroundings.takeTurn(() => this.#make(draft, index));
+      if (preview !== undefined) this.#surroundings.onEvent({ type: "preview", preview });
     } catch (error) {
       // the generation itself hears of its cancellation; a preview that fails is no reason to lose the portrait
       if (!(error instanceof PipelineError)) console.error("a preview failed:", error);
     }
   }
 
-  async #decode(draft: Draft, index: number) {
+  /** Encodes within the turn as well: a preview that came after its portrait would be of no use. */
+  async #make(draft: Draft, index: number): Promise<GeneratePreview | undefined> {
     const moment = this.#waiting.get(index);
     this.#waiting.delete(index);
     if (moment === undefined || isDenoised(draft)) return undefined;
     const { models, schedulerConfig } = this.#pipeline;
     const picture = await decodePreview(moment.step, draft.latentDims, schedulerConfig, models.vaeDecoder);
-    return { taken: moment.taken, picture };
+    const steps = draft.scheduler.timesteps.length;
+    return { index, step: moment.taken, steps, ...await encodePreview(picture) };
   }
 }
