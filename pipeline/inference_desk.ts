@@ -85,6 +85,7 @@ export class InferenceDesk {
         previewInterval,
         onEvent: (event) => this.#post({ type: "event", id, event }, buffersOf(event)),
       });
+      this.#measured.flush();
       this.#post({ type: "generated", id, timings }, []);
     } catch (error) {
       this.#fail(id, error);
@@ -95,7 +96,9 @@ export class InferenceDesk {
 
   async #checkFace({ id, photo: bytes }: Request<"check_face">): Promise<void> {
     try {
-      this.#post({ type: "face_checked", id, report: await this.#report(bytes) }, []);
+      const report = await this.#report(bytes);
+      this.#measured.flush();
+      this.#post({ type: "face_checked", id, report }, []);
     } catch (error) {
       this.#fail(id, error);
     }
@@ -115,6 +118,7 @@ export class InferenceDesk {
   }
 
   #fail(id: number, error: unknown): void {
+    this.#measured.flush();
     const refused = error instanceof PipelineError;
     // Shapes and paths of the program at most: no graph or codec puts pixels or words into its errors.
     if (!refused) console.error("inference failed:", error);

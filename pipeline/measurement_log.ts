@@ -23,13 +23,16 @@ export class MeasurementLog {
   /** A graph has run. */
   addRun(graph: GraphName, seconds: number): void {
     this.#graphs.push({ graph, seconds });
-    // Without steps (photos are checked and nothing is denoised) it is told in small heaps.
-    if (this.#graphs.length === 64) this.#flush([]);
   }
 
   /** The batch has taken a step. */
   addTick(tick: Tick): void {
     this.#flush([tick]);
+  }
+
+  /** Tells what was gathered, for there may be no step for a while. */
+  flush(): void {
+    if (this.#graphs.length > 0) this.#flush([]);
   }
 
   /** Forgets what was gathered. */
