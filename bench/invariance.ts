@@ -38,7 +38,7 @@ export async function run(args: readonly string[]): Promise<Figure> {
       batches.length = 0;
       const together = await Promise.all(inputs.map(async (input, index) => {
         // newcomers at other steps of the others in each round
-        await new Promise((resolve) => setTimeout(resolve, (index * 7 * round % inputs.length) * 60));
+        await new Promise((resolve) => setTimeout(resolve, (index * 7 * round % inputs.length) * 20));
         return await picturesOf(inference, input);
       }));
       const differences = together.flatMap((pictures, index) =>
