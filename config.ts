@@ -56,10 +56,20 @@ export interface Config {
   readonly executionProvider: "cpu" | "cuda";
   /** threads of one ONNX Runtime session, at least 1 */
   readonly threads: number;
+  /** most pictures in a batch, and most generations that denoise at once; undefined has it measured at start */
+  readonly maxBatch: number | undefined;
+  /** most generations that may wait beside those */
+  readonly maxQueue: number;
+  /** how long a generation may take from its request on */
+  readonly generationTimeoutSeconds: number;
+  /** how long a finished generation is kept, and... */
+  readonly resultTtlSeconds: number;
+  /** ...how much memory all of them may take */
+  readonly maxResultBytes: number;
   readonly jwt: TokenConfig;
   readonly maxBodyBytes: number;
   readonly logLevel: LogLevel;
-  /** how long running requests may take to finish after SIGTERM */
+  /** how long running generations may take to finish after SIGTERM */
   readonly shutdownGraceSeconds: number;
 }
 
@@ -80,10 +90,12 @@ export class ConfigError extends Error {
   }
 }
 
-const wholeNumber = (least: number, most: number, fallback: number) =>
+const anyWholeNumber = (least: number, most: number) =>
   z.string().regex(/^\d{1,12}$/, `must be a whole number from ${least} to ${most}`).transform(Number)
-    .pipe(z.number().min(least, `must be at least ${least}`).max(most, `must be at most ${most}`))
-    .default(fallback);
+    .pipe(z.number().min(least, `must be at least ${least}`).max(most, `must be at most ${most}`));
+
+const wholeNumber = (least: number, most: number, fallback: number) =>
+  anyWholeNumber(least, most).default(fallback);
 
 const oneOf = <const T extends readonly string[]>(values: T, fallback: T[number]) =>
   z.enum(values, `must be one of ${values.join(", ")}`).default(fallback as never);
@@ -114,6 +126,11 @@ const environmentSchema = (defaults: ConfigDefaults) =>
     BUNDLE: z.string().optional(),
     EXECUTION_PROVIDER: oneOf(["cpu", "cuda"], "cpu"),
     THREADS: wholeNumber(1, 1024, defaults.cores),
+    MAX_BATCH: anyWholeNumber(1, 256).optional(),
+    MAX_QUEUE: wholeNumber(0, 10_000, 64),
+    GENERATION_TIMEOUT_SECONDS: wholeNumber(1, 86_400, 600),
+    RESULT_TTL_SECONDS: wholeNumber(1, 86_400, 900),
+    MAX_RESULT_BYTES: wholeNumber(0, 68_719_476_736, 268_435_456),
     JWT_ISSUER: z.string().optional(),
     JWT_AUDIENCE: z.string().optional(),
     JWT_JWKS_URL: z.string().refine(
@@ -194,6 +211,11 @@ export function loadConfig(environment: Readonly<Record<string, string>>, defaul
       : fromHere(variables.BUNDLE),
     executionProvider: variables.EXECUTION_PROVIDER,
     threads: variables.THREADS,
+    maxBatch: variables.MAX_BATCH,
+    maxQueue: variables.MAX_QUEUE,
+    generationTimeoutSeconds: variables.GENERATION_TIMEOUT_SECONDS,
+    resultTtlSeconds: variables.RESULT_TTL_SECONDS,
+    maxResultBytes: variables.MAX_RESULT_BYTES,
     jwt: {
       issuer: variables.JWT_ISSUER ?? "idadapter-development",
       audience: variables.JWT_AUDIENCE ?? "idadapter",

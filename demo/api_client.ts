@@ -1,7 +1,13 @@
 /** The calls the demo makes, as any client of the API would make them. */
 
 import { type FaceReportBody, FaceReportSchema } from "../openapi/face.ts";
-import { type Generation, GenerationProgressSchema, GenerationSchema } from "../openapi/generation.ts";
+import {
+  type Generation,
+  type GenerationImage,
+  GenerationImageSchema,
+  GenerationProgressSchema,
+  GenerationSchema,
+} from "../openapi/generation.ts";
 import { ProblemSchema } from "../openapi/problem.ts";
 import type { GenerateProgress } from "../pipeline/protocol.ts";
 import { readEvents } from "./event_stream.ts";
@@ -73,7 +79,7 @@ function generationForm(photo: Uint8Array<ArrayBuffer>, options: GenerationOptio
  * @param photo encoded
  * @param options prompt, class noun, seed, steps, count
  * @param onProgress is told of every stage and step
- * @returns the finished generation
+ * @returns the finished generation, its images with their bytes
  * @throws {DemoFailure} the service refused or failed
  *
  * @example
@@ -89,13 +95,18 @@ export async function generatePortraits(
 ): Promise<Generation> {
   const form = generationForm(photo, options);
   const response = await post(access, "/v1/generations", form, "text/event-stream");
+  const images: GenerationImage[] = [];
   for await (const { event, data } of readEvents(response.body!)) {
     switch (event) {
       case "progress":
         onProgress(GenerationProgressSchema.parse(JSON.parse(data)));
         break;
+      case "image":
+        images.push(GenerationImageSchema.parse(JSON.parse(data)));
+        break;
       case "succeeded":
-        return GenerationSchema.parse(JSON.parse(data));
+        images.sort((one, other) => one.index - other.index);
+        return { ...GenerationSchema.parse(JSON.parse(data)), images };
       case "failed":
         throw failureOf(ProblemSchema.parse(JSON.parse(data)));
     }

@@ -68,7 +68,7 @@ async function writePictures(
   reference: { readonly photo: Uint8Array; readonly face: FaceReportBody["faces"][number] },
   { images }: Generation,
 ): Promise<void> {
-  const portraits = images.map(({ data }) => Uint8Array.fromBase64(data));
+  const portraits = images.map(({ data }) => Uint8Array.fromBase64(data ?? ""));
   for (const [index, { seed, identity_similarity: similarity }] of images.entries()) {
     const path = join(out, `portrait_seed_${seed}.png`);
     await Deno.writeFile(path, portraits[index]!);

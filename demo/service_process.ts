@@ -39,8 +39,9 @@ function environment(stateFolder: string): Record<string, string> {
   };
 }
 
-function spawn(stateFolder: string): Deno.ChildProcess {
-  const readable = [repository, stateFolder, Deno.env.get("BUNDLE") ?? ""].filter((path) => path !== "");
+function spawn(stateFolder: string, variables: Readonly<Record<string, string>>): Deno.ChildProcess {
+  const bundle = variables["BUNDLE"] ?? Deno.env.get("BUNDLE") ?? "";
+  const readable = [repository, stateFolder, bundle].filter((path) => path !== "");
   return new Deno.Command(Deno.execPath(), {
     args: [
       "run",
@@ -55,7 +56,7 @@ function spawn(stateFolder: string): Deno.ChildProcess {
       "main.ts",
     ],
     cwd: repository,
-    env: environment(stateFolder),
+    env: { ...environment(stateFolder), ...variables },
     stdin: "null",
     stdout: "null",
     stderr: "piped",
@@ -147,6 +148,7 @@ async function waitUntilReady(log: ServiceLog, signal: AbortSignal): Promise<str
  * Starts the service and waits until its model is loaded and warm.
  *
  * @param signal aborting it gives up waiting
+ * @param variables of the service's environment that are to be others than this process's
  * @returns the service; stop it with `await using`
  * @throws {DemoFailure} `service_failed` when the process ends before it is ready
  *
@@ -156,9 +158,12 @@ async function waitUntilReady(log: ServiceLog, signal: AbortSignal): Promise<str
  * const health = await fetch(`${service.address}/healthz`);
  * ```
  */
-export async function startService(signal: AbortSignal): Promise<ServiceProcess> {
+export async function startService(
+  signal: AbortSignal,
+  variables: Readonly<Record<string, string>> = {},
+): Promise<ServiceProcess> {
   const stateFolder = await Deno.makeTempDir({ prefix: "idadapter-demo-" });
-  const child = spawn(stateFolder);
+  const child = spawn(stateFolder, variables);
   const log = new ServiceLog();
   const followed = log.follow(child.stderr);
   const died = child.status.then(async ({ code }): Promise<never> => {

@@ -58,7 +58,9 @@ export async function loadGraph<const Shape extends GraphShape>(
       checkShape(`${name}.${input}`, tensor, expected, sides);
       feeds[input] = toTensor(tensor);
     }
+    const began = performance.now();
     const results = await session.run(feeds);
+    settings.onRun?.(name, (performance.now() - began) / 1000);
     const outputs: Record<string, FloatTensor> = {};
     for (const [output, expected] of Object.entries(shape.outputs)) {
       outputs[output] = fromTensor(`${name}.${output}`, results[output]);

@@ -1,5 +1,6 @@
 import { InferenceSession } from "onnxruntime-node";
 import { BundleError } from "./bundle_error.ts";
+import type { GraphName } from "./manifest.ts";
 
 /** Where the graphs run. */
 export type Provider = "cpu" | "cuda";
@@ -10,6 +11,8 @@ export interface SessionSettings {
   readonly provider: Provider;
   /** threads inside one operator, 1 or more; 0 lets ONNX Runtime take every core */
   readonly threads: number;
+  /** told of every run of a graph and how long ONNX Runtime took, in seconds */
+  readonly onRun?: (graph: GraphName, seconds: number) => void;
 }
 
 /**

@@ -45,9 +45,16 @@ export const photoProblems = [
 /** Problems of the service itself. */
 export const serviceProblems = [
   "not_ready",
-  "canceled",
+  "shutting_down",
   "worker_failed",
   "internal_error",
+] as const satisfies readonly ProblemCode[];
+
+/** Problems of a generation that is waited for, beyond those of its fields. */
+export const generationProblems = [
+  "queue_full",
+  "canceled",
+  "deadline_exceeded",
 ] as const satisfies readonly ProblemCode[];
 
 /** One media type an operation answers with. */
@@ -70,8 +77,23 @@ const statusHeaders: Partial<
   403: {
     "WWW-Authenticate": { description: "the scope that is missing, RFC 6750", schema: { type: "string" } },
   },
+  429: { "Retry-After": { description: "seconds to wait", schema: { type: "string" } } },
   503: { "Retry-After": { description: "seconds to wait", schema: { type: "string" } } },
 };
+
+/** A header of an answer. */
+interface AnswerHeader {
+  readonly description: string;
+  readonly schema: { readonly type: "string" };
+}
+
+/** A success of an operation. */
+export interface Success {
+  readonly description: string;
+  /** by media type; none for an answer without a body */
+  readonly content?: Readonly<Record<string, SuccessContent>>;
+  readonly headers?: Readonly<Record<string, AnswerHeader>>;
+}
 
 /**
  * Lists what an operation can answer.
@@ -79,12 +101,14 @@ const statusHeaders: Partial<
  * @param description of the success
  * @param content of the success, by media type
  * @param codes every problem the operation can answer with
- * @returns the success under 200, and for each other status its problems, an example each
+ * @param others successes beside 200, by status; one under 200 takes the place of the first two
+ * @returns the successes, and for each other status its problems, an example each
  */
 export function answers(
   description: string,
   content: Readonly<Record<string, SuccessContent>>,
   codes: readonly ProblemCode[],
+  others: Readonly<Record<number, Success>> = {},
 ) {
   const byStatus = Map.groupBy(codes, (code) => problemCatalogue[code].status);
   const problems = [...byStatus].map(([status, members]) => [
@@ -103,5 +127,29 @@ export function answers(
       },
     },
   ]);
-  return { 200: { description, headers: requestIdHeader, content }, ...Object.fromEntries(problems) };
+  return {
+    ...writeSuccesses({ 200: { description, content }, ...others }),
+    ...Object.fromEntries(problems),
+  };
+}
+
+/**
+ * Lists what an operation without a body can answer.
+ *
+ * @param description of the success, a 204
+ * @param codes every problem the operation can answer with
+ */
+export function emptyAnswers(description: string, codes: readonly ProblemCode[]) {
+  const { 200: _none, ...problems } = answers("", {}, codes);
+  return { ...writeSuccesses({ 204: { description } }), ...problems };
+}
+
+function writeSuccesses(successes: Readonly<Record<number, Success>>) {
+  return Object.fromEntries(
+    Object.entries(successes).map(([status, { description, content, headers = {} }]) => [status, {
+      description,
+      headers: { ...requestIdHeader, ...headers },
+      ...(content === undefined ? {} : { content }),
+    }]),
+  );
 }

@@ -1,10 +1,11 @@
 /** The contract as one OpenAPI 3.1 document. */
 
 import { OpenAPIHono } from "@hono/zod-openapi";
-import { GenerationProgressSchema } from "./generation.ts";
+import { GenerationPreviewSchema } from "./generation.ts";
 import { createProblem } from "./problem.ts";
 import { problemCatalogue, problemCodes } from "./problems.ts";
-import { operations, scopes, securityScheme } from "./operations.ts";
+import { operations } from "./operations.ts";
+import { scopes, securityScheme } from "./scopes.ts";
 
 const description = `One photo of a person and a sentence in, portraits of that person out: the method of
 [IDAdapter](https://arxiv.org/abs/2403.13535), with no training per person.
@@ -27,7 +28,7 @@ export function createDocument() {
     description: "a JWT signed with an asymmetric algorithm; `deno task token` prints one for development",
   });
   // no answer refers to it, since OpenAPI 3.1 cannot describe what is inside an event stream
-  contract.openAPIRegistry.register("GenerationProgress", GenerationProgressSchema);
+  contract.openAPIRegistry.register("GenerationPreview", GenerationPreviewSchema);
   for (const code of problemCodes) {
     const { title } = problemCatalogue[code];
     contract.openAPIRegistry.registerComponent("examples", code, {

@@ -2,8 +2,9 @@
 
 import type { z } from "@hono/zod-openapi";
 import type { FaceReportBody, FaceRequestSchema } from "./face.ts";
-import type { Generation, GenerationRequestSchema } from "./generation.ts";
+import type { Generation, GenerationImage, GenerationRequestSchema, GenerationState } from "./generation.ts";
 import type { Model } from "./model.ts";
+import { createProblem } from "./problem.ts";
 
 /** A PNG of one grey pixel: short enough to print, real enough to decode. */
 const tinyPng =
@@ -29,32 +30,88 @@ export const fullGenerationRequest: z.input<typeof GenerationRequestSchema> = {
   scheduler: "dpmpp_2m",
   seed: 42,
   output_format: "webp",
+  preview_interval: 5,
 };
 
-/** What comes back. */
-export const generation: Generation = {
+const identifying = {
   id: "gen_0f7a3f60-31a7-4f3e-9d0e-0b6a5b2f4c11",
-  status: "succeeded",
   model: "idadapter-mini",
-  images: [{
-    index: 0,
-    seed: 42,
-    content_type: "image/png",
-    width: 128,
-    height: 128,
-    data: tinyPng,
-    identity_similarity: 0.6134,
-  }],
-  timings: { references: 0.08, prompt: 0.01, denoise: 0.92, decode: 0.06, encode: 0.01, total: 1.08 },
-  usage: { images: 1, steps: 20 },
+  created_at: "2026-03-01T12:00:00.000Z",
 };
+
+const image: GenerationImage = {
+  index: 0,
+  seed: 42,
+  content_type: "image/png",
+  width: 128,
+  height: 128,
+  url: `/v1/generations/${identifying.id}/images/0`,
+  identity_similarity: 0.6134,
+};
+
+const timings = {
+  queue: 0,
+  references: 0.08,
+  prompt: 0.01,
+  denoise: 0.92,
+  decode: 0.06,
+  encode: 0.01,
+  total: 1.08,
+};
+
+/** What comes back later: images by their addresses. */
+export const finishedGeneration: Generation = {
+  ...identifying,
+  status: "succeeded",
+  images: [image],
+  timings,
+  usage: { images: 1, steps: 20 },
+  expires_at: "2026-03-01T12:15:01.080Z",
+};
+
+/** What comes back at once: images with their bytes. */
+export const generation: Generation = { ...finishedGeneration, images: [{ ...image, data: tinyPng }] };
+
+/** What `Prefer: respond-async` gets. */
+export const queuedGeneration: GenerationState = {
+  ...identifying,
+  status: "queued",
+  progress: null,
+  images: [],
+};
+
+/** In the middle of it. */
+export const runningGeneration: GenerationState = {
+  ...identifying,
+  status: "running",
+  progress: { stage: "denoise", step: 7, steps: 20 },
+  images: [],
+};
+
+/** One that was canceled. */
+export const canceledGeneration: GenerationState = {
+  ...identifying,
+  status: "canceled",
+  error: createProblem("canceled", {
+    detail: "The generation was canceled",
+    requestId: "7a1f2c9e-0c1b-4d52-8f0e-3b1f6a1f9d11",
+  }),
+  expires_at: "2026-03-01T12:15:00.500Z",
+};
+
+const events: readonly (readonly [event: string, data: unknown])[] = [
+  ["queued", queuedGeneration],
+  ["started", { ...queuedGeneration, status: "running" }],
+  ["progress", { stage: "references", step: 0, steps: 0 }],
+  ["progress", { stage: "denoise", step: 1, steps: 20 }],
+  ["image", { ...image, data: tinyPng }],
+  ["succeeded", finishedGeneration],
+];
 
 /** What the stream of the same request looks like. */
-export const generationEvents = [
-  'event: progress\ndata: {"stage":"references","step":0,"steps":0}\n',
-  'event: progress\ndata: {"stage":"denoise","step":1,"steps":20}\n',
-  `event: succeeded\ndata: ${JSON.stringify(generation)}\n`,
-].join("\n");
+export const generationEvents = events
+  .map(([event, data], index) => `event: ${event}\ndata: ${JSON.stringify(data)}\nid: ${index + 1}\n`)
+  .join("\n");
 
 /** A photo to check. */
 export const faceRequest: z.input<typeof FaceRequestSchema> = { image: tinyPng };

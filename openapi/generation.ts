@@ -3,6 +3,7 @@
 import { z } from "@hono/zod-openapi";
 import type { GenerateProgress, OutputFormat, SchedulerName } from "../pipeline/protocol.ts";
 import { limits } from "./limits.ts";
+import { ProblemSchema } from "./problem.ts";
 
 /** A photo in JSON: base64 (RFC 4648, section 4) or a base64 data URL (RFC 2397). */
 export const EncodedPhotoSchema = z.string().min(1).openapi({
@@ -71,6 +72,11 @@ const options = {
   seed: z.int().min(limits.seed.min).max(limits.seed.max).nullish()
     .describe("image i is made from seed + i; the same seed gives the same picture; default random"),
   output_format: OutputFormatSchema.nullish().describe("default png"),
+  preview_interval: z.int().min(limits.previewInterval.min).max(limits.previewInterval.max).nullish()
+    .describe(
+      "denoising steps from one `preview` event of an image to the next; 0 or left out for none. Each costs about as " +
+        "much as decoding an image",
+    ),
   model: z.string().min(1).max(128).nullish().describe("an `id` of GET /v1/models; default the one served"),
 };
 
@@ -97,43 +103,111 @@ export type GenerationOptions = Omit<z.infer<typeof GenerationFormSchema>, "refe
 
 const seconds = z.number().min(0).describe("seconds");
 
-/** A finished generation. */
-export const GenerationSchema = z.strictObject({
-  id: z.string().describe("names this generation, in the answer and in the service's log"),
-  status: z.literal("succeeded"),
-  model: z.string(),
-  images: z.array(z.strictObject({
-    index: z.int().min(0),
-    seed: z.int().min(0).describe("the seed of this very image: asking for it alone gives the same picture"),
-    content_type: z.enum(["image/png", "image/jpeg", "image/webp"]),
-    width: z.int().min(1),
-    height: z.int().min(1),
-    data: z.string().describe("the image file, base64"),
-    identity_similarity: z.number().min(-1).max(1).nullable().describe(
-      "cosine between this face and the reference photos' mean by the model's own recogniser; null when no face " +
-        "was found in the portrait",
-    ),
-  })),
-  timings: z.strictObject({
-    references: seconds,
-    prompt: seconds,
-    denoise: seconds,
-    decode: seconds,
-    encode: seconds,
-    total: seconds,
-  }).describe("wall-clock seconds by stage"),
-  usage: z.strictObject({
-    images: z.int().min(0),
-    steps: z.int().min(0).describe("denoising steps over all images"),
-  }),
-}).openapi("Generation");
+/** A finished portrait. */
+export const GenerationImageSchema = z.strictObject({
+  index: z.int().min(0),
+  seed: z.int().min(0).describe("the seed of this very image: asking for it alone gives the same picture"),
+  content_type: z.enum(["image/png", "image/jpeg", "image/webp"]),
+  width: z.int().min(1),
+  height: z.int().min(1),
+  url: z.string().describe(
+    "where the image file is, relative to the service's address, for as long as it is kept",
+  ),
+  data: z.string().optional().describe(
+    "the image file, base64: in a JSON answer that was waited for, and in `image` events",
+  ),
+  identity_similarity: z.number().min(-1).max(1).nullable().describe(
+    "cosine between this face and the reference photos' mean by the model's own recogniser; null when no face " +
+      "was found in the portrait",
+  ),
+}).openapi("GenerationImage");
 
-/** A finished generation, see {@linkcode GenerationSchema}. */
-export type Generation = z.infer<typeof GenerationSchema>;
+/** A finished portrait, see {@linkcode GenerationImageSchema}. */
+export type GenerationImage = z.infer<typeof GenerationImageSchema>;
+
+/** Wall-clock seconds by stage. */
+export const GenerationTimingsSchema = z.strictObject({
+  queue: seconds,
+  references: seconds,
+  prompt: seconds,
+  denoise: seconds,
+  decode: seconds,
+  encode: seconds,
+  total: seconds,
+}).openapi("GenerationTimings", {
+  description:
+    "wall-clock seconds by stage, each from the end of the one before, waiting for others included",
+});
+
+/** What every generation tells of itself. */
+const identifying = {
+  id: z.string().describe("names this generation, in addresses and in the service's log"),
+  model: z.string(),
+  created_at: z.iso.datetime(),
+};
+
+/** When a finished generation is forgotten. */
+const expiresAt = z.iso.datetime().describe("until when it is kept, unless memory runs short before");
 
 /** Data of a `progress` event. */
 export const GenerationProgressSchema = z.strictObject({
   stage: z.enum(stages),
-  step: z.int().min(0).describe("denoising steps done"),
+  step: z.int().min(0).describe("denoising steps done, the mean over the images rounded down"),
   steps: z.int().min(0).describe("denoising steps in all; 0 before the stage `denoise`"),
 }).openapi("GenerationProgress");
+
+/** A generation that succeeded. */
+export const GenerationSchema = z.strictObject({
+  ...identifying,
+  status: z.literal("succeeded"),
+  images: z.array(GenerationImageSchema),
+  timings: GenerationTimingsSchema,
+  usage: z.strictObject({
+    images: z.int().min(0),
+    steps: z.int().min(0).describe("denoising steps over all images"),
+  }),
+  expires_at: expiresAt,
+}).openapi("Generation");
+
+/** A generation that succeeded, see {@linkcode GenerationSchema}. */
+export type Generation = z.infer<typeof GenerationSchema>;
+
+/** A generation that is not finished. */
+export const PendingGenerationSchema = z.strictObject({
+  ...identifying,
+  status: z.enum(["queued", "running"]),
+  progress: GenerationProgressSchema.nullable().describe("null while it is queued"),
+  images: z.array(GenerationImageSchema).describe("those that are finished already"),
+}).openapi("PendingGeneration");
+
+/** A generation that ended without portraits. */
+export const FailedGenerationSchema = z.strictObject({
+  ...identifying,
+  status: z.enum(["failed", "canceled"]),
+  error: ProblemSchema,
+  expires_at: expiresAt,
+}).openapi("FailedGeneration");
+
+/** A generation in any state; `status` tells which. */
+export const GenerationStateSchema = z.discriminatedUnion("status", [
+  PendingGenerationSchema,
+  GenerationSchema,
+  FailedGenerationSchema,
+]).openapi("GenerationState");
+
+/** A generation in any state, see {@linkcode GenerationStateSchema}. */
+export type GenerationState = z.infer<typeof GenerationStateSchema>;
+
+/** Data of a `preview` event. */
+export const GenerationPreviewSchema = z.strictObject({
+  index: z.int().min(0).describe("which image"),
+  step: z.int().min(1).describe("denoising steps this image had taken"),
+  steps: z.int().min(1),
+  content_type: z.literal("image/jpeg"),
+  width: z.int().min(1),
+  height: z.int().min(1),
+  data: z.string().describe("the image file, base64: half the side of a portrait, 256 pixels at most"),
+}).openapi("GenerationPreview");
+
+/** Data of a `preview` event, see {@linkcode GenerationPreviewSchema}. */
+export type GenerationPreview = z.infer<typeof GenerationPreviewSchema>;

@@ -6,6 +6,8 @@ export const limits = {
   numInferenceSteps: { min: 1, max: 100 },
   guidanceScale: { min: 1, max: 20 },
   identityStrength: { min: 0, max: 2 },
+  /** denoising steps; 0 for no previews */
+  previewInterval: { min: 0, max: 100 },
   /** image i uses seed + i, which must still be an unsigned 32-bit number for i = 7 */
   seed: { min: 0, max: 4_294_967_287 },
   /** characters; the tokenizer's own limit is tighter and answers with the same problem */

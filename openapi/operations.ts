@@ -4,80 +4,17 @@ import { createRoute, z } from "@hono/zod-openapi";
 import { answers, bodyProblems, photoProblems, serviceProblems, tokenProblems } from "./answers.ts";
 import * as examples from "./examples.ts";
 import { FaceFormSchema, FaceReportSchema, FaceRequestSchema } from "./face.ts";
-import { GenerationFormSchema, GenerationRequestSchema, GenerationSchema } from "./generation.ts";
+import {
+  cancelGeneration,
+  createGeneration,
+  deleteGeneration,
+  getGeneration,
+  getGenerationImage,
+  watchGeneration,
+} from "./generation_operations.ts";
 import { HealthSchema, ReadinessSchema } from "./health.ts";
 import { ModelListSchema } from "./model.ts";
-
-/** What a token may allow, the words of its `scope` claim (RFC 8693, 4.2). */
-export const scopes = {
-  "generations:write": "make portraits",
-  "faces:read": "check photos",
-  "models:read": "list models",
-} as const;
-
-/** One word of a token's `scope`. */
-export type Scope = keyof typeof scopes;
-
-/** Name of the security scheme in the document. */
-export const securityScheme = "bearer_token";
-
-const needs = (scope: Scope) => [{ [securityScheme]: [scope] }];
-
-/** `POST /v1/generations` */
-export const createGeneration = createRoute({
-  method: "post",
-  path: "/v1/generations",
-  operationId: "createGeneration",
-  tags: ["generations"],
-  summary: "Make portraits of a person",
-  description:
-    "Photos of one person and a prompt in, portraits of that person out. The answer comes when all " +
-    "portraits are finished. With `Accept: text/event-stream` the answer is a stream of server-sent events " +
-    "instead: `progress` (GenerationProgress) any number of times, then `succeeded` (Generation) or `failed` " +
-    "(Problem). Closing the connection cancels the generation. Photos are not kept.",
-  security: needs("generations:write"),
-  request: {
-    body: {
-      required: true,
-      content: {
-        "application/json": {
-          schema: GenerationRequestSchema,
-          examples: {
-            short: { summary: "the least it needs", value: examples.shortGenerationRequest },
-            full: { summary: "every field", value: examples.fullGenerationRequest },
-          },
-        },
-        "multipart/form-data": { schema: GenerationFormSchema },
-      },
-    },
-  },
-  responses: answers("The finished portraits.", {
-    "application/json": {
-      schema: GenerationSchema,
-      examples: { portrait: { summary: "one portrait", value: examples.generation } },
-    },
-    "text/event-stream": {
-      schema: z.string().describe("server-sent events (WHATWG HTML, 9.2)"),
-      examples: { events: { summary: "progress, then the result", value: examples.generationEvents } },
-    },
-  }, [
-    ...tokenProblems,
-    ...bodyProblems,
-    "field_missing",
-    "invalid_value",
-    "model_unknown",
-    "class_noun_unknown",
-    "scheduler_unknown",
-    "prompt_empty",
-    "prompt_too_long",
-    "too_many_reference_images",
-    ...photoProblems,
-    "face_not_found",
-    "multiple_faces",
-    "face_too_small",
-    ...serviceProblems,
-  ]),
-});
+import { needs } from "./scopes.ts";
 
 /** `POST /v1/faces` */
 export const checkFace = createRoute({
@@ -154,8 +91,34 @@ export const getReadiness = createRoute({
   security: [],
   responses: answers("Generations will be served at once.", {
     "application/json": { schema: ReadinessSchema, examples: { ready: { value: { status: "ready" } } } },
-  }, ["not_ready", "worker_failed", "internal_error"]),
+  }, ["not_ready", "shutting_down", "worker_failed", "internal_error"]),
+});
+
+/** `GET /metrics` */
+export const getMetrics = createRoute({
+  method: "get",
+  path: "/metrics",
+  operationId: "getMetrics",
+  tags: ["health"],
+  summary: "Tell figures of the process",
+  description: "For Prometheus: queue, batches, seconds by stage, images, failures. Nothing of any request.",
+  security: [],
+  responses: answers("The figures.", {
+    "text/plain": { schema: z.string().describe("Prometheus text format 0.0.4") },
+  }, ["internal_error"]),
 });
 
 /** Every operation of the contract. */
-export const operations = [createGeneration, checkFace, listModels, getHealth, getReadiness] as const;
+export const operations = [
+  createGeneration,
+  getGeneration,
+  deleteGeneration,
+  watchGeneration,
+  cancelGeneration,
+  getGenerationImage,
+  checkFace,
+  listModels,
+  getHealth,
+  getReadiness,
+  getMetrics,
+] as const;

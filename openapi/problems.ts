@@ -8,12 +8,12 @@ import type { PipelineErrorCode } from "../pipeline/protocol.ts";
 /** What is always true of a problem, whatever request caused it. */
 export interface ProblemDefinition {
   /** HTTP status, RFC 9110 */
-  readonly status: 400 | 401 | 403 | 404 | 405 | 413 | 415 | 422 | 500 | 503;
+  readonly status: 400 | 401 | 403 | 404 | 405 | 409 | 413 | 415 | 422 | 429 | 500 | 503 | 504;
   /** short and the same for every occurrence */
   readonly title: string;
   /** what the caller can do about it */
   readonly remedy: string;
-  /** `Retry-After`, where trying again may help */
+  /** `Retry-After`, where trying again may help; `details.retry_after_seconds` of an occurrence goes before it */
   readonly retryAfterSeconds?: number;
 }
 
@@ -89,10 +89,31 @@ export const problemCatalogue = {
     title: "There is nothing at this address",
     remedy: "See GET /openapi.json or /docs for what there is.",
   },
+  generation_not_found: {
+    status: 404,
+    title: "There is no such generation",
+    remedy:
+      "Check the id, and that the token is of the account that made it; finished ones are kept for a while only.",
+  },
+  image_not_found: {
+    status: 404,
+    title: "There is no such image",
+    remedy: "Wait until the generation's `images` or an `image` event names it; indices count from 0.",
+  },
   method_not_allowed: {
     status: 405,
     title: "This address does not take that method",
     remedy: "Use a method that the `Allow` header names.",
+  },
+  canceled: {
+    status: 409,
+    title: "The generation was canceled",
+    remedy: "Ask for it again if it was canceled by mistake; the same seed gives the same portraits.",
+  },
+  generation_finished: {
+    status: 409,
+    title: "The generation has finished already",
+    remedy: "Get its result, or delete it.",
   },
   body_too_large: {
     status: 413,
@@ -209,6 +230,12 @@ export const problemCatalogue = {
     title: "The scheduler is not known",
     remedy: "Send one of the model's `schedulers`, see GET /v1/models.",
   },
+  queue_full: {
+    status: 429,
+    title: "The queue is full",
+    remedy: "Send the request again after `Retry-After` seconds; nothing was done for this one.",
+    retryAfterSeconds: 1,
+  },
   internal_error: {
     status: 500,
     title: "The service failed",
@@ -219,11 +246,11 @@ export const problemCatalogue = {
     title: "The inference worker failed",
     remedy: "Send the request again; if it fails again, report the `request_id` to the operator.",
   },
-  canceled: {
+  shutting_down: {
     status: 503,
-    title: "The generation was canceled",
-    remedy: "The service is shutting down or the connection was closed: send the request again.",
-    retryAfterSeconds: 1,
+    title: "The service is shutting down",
+    remedy: "Send the request again after `Retry-After` seconds: another process will take it.",
+    retryAfterSeconds: 5,
   },
   not_ready: {
     status: 503,
@@ -236,6 +263,12 @@ export const problemCatalogue = {
     title: "The identity provider's keys cannot be fetched",
     remedy: "Send the request again after `Retry-After` seconds; the operator may check JWT_JWKS_URL.",
     retryAfterSeconds: 10,
+  },
+  deadline_exceeded: {
+    status: 504,
+    title: "The generation took too long",
+    remedy:
+      "Ask for fewer images or steps, or again when the service is less busy; `details` names the limit.",
   },
 } as const satisfies Record<PipelineErrorCode, ProblemDefinition> & Record<string, ProblemDefinition>;
 

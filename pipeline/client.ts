@@ -1,26 +1,37 @@
 import type { SessionSettings } from "../models/sessions.ts";
+import type { GenerateOptions, Inference, InferenceLoad } from "./inference.ts";
+import type { Measurements, WorkerRequest, WorkerResponse } from "./messages.ts";
 import {
   type FaceReport,
+  type GeneratedImage,
   type GenerateInput,
   type GenerateOutput,
-  type GenerateProgress,
-  type Inference,
   PipelineError,
-  type WorkerRequest,
-  type WorkerResponse,
 } from "./protocol.ts";
+import { RunningGenerations } from "./running_generations.ts";
+import { reasonOf } from "./turns.ts";
 
-/** Which model to serve, and where. */
-export interface InferenceSettings extends SessionSettings {
+/** Which model to serve, where, and for how many at once. */
+export interface InferenceSettings extends Pick<SessionSettings, "provider" | "threads"> {
   /** folder of the model bundle */
   readonly bundle: string;
+  /** most pictures in a batch; measured when left out */
+  readonly maxBatch?: number;
+  /** most generations that may wait for a place; 64 when left out */
+  readonly maxQueue?: number;
+  /** told what the worker measures, after each step of the batch */
+  readonly onMeasured?: (measurements: Measurements) => void;
 }
+
+const DEFAULT_MAX_QUEUE = 64;
 
 /** An answer that is still to come. */
 interface PendingCall {
   readonly resolve: (answer: GenerateOutput | FaceReport) => void;
   readonly reject: (error: PipelineError) => void;
-  readonly onProgress: ((progress: GenerateProgress) => void) | undefined;
+  readonly onEvent: NonNullable<GenerateOptions["onEvent"]>;
+  /** of a generation, so far */
+  readonly images: GeneratedImage[];
 }
 
 /**
@@ -38,26 +49,10 @@ interface PendingCall {
  * ```
  */
 export async function startInference(settings: InferenceSettings): Promise<Inference> {
-  const client = launchInference(settings);
+  const worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name: "inference" });
+  const client = new InferenceClient(worker, settings);
   await client.loaded;
   return client;
-}
-
-/**
- * Starts the inference worker without waiting, so that a service can answer health checks while it loads.
- *
- * @param settings bundle, provider and threads
- * @returns the worker's handle; await `loaded` somewhere, as a failure to load is told there
- *
- * @example
- * ```ts
- * const inference = launchInference(settings);
- * inference.loaded.catch((error) => stop(error));
- * ```
- */
-export function launchInference(settings: InferenceSettings): InferenceClient {
-  const worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name: "inference" });
-  return new InferenceClient(worker, settings);
 }
 
 /** The main thread's side of the protocol: one object a worker. */
@@ -65,8 +60,10 @@ export class InferenceClient implements Inference {
   /** settles when the bundle is loaded and warm, or cannot be */
   readonly loaded: Promise<void>;
   readonly #worker: Worker;
+  readonly #settings: InferenceSettings;
   readonly #calls = new Map<number, PendingCall>();
   readonly #load = Promise.withResolvers<void>();
+  readonly #generations: RunningGenerations;
   #nextId = 1;
   #ready = false;
   /** why no call can be taken any more */
@@ -76,10 +73,13 @@ export class InferenceClient implements Inference {
    * Takes charge of a worker and tells it to load.
    *
    * @param worker a fresh worker that runs `worker.ts`
-   * @param settings bundle, provider and threads
+   * @param settings bundle, provider, threads and limits
    */
-  constructor(worker: Worker, { bundle, provider, threads }: InferenceSettings) {
+  constructor(worker: Worker, settings: InferenceSettings) {
+    const { bundle, provider, threads, maxBatch = null, maxQueue = DEFAULT_MAX_QUEUE } = settings;
     this.#worker = worker;
+    this.#settings = settings;
+    this.#generations = new RunningGenerations(maxBatch ?? 1, maxQueue);
     this.loaded = this.#load.promise;
     // A caller who waits for a call instead of for `loaded` hears of the failure there.
     this.loaded.catch(() => {});
@@ -90,7 +90,7 @@ export class InferenceClient implements Inference {
       this.#die(event.message);
     };
     worker.onmessageerror = () => this.#die("a message could not be read");
-    this.#send({ type: "load", bundle, provider, threads });
+    this.#send({ type: "load", bundle, provider, threads, maxBatch });
   }
 
   /** @inheritDoc */
@@ -99,27 +99,45 @@ export class InferenceClient implements Inference {
   }
 
   /** @inheritDoc */
-  async generate(
-    input: GenerateInput,
-    options: { readonly signal?: AbortSignal; readonly onProgress?: (progress: GenerateProgress) => void } =
-      {},
-  ): Promise<GenerateOutput> {
-    await this.loaded;
-    const { signal, onProgress } = options;
-    if (signal?.aborted) throw new PipelineError("canceled", "The generation was canceled before it began");
-    // Copies (not `slice`, which shares memory in Node.js buffers): the caller keeps its photos.
-    const referenceImages = input.referenceImages.map((photo) => new Uint8Array(photo));
+  get load(): InferenceLoad {
+    return this.#generations.load;
+  }
+
+  /** @inheritDoc */
+  requireRoom(): void {
+    this.#generations.requireRoom();
+  }
+
+  /** @inheritDoc */
+  async generate(input: GenerateInput, options: GenerateOptions = {}): Promise<GenerateOutput> {
+    this.#generations.requireRoom();
     const id = this.#nextId++;
+    this.#generations.add(id);
+    const { signal, onEvent = () => {}, previewInterval = 0 } = options;
     const cancel = () => this.#send({ type: "cancel", id });
     signal?.addEventListener("abort", cancel, { once: true });
     try {
+      await this.loaded;
+      if (signal?.aborted) throw reasonOf(signal);
+      // Copies (not `slice`, which shares memory in Node.js buffers): the caller keeps its photos.
+      const referenceImages = input.referenceImages.map((photo) => new Uint8Array(photo));
       return await this.#call<GenerateOutput>(
-        { type: "generate", id, input: { ...input, referenceImages } },
+        { type: "generate", id, input: { ...input, referenceImages }, previewInterval },
         referenceImages.map((photo) => photo.buffer),
-        onProgress,
+        (event) => {
+          if (event.type === "started") this.#generations.start(id);
+          onEvent(event);
+        },
       );
+    } catch (error) {
+      // The worker knows that the generation was canceled, the signal knows why.
+      if (error instanceof PipelineError && error.code === "canceled" && signal?.aborted) {
+        throw reasonOf(signal);
+      }
+      throw error;
     } finally {
       signal?.removeEventListener("abort", cancel);
+      this.#generations.remove(id);
     }
   }
 
@@ -141,11 +159,11 @@ export class InferenceClient implements Inference {
   #call<Answer extends GenerateOutput | FaceReport>(
     request: Extract<WorkerRequest, { id: number }>,
     transfer: ArrayBuffer[],
-    onProgress?: (progress: GenerateProgress) => void,
+    onEvent: PendingCall["onEvent"] = () => {},
   ): Promise<Answer> {
     if (this.#end !== undefined) return Promise.reject(this.#end);
     const { promise, resolve, reject } = Promise.withResolvers<GenerateOutput | FaceReport>();
-    this.#calls.set(request.id, { resolve, reject, onProgress });
+    this.#calls.set(request.id, { resolve, reject, onEvent, images: [] });
     this.#send(request, transfer);
     return promise as Promise<Answer>;
   }
@@ -157,14 +175,23 @@ export class InferenceClient implements Inference {
   #receive(response: WorkerResponse): void {
     switch (response.type) {
       case "loaded":
+        this.#generations.maxBatch = response.maxBatch;
         this.#ready = true;
         return this.#load.resolve();
       case "load_failed":
         return this.#finish(new PipelineError("worker_failed", response.message));
-      case "progress":
-        return this.#calls.get(response.id)?.onProgress?.(response.progress);
-      case "generated":
-        return this.#take(response.id)?.resolve(response.output);
+      case "measured":
+        return this.#settings.onMeasured?.(response.measurements);
+      case "event": {
+        const call = this.#calls.get(response.id);
+        if (response.event.type === "image") call?.images.push(response.event.image);
+        return call?.onEvent(response.event);
+      }
+      case "generated": {
+        const call = this.#take(response.id);
+        const images = call?.images.toSorted((one, other) => one.index - other.index) ?? [];
+        return call?.resolve({ images, timings: response.timings });
+      }
       case "face_checked":
         return this.#take(response.id)?.resolve(response.report);
       case "failed":

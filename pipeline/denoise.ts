@@ -5,113 +5,161 @@ import { applyGuidance } from "./guidance.ts";
 import { TorchGenerator } from "./noise.ts";
 import type { Scheduler } from "./schedulers/scheduler.ts";
 
-/** One picture on its way from noise: its sampler and its latent. */
-interface Draft {
+/** One picture on its way from noise to a clean latent: nothing in it is shared with any other picture's steps. */
+export interface Draft {
   readonly scheduler: Scheduler;
-  sample: Float32Array;
-}
-
-/** How to denoise; the request's and the bundle's numbers. */
-export interface DenoiseSettings {
-  /** [c, h, w] of a latent */
-  readonly latentDims: readonly [channels: number, height: number, width: number];
-  /** a seed a picture; each draws its noise from a torch CPU generator of its own */
-  readonly seeds: readonly number[];
-  /** classifier-free guidance; 1 when the conditioning has one row */
+  /** two rows with guidance (unconditional, conditional), else one */
+  readonly conditioning: Conditioning;
+  /** classifier-free guidance; not looked at when the conditioning has one row */
   readonly guidanceScale: number;
   /** beta of equation 7 */
   readonly identityStrength: number;
-  /** makes a fresh sampler that draws from the picture's generator; called once a picture, as samplers hold state */
+  /** [c, h, w] of the latent */
+  readonly latentDims: readonly number[];
+  /** z_t, before the scheduler scales it */
+  sample: Float32Array;
+}
+
+/** What a draft begins with. */
+export interface DraftSettings extends Omit<Draft, "scheduler" | "sample"> {
+  /** makes a fresh sampler that draws from the picture's generator */
   readonly createScheduler: (generator: TorchGenerator) => Scheduler;
-  /** called before each step and after the last, and awaited: the place to cancel (throw) and to let others run */
-  readonly betweenSteps: (step: number, steps: number) => Promise<void>;
+}
+
+/** What one step of a draft saw. */
+export interface DraftStep {
+  /** t, as the UNet was told */
+  readonly timestep: number;
+  /** z_t, as the UNet saw it */
+  readonly input: Float32Array;
+  /** the UNet's output, after guidance */
+  readonly prediction: Float32Array;
 }
 
 /**
- * From noise to clean latents: all pictures advance together, one UNet run a step.
+ * Begins a picture with the noise of its seed, as `torch.randn` draws it.
  *
- * With guidance the batch is every picture's unconditional row, then every picture's conditional row.
- *
- * @param unet the bundle's
- * @param conditioning shared by all pictures; two rows with guidance, else one
- * @param settings seeds and numbers
- * @returns a latent [1, c, h, w] a picture, in the order of the seeds
- * @throws whatever `betweenSteps` throws
+ * @param seed of a torch CPU generator of the picture's own
+ * @param settings the rest of the draft
  *
  * @example
  * ```ts
- * const [latent] = await denoise(models.unet, conditioning, { ...settings, seeds: [42] });
+ * const draft = startDraft(42, { createScheduler, conditioning, guidanceScale: 3, identityStrength: 1, latentDims });
  * ```
  */
-export async function denoise(
-  unet: Unet,
-  conditioning: Conditioning,
-  settings: DenoiseSettings,
-): Promise<FloatTensor[]> {
-  const drafts = settings.seeds.map((seed) => startDraft(seed, settings));
-  const [{ scheduler: { timesteps } }] = drafts as [Draft];
-  const fixed = fixedRows(conditioning, drafts.length, settings.identityStrength);
-  for (const [step, timestep] of timesteps.entries()) {
-    await settings.betweenSteps(step, timesteps.length);
-    const rows = fixed.identity_strength.data.length;
-    const prediction = await unet({
-      ...fixed,
-      sample: modelInput(drafts, step, rows, settings.latentDims),
-      timestep: { data: new Float32Array(rows).fill(timestep), dims: [rows] },
-    });
-    advance(drafts, prediction, settings.guidanceScale);
-  }
-  await settings.betweenSteps(timesteps.length, timesteps.length);
-  return drafts.map(({ sample }) => ({ data: sample, dims: [1, ...settings.latentDims] }));
-}
-
-function startDraft(seed: number, { latentDims, createScheduler }: DenoiseSettings): Draft {
-  const [channels, height, width] = latentDims;
+export function startDraft(seed: number, { createScheduler, ...settings }: DraftSettings): Draft {
   const generator = new TorchGenerator(seed);
   const scheduler = createScheduler(generator);
-  const noise = generator.randn(channels * height * width);
-  return { scheduler, sample: noise.map((value) => value * scheduler.initNoiseSigma) };
+  const noise = generator.randn(settings.latentDims.reduce((product, side) => product * side, 1));
+  return { ...settings, scheduler, sample: noise.map((value) => value * scheduler.initNoiseSigma) };
+}
+
+/** Whether every step is taken. */
+export function isDenoised({ scheduler }: Draft): boolean {
+  return scheduler.stepIndex === scheduler.timesteps.length;
+}
+
+/**
+ * What two drafts must have in common to share a run of the UNet.
+ *
+ * @returns the sides of all its inputs but the first, as text
+ *
+ * @example
+ * ```ts
+ * shapeOf(one) === shapeOf(other); // they may be batched
+ * ```
+ */
+export function shapeOf({ latentDims, conditioning }: Draft): string {
+  const sides = [conditioning.encoder_hidden_states, conditioning.identity_tokens].map(({ dims }) =>
+    dims.slice(1)
+  );
+  return [latentDims, ...sides].join(";");
+}
+
+/**
+ * Advances drafts together: one run of the UNet a step, whatever their steps, schedulers and guidance.
+ *
+ * A draft's rows lie side by side in the batch. The rows that do not change from step to step are kept for as long as
+ * the same drafts come together.
+ *
+ * @example
+ * ```ts
+ * const denoiser = new Denoiser(models.unet);
+ * while (!isDenoised(draft)) await denoiser.step([draft]);
+ * ```
+ */
+export class Denoiser {
+  readonly #unet: Unet;
+  #drafts: readonly Draft[] = [];
+  #fixed: FixedRows | undefined;
+
+  /** @param unet the bundle's */
+  constructor(unet: Unet) {
+    this.#unet = unet;
+  }
+
+  /**
+   * Takes each draft's next step.
+   *
+   * @param drafts at least one, all of one shape, none finished
+   * @returns what each step saw, in the drafts' order
+   */
+  async step(drafts: readonly Draft[]): Promise<DraftStep[]> {
+    const steps = drafts.map(({ scheduler, sample }) => ({
+      timestep: scheduler.timesteps[scheduler.stepIndex]!,
+      input: scheduler.scaleModelInput(sample, scheduler.stepIndex),
+    }));
+    const prediction = await this.#unet({
+      ...this.#fixedRows(drafts),
+      sample: concatRows(
+        drafts.map(({ conditioning, latentDims }, index) =>
+          repeatRows({ data: steps[index]!.input, dims: [1, ...latentDims] }, rowsOf(conditioning))
+        ),
+      ),
+      timestep: perRow(drafts, (_, index) => steps[index]!.timestep),
+    });
+    let row = 0;
+    return drafts.map((draft, index) => {
+      const rows = Array.from({ length: rowsOf(draft.conditioning) }, () => rowOf(prediction, row++).data);
+      const guided = guide(rows, draft.guidanceScale);
+      draft.sample = draft.scheduler.step(guided, draft.sample);
+      return { ...steps[index]!, prediction: guided };
+    });
+  }
+
+  #fixedRows(drafts: readonly Draft[]): FixedRows {
+    const same = drafts.length === this.#drafts.length &&
+      drafts.every((draft, index) => draft === this.#drafts[index]);
+    if (!same || this.#fixed === undefined) {
+      this.#drafts = drafts;
+      this.#fixed = {
+        encoder_hidden_states: concatRows(
+          drafts.map(({ conditioning }) => conditioning.encoder_hidden_states),
+        ),
+        identity_tokens: concatRows(drafts.map(({ conditioning }) => conditioning.identity_tokens)),
+        identity_token_bias: concatRows(drafts.map(({ conditioning }) => conditioning.identity_token_bias)),
+        identity_strength: perRow(drafts, ({ identityStrength }) => identityStrength),
+      };
+    }
+    return this.#fixed;
+  }
 }
 
 /** The UNet's inputs that stay the same over all steps. */
-function fixedRows(
-  { encoder_hidden_states: states, identity_tokens: tokens, identity_token_bias: bias }: Conditioning,
-  pictures: number,
-  identityStrength: number,
-): Omit<UnetInput, "sample" | "timestep"> {
-  const branches = states.dims[0]!;
-  const spread = (tensor: FloatTensor) =>
-    concatRows(Array.from({ length: branches }, (_, branch) => repeatRows(rowOf(tensor, branch), pictures)));
-  const rows = branches * pictures;
-  return {
-    encoder_hidden_states: spread(states),
-    identity_tokens: spread(tokens),
-    identity_token_bias: spread(bias),
-    identity_strength: { data: new Float32Array(rows).fill(identityStrength), dims: [rows] },
-  };
+type FixedRows = Omit<UnetInput, "sample" | "timestep">;
+
+function rowsOf({ encoder_hidden_states: { dims } }: Conditioning): number {
+  return dims[0]!;
 }
 
-/** [rows, c, h, w]: every picture's scaled sample, once a branch. */
-function modelInput(
-  drafts: readonly Draft[],
-  step: number,
-  rows: number,
-  latentDims: readonly number[],
-): FloatTensor {
-  const samples = drafts.map(({ scheduler, sample }) => ({
-    data: scheduler.scaleModelInput(sample, step),
-    dims: [1, ...latentDims],
-  }));
-  return repeatRows(concatRows(samples), rows / drafts.length);
+function perRow(drafts: readonly Draft[], value: (draft: Draft, index: number) => number): FloatTensor {
+  const values = drafts.flatMap((draft, index) =>
+    new Array<number>(rowsOf(draft.conditioning)).fill(value(draft, index))
+  );
+  return { data: Float32Array.from(values), dims: [values.length] };
 }
 
-function advance(drafts: readonly Draft[], prediction: FloatTensor, guidanceScale: number): void {
-  const guided = prediction.dims[0] === 2 * drafts.length;
-  drafts.forEach((draft, index) => {
-    const first = rowOf(prediction, index).data;
-    const combined = guided
-      ? applyGuidance(first, rowOf(prediction, drafts.length + index).data, guidanceScale)
-      : first;
-    draft.sample = draft.scheduler.step(combined, draft.sample);
-  });
+function guide(rows: readonly Float32Array[], scale: number): Float32Array {
+  const [first, conditional] = rows;
+  return conditional === undefined ? first! : applyGuidance(first!, conditional, scale);
 }

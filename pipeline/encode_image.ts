@@ -1,4 +1,4 @@
-import sharp from "sharp";
+import sharp, { type Sharp } from "sharp";
 import type { FloatTensor } from "../models/tensor.ts";
 import type { Photo } from "./photo.ts";
 import type { GeneratedImage, OutputFormat } from "./protocol.ts";
@@ -16,6 +16,21 @@ const XMP = `<?xpacket begin="\uFEFF" id="W5M0MpCehiHzreSzNTczkc9d"?>
 </rdf:RDF>
 </x:xmpmeta>
 <?xpacket end="r"?>`;
+
+/**
+ * Has a picture's file say that it is synthetic.
+ *
+ * @param image about to be encoded
+ * @returns the same, with the metadata
+ *
+ * @example
+ * ```ts
+ * const bytes = await markAsSynthetic(sharp(data, { raw })).png().toBuffer();
+ * ```
+ */
+export function markAsSynthetic(image: Sharp): Sharp {
+  return image.withXmp(XMP);
+}
 
 const CONTENT_TYPES = { png: "image/png", jpeg: "image/jpeg", webp: "image/webp" } as const;
 
@@ -36,7 +51,7 @@ export type EncodedImage = Pick<GeneratedImage, "contentType" | "data">;
  */
 export async function encodeImage(picture: Photo, format: OutputFormat): Promise<EncodedImage> {
   const { width, height, data } = picture;
-  const image = sharp(data, { raw: { width, height, channels: 3 } }).withXmp(XMP);
+  const image = markAsSynthetic(sharp(data, { raw: { width, height, channels: 3 } }));
   const encoded = format === "png"
     ? image.png()
     : format === "jpeg"

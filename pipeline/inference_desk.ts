@@ -1,25 +1,20 @@
 import { reportFaces } from "./check_face.ts";
+import { Engine } from "./engine.ts";
 import { findFaces } from "./faces.ts";
-import { generate } from "./generate.ts";
+import { MeasurementLog } from "./measurement_log.ts";
+import type { WorkerRequest, WorkerResponse } from "./messages.ts";
 import { decodePhoto } from "./photo.ts";
 import { loadPipeline, type Pipeline } from "./pipeline.ts";
-import { type FaceReport, PipelineError, type WorkerRequest, type WorkerResponse } from "./protocol.ts";
-import { nextMacrotask } from "./stages.ts";
+import { type FaceReport, type GenerateEvent, PipelineError } from "./protocol.ts";
 import { warmUp } from "./warm_up.ts";
 
 /** Sends a response to the main thread; buffers in `transfer` change hands. */
 export type Post = (response: WorkerResponse, transfer: ArrayBuffer[]) => void;
 
-type GenerateRequest = Extract<WorkerRequest, { type: "generate" }>;
-
-/** On CUDA every batch size is a shape of its own to warm; 8 is the most pictures a request may ask for. */
-const CUDA_PICTURES = [1, 2, 3, 4, 5, 6, 7, 8];
+type Request<Type extends WorkerRequest["type"]> = Extract<WorkerRequest, { type: Type }>;
 
 /**
- * The worker's side of the protocol: takes requests in, decides what runs when, and posts the answers.
- *
- * Generations run one after another, first come first served. A photo to check goes before the next denoising step of
- * a running generation; it takes milliseconds, a generation seconds.
+ * The worker's side of the protocol: takes requests in, has the engine run them, and posts what happens to them.
  *
  * @example
  * ```ts
@@ -29,15 +24,15 @@ const CUDA_PICTURES = [1, 2, 3, 4, 5, 6, 7, 8];
  */
 export class InferenceDesk {
   readonly #post: Post;
-  #pipeline: Pipeline | undefined;
-  #waiting: GenerateRequest[] = [];
-  #running: { readonly id: number; readonly controller: AbortController } | undefined;
-  /** settles when every photo that came so far is checked */
+  readonly #measured: MeasurementLog;
+  readonly #running = new Map<number, AbortController>();
   #checks: Promise<void> = Promise.resolve();
+  #served: { readonly pipeline: Pipeline; readonly engine: Engine } | undefined;
 
   /** @param post how answers leave */
   constructor(post: Post) {
     this.#post = post;
+    this.#measured = new MeasurementLog((measurements) => post({ type: "measured", measurements }, []));
   }
 
   /**
@@ -51,24 +46,28 @@ export class InferenceDesk {
       case "load":
         return void this.#load(request);
       case "generate":
-        this.#waiting.push(request);
-        return void this.#work();
+        return void this.#generate(request);
       case "check_face":
-        this.#checks = this.#checks.then(() => this.#checkFace(request.id, request.photo));
+        // One after another: decoded, a photo may take 120 MB.
+        this.#checks = this.#checks.then(() => this.#checkFace(request));
         return;
       case "cancel":
-        return this.#cancel(request.id);
+        // Unknown ones are answered already: the cancellation crossed the answer.
+        return this.#running.get(request.id)?.abort();
       default:
         throw new TypeError(`unknown message ${JSON.stringify((request as { type: unknown }).type)}`);
     }
   }
 
-  async #load({ bundle, provider, threads }: Extract<WorkerRequest, { type: "load" }>): Promise<void> {
+  async #load({ bundle, provider, threads, maxBatch: wanted }: Request<"load">): Promise<void> {
     try {
-      const pipeline = await loadPipeline(bundle, { provider, threads });
-      await warmUp(pipeline, provider === "cuda" ? CUDA_PICTURES : [1]);
-      this.#pipeline = pipeline;
-      this.#post({ type: "loaded" }, []);
+      const onRun = this.#measured.addRun.bind(this.#measured);
+      const pipeline = await loadPipeline(bundle, { provider, threads, onRun });
+      const maxBatch = await warmUp(pipeline, { provider, maxBatch: wanted });
+      this.#measured.clear();
+      const onTick = this.#measured.addTick.bind(this.#measured);
+      this.#served = { pipeline, engine: new Engine(pipeline, { maxBatch, onTick }) };
+      this.#post({ type: "loaded", maxBatch }, []);
     } catch (error) {
       this.#post(
         { type: "load_failed", message: error instanceof Error ? error.message : String(error) },
@@ -77,64 +76,49 @@ export class InferenceDesk {
     }
   }
 
-  /** Runs what is waiting, one generation at a time, until nothing is. */
-  async #work(): Promise<void> {
-    if (this.#running !== undefined) return;
-    for (let request = this.#waiting.shift(); request !== undefined; request = this.#waiting.shift()) {
-      const controller = new AbortController();
-      this.#running = { id: request.id, controller };
-      await this.#generate(request, controller.signal);
-      this.#running = undefined;
-    }
-  }
-
-  async #generate({ id, input }: GenerateRequest, signal: AbortSignal): Promise<void> {
+  async #generate({ id, input, previewInterval }: Request<"generate">): Promise<void> {
+    const controller = new AbortController();
+    this.#running.set(id, controller);
     try {
-      const output = await generate(this.#loaded(), input, {
-        signal,
-        onProgress: (progress) => this.#post({ type: "progress", id, progress }, []),
-        giveWay: () => this.#giveWay(),
+      const { timings } = await this.#loaded().engine.generate(input, {
+        signal: controller.signal,
+        previewInterval,
+        onEvent: (event) => this.#post({ type: "event", id, event }, buffersOf(event)),
       });
-      this.#post({ type: "generated", id, output }, output.images.map((image) => image.data.buffer));
+      this.#measured.flush();
+      this.#post({ type: "generated", id, timings }, []);
     } catch (error) {
       this.#fail(id, error);
+    } finally {
+      this.#running.delete(id);
     }
   }
 
-  /** One turn of the event loop, for messages to come in, then whatever photos came with them. */
-  async #giveWay(): Promise<void> {
-    await nextMacrotask();
-    await this.#checks;
-  }
-
-  async #checkFace(id: number, bytes: Uint8Array): Promise<void> {
+  async #checkFace({ id, photo: bytes }: Request<"check_face">): Promise<void> {
     try {
-      this.#post({ type: "face_checked", id, report: await this.#report(bytes) }, []);
+      const report = await this.#report(bytes);
+      this.#measured.flush();
+      this.#post({ type: "face_checked", id, report }, []);
     } catch (error) {
       this.#fail(id, error);
     }
   }
 
   async #report(bytes: Uint8Array): Promise<FaceReport> {
-    const { models, manifest: { faces } } = this.#loaded();
-    const photo = await decodePhoto(bytes);
-    return reportFaces(photo, await findFaces(photo, models, faces), faces.recognizer);
+    const { pipeline: { models, manifest: { faces } }, engine } = this.#loaded();
+    return await engine.soon(async () => {
+      const photo = await decodePhoto(bytes);
+      return reportFaces(photo, await findFaces(photo, models, faces), faces.recognizer);
+    });
   }
 
-  #cancel(id: number): void {
-    if (this.#running?.id === id) return this.#running.controller.abort();
-    const place = this.#waiting.findIndex((request) => request.id === id);
-    if (place === -1) return; // already answered: the cancellation crossed the answer
-    this.#waiting.splice(place, 1);
-    this.#fail(id, new PipelineError("canceled", "The generation was canceled before it began"));
-  }
-
-  #loaded(): Pipeline {
-    if (this.#pipeline === undefined) throw new PipelineError("worker_failed", "The model is not loaded");
-    return this.#pipeline;
+  #loaded(): { readonly pipeline: Pipeline; readonly engine: Engine } {
+    if (this.#served === undefined) throw new PipelineError("worker_failed", "The model is not loaded");
+    return this.#served;
   }
 
   #fail(id: number, error: unknown): void {
+    this.#measured.flush();
     const refused = error instanceof PipelineError;
     // Shapes and paths of the program at most: no graph or codec puts pixels or words into its errors.
     if (!refused) console.error("inference failed:", error);
@@ -142,5 +126,16 @@ export class InferenceDesk {
       ? error
       : new PipelineError("worker_failed", "Making the portraits failed: send the request again");
     this.#post({ type: "failed", id, code, message, details }, []);
+  }
+}
+
+function buffersOf(event: GenerateEvent): ArrayBuffer[] {
+  switch (event.type) {
+    case "image":
+      return [event.image.data.buffer];
+    case "preview":
+      return [event.preview.data.buffer];
+    default:
+      return [];
   }
 }

@@ -2,6 +2,9 @@ import sharp from "sharp";
 import { detectFormat, type ImageFormat, isCutOff } from "./image_format.ts";
 import { PipelineError } from "./protocol.ts";
 
+// libvips would keep the last hundred operations, and with them photos and portraits that are nobody's business any more.
+sharp.cache(false);
+
 /** Photos with more pixels than this are refused before they are decoded: 40 megapixels. */
 export const MAX_PIXELS = 40_000_000;
 

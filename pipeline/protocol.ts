@@ -1,5 +1,5 @@
 /**
- * The typed messages between the main thread and the one inference worker, and the plain types they carry.
+ * What is asked of the pipeline and what it answers, as plain types: `messages.ts` carries them between threads.
  *
  * Nothing here knows of HTTP: a route turns its request into a {@linkcode GenerateInput} and a
  * {@linkcode PipelineError} into a problem.
@@ -25,7 +25,10 @@ export type PipelineErrorCode =
   | "prompt_empty"
   | "prompt_too_long"
   | "scheduler_unknown"
+  | "queue_full"
   | "canceled"
+  | "deadline_exceeded"
+  | "shutting_down"
   | "worker_failed";
 
 /**
@@ -71,9 +74,21 @@ export interface GenerateInput {
 /** What the pipeline is doing, for a progress bar. */
 export interface GenerateProgress {
   readonly stage: "references" | "prompt" | "denoise" | "decode" | "encode";
-  /** denoising steps done, and in all; both 0 before `denoise` */
+  /** denoising steps done, the mean over the request's pictures rounded down, and in all; both 0 before `denoise` */
   readonly step: number;
   readonly steps: number;
+}
+
+/** What a picture will look like, small, as far as can be told in the middle of denoising. */
+export interface GeneratePreview {
+  readonly index: number;
+  /** denoising steps the picture had taken */
+  readonly step: number;
+  readonly steps: number;
+  readonly contentType: "image/jpeg";
+  readonly width: number;
+  readonly height: number;
+  readonly data: Uint8Array<ArrayBuffer>;
 }
 
 /** One finished portrait. */
@@ -91,8 +106,19 @@ export interface GeneratedImage {
   readonly identitySimilarity: number | null;
 }
 
-/** Wall-clock seconds by stage. */
+/** Something that happened to a generation. */
+export type GenerateEvent =
+  /** it left the queue */
+  | { readonly type: "started" }
+  | { readonly type: "progress"; readonly progress: GenerateProgress }
+  | { readonly type: "preview"; readonly preview: GeneratePreview }
+  /** one of its pictures is finished, perhaps before the others */
+  | { readonly type: "image"; readonly image: GeneratedImage };
+
+/** Wall-clock seconds by stage, each from the end of the one before; waiting for others' steps counts as well. */
 export interface StageTimings {
+  /** from the request to its start */
+  readonly queue: number;
   readonly references: number;
   readonly prompt: number;
   readonly denoise: number;
@@ -135,51 +161,4 @@ export interface FaceReport {
     /** true when `POST /v1/generations` would refuse the photo; false for mere advice */
     readonly blocking: boolean;
   }[];
-}
-
-/** Main thread to worker. */
-export type WorkerRequest =
-  | {
-    readonly type: "load";
-    readonly bundle: string;
-    readonly provider: "cpu" | "cuda";
-    readonly threads: number;
-  }
-  | { readonly type: "generate"; readonly id: number; readonly input: GenerateInput }
-  | { readonly type: "check_face"; readonly id: number; readonly photo: Uint8Array }
-  | { readonly type: "cancel"; readonly id: number };
-
-/** Worker to main thread. */
-export type WorkerResponse =
-  | { readonly type: "loaded" }
-  | { readonly type: "load_failed"; readonly message: string }
-  | { readonly type: "progress"; readonly id: number; readonly progress: GenerateProgress }
-  | { readonly type: "generated"; readonly id: number; readonly output: GenerateOutput }
-  | { readonly type: "face_checked"; readonly id: number; readonly report: FaceReport }
-  | {
-    readonly type: "failed";
-    readonly id: number;
-    readonly code: PipelineErrorCode;
-    readonly message: string;
-    readonly details: Readonly<Record<string, number | string>>;
-  };
-
-/** What the rest of the service may ask of the inference worker; `pipeline/client.ts` implements it. */
-export interface Inference {
-  /** false until the bundle is loaded and every served shape was run once, and again after the worker died */
-  readonly ready: boolean;
-  /**
-   * Makes portraits.
-   *
-   * @param signal aborting it cancels between two denoising steps; the promise rejects with code `canceled`
-   * @throws {PipelineError} when the input is refused or the worker fails
-   */
-  generate(
-    input: GenerateInput,
-    options?: { readonly signal?: AbortSignal; readonly onProgress?: (progress: GenerateProgress) => void },
-  ): Promise<GenerateOutput>;
-  /** @throws {PipelineError} when the photo cannot be decoded */
-  checkFace(photo: Uint8Array): Promise<FaceReport>;
-  /** Ends the worker; running calls reject with code `canceled`. */
-  close(): Promise<void>;
 }

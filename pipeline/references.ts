@@ -3,7 +3,7 @@ import type { CountedFeatures, Identity, ReferenceFeatures } from "../models/mix
 import type { Models } from "../models/models.ts";
 import { concatRows, type FloatTensor } from "../models/tensor.ts";
 import { alignFace } from "./alignment.ts";
-import { type Face, findFaces, onlyFace } from "./faces.ts";
+import { findFaces, onlyFace } from "./faces.ts";
 import { decodePhoto, type Photo } from "./photo.ts";
 import { PipelineError } from "./protocol.ts";
 import { toTensor } from "./warp.ts";
@@ -13,6 +13,9 @@ export interface ReferencePerson extends Identity {
   /** mean of the photos' f_a, [1, d_a], not normalised; what a portrait's likeness is measured against */
   readonly face_embedding: FloatTensor;
 }
+
+/** Runs a stage when the thread is free for it. */
+export type TakeTurn = <T>(stage: () => Promise<T>) => Promise<T>;
 
 /** The graphs that read reference photos. */
 export type ReferenceModels = Pick<
@@ -29,6 +32,7 @@ export type ReferenceModels = Pick<
  * @param photos encoded photos of one person, 1 to N
  * @param models the graphs
  * @param manifest the bundle's
+ * @param takeTurn how each photo, and then their mixing, gets the thread; decoding files needs none
  * @returns E_r, E_c and the mean face embedding
  * @throws {PipelineError} `too_many_reference_images`, or what is wrong with a photo; `details.image` is its index
  *
@@ -41,6 +45,7 @@ export async function readReferences(
   photos: readonly Uint8Array[],
   models: ReferenceModels,
   manifest: Manifest,
+  takeTurn: TakeTurn = (stage) => stage(),
 ): Promise<ReferencePerson> {
   const limit = manifest.max_reference_images;
   if (photos.length > limit) {
@@ -58,31 +63,22 @@ export async function readReferences(
   }
   const rows: ReferenceFeatures[] = [];
   for (const [index, bytes] of photos.entries()) {
-    const { photo, face } = await findReference(bytes, models, manifest).catch(naming(index));
-    rows.push(await encodeFace(photo, face, models, manifest));
+    const photo = await decodePhoto(bytes).catch(naming(index));
+    rows.push(await takeTurn(() => encodeFace(photo, models, manifest)).catch(naming(index)));
   }
-  const identity = await models.mixedFeatures(countReferences(limit, rows));
+  const identity = await takeTurn(() => models.mixedFeatures(countReferences(limit, rows)));
   return { ...identity, face_embedding: meanRow(rows.map((row) => row.face_embedding)) };
 }
 
-async function findReference(
-  bytes: Uint8Array,
-  models: ReferenceModels,
-  manifest: Manifest,
-): Promise<{ photo: Photo; face: Face }> {
-  const photo = await decodePhoto(bytes);
-  return { photo, face: onlyFace(await findFaces(photo, models, manifest.faces)) };
-}
-
-/** f_v, f_c and f_a of one face, a row each. */
+/** f_v, f_c and f_a of a photo's one face, a row each. */
 async function encodeFace(
   photo: Photo,
-  face: Face,
   models: ReferenceModels,
   { faces }: Manifest,
 ): Promise<ReferenceFeatures> {
-  const embedding = await models.faceRecognizer(toTensor([alignFace(photo, face.points, faces.recognizer)]));
-  const features = await models.imageEncoder(toTensor([alignFace(photo, face.points, faces.image_encoder)]));
+  const { points } = onlyFace(await findFaces(photo, models, faces));
+  const embedding = await models.faceRecognizer(toTensor([alignFace(photo, points, faces.recognizer)]));
+  const features = await models.imageEncoder(toTensor([alignFace(photo, points, faces.image_encoder)]));
   return { ...features, face_embedding: embedding };
 }
 
@@ -119,6 +115,12 @@ function meanRow(rows: readonly FloatTensor[]): FloatTensor {
 function naming(image: number): (error: unknown) => never {
   return (error) => {
     if (!(error instanceof PipelineError)) throw error;
+    if (!isAboutPhoto(error)) throw error;
     throw new PipelineError(error.code, error.message, { ...error.details, image });
   };
+}
+
+/** Cancellation may come while a photo waits for its turn, and is not the photo's fault. */
+function isAboutPhoto({ code }: PipelineError): boolean {
+  return code.startsWith("image_") || code.includes("face");
 }

@@ -1,81 +1,59 @@
-import { type GenerateProgress, PipelineError, type StageTimings } from "./protocol.ts";
-
-/** What a generation tells and asks its surroundings. */
-export interface GenerateOptions {
-  /** told of every stage and denoising step */
-  readonly onProgress?: (progress: GenerateProgress) => void;
-  /** aborting it ends the generation between two steps or stages */
-  readonly signal?: AbortSignal;
-  /** awaited between steps and stages, so that others may use the thread; one macrotask by default */
-  readonly giveWay?: () => Promise<void>;
-  /** milliseconds from any origin, for the timings */
-  readonly clock?: () => number;
-}
+import type { GenerateProgress, StageTimings } from "./protocol.ts";
 
 type Stage = GenerateProgress["stage"];
 
 /**
- * Follows one generation through its stages: tells progress, takes the time, gives way to others, cancels.
+ * Follows one generation through its stages: tells progress and takes the time, from its request on.
  *
  * @example
  * ```ts
- * const stages = new StageClock({ onProgress: console.log });
- * await stages.enter("references");
+ * const stages = new StageClock(() => performance.now(), console.log);
+ * stages.enter("references");
  * // ...
  * console.log(stages.timings());
  * ```
  */
 export class StageClock {
-  readonly #options: GenerateOptions;
   readonly #clock: () => number;
-  readonly #seconds: Record<Stage, number> = { references: 0, prompt: 0, denoise: 0, decode: 0, encode: 0 };
+  readonly #onProgress: (progress: GenerateProgress) => void;
+  readonly #seconds = { queue: 0, references: 0, prompt: 0, denoise: 0, decode: 0, encode: 0 };
   readonly #start: number;
   #since: number;
-  #stage: Stage = "references";
+  #stage: Stage | "queue" = "queue";
+  #step = 0;
   #steps = 0;
 
-  /** Starts the clock. */
-  constructor(options: GenerateOptions) {
-    this.#options = options;
-    this.#clock = options.clock ?? (() => performance.now());
-    this.#start = this.#since = this.#clock();
+  /**
+   * Starts the clock, in the queue.
+   *
+   * @param clock milliseconds from any origin
+   * @param onProgress told of every stage and step
+   */
+  constructor(clock: () => number, onProgress: (progress: GenerateProgress) => void) {
+    this.#clock = clock;
+    this.#onProgress = onProgress;
+    this.#start = this.#since = clock();
   }
 
   /**
-   * Ends the current stage and begins the next.
+   * Ends the current stage and begins the next; does nothing when it has begun.
    *
    * @param stage the next
    * @param steps denoising steps to take; given on entering `denoise`, from where on they are known
-   * @throws {PipelineError} `canceled`
    */
-  async enter(stage: Stage, steps?: number): Promise<void> {
-    await this.giveWay();
+  enter(stage: Stage, steps = this.#steps): void {
+    if (stage === this.#stage) return;
     this.#close();
     this.#stage = stage;
-    const done = steps === undefined ? this.#steps : 0;
-    this.#steps = steps ?? this.#steps;
-    this.#options.onProgress?.({ stage, step: done, steps: this.#steps });
+    this.#steps = steps;
+    this.#onProgress({ stage, step: this.#step, steps });
   }
 
-  /**
-   * Tells that `step` of `steps` denoising steps are done, and gives way.
-   *
-   * @throws {PipelineError} `canceled`
-   */
-  async step(step: number, steps: number): Promise<void> {
-    // Step 0 was told on entering the stage.
-    if (step > 0) this.#options.onProgress?.({ stage: "denoise", step, steps });
-    await this.giveWay();
-  }
-
-  /**
-   * Lets others have the thread.
-   *
-   * @throws {PipelineError} `canceled` when the signal was aborted, perhaps meanwhile
-   */
-  async giveWay(): Promise<void> {
-    await (this.#options.giveWay ?? nextMacrotask)();
-    if (this.#options.signal?.aborted) throw new PipelineError("canceled", "The generation was canceled");
+  /** Tells that `step` denoising steps are done; says nothing when that is no news. */
+  step(step: number): void {
+    if (step === this.#step) return;
+    this.#step = step;
+    this.#onProgress({ stage: "denoise", step, steps: this.#steps });
   }
 
   /** Ends the last stage and gives the seconds spent in each. */
@@ -89,16 +67,4 @@ export class StageClock {
     this.#seconds[this.#stage] += (now - this.#since) / 1000;
     this.#since = now;
   }
-}
-
-/**
- * Lets the event loop turn once: messages of other threads arrive in a new macrotask only, never between microtasks.
- *
- * @example
- * ```ts
- * await nextMacrotask();
- * ```
- */
-export function nextMacrotask(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, 0));
 }

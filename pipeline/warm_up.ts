@@ -1,27 +1,73 @@
 import { zeros } from "../models/tensor.ts";
-import { encodeConditioning } from "./conditioning.ts";
-import { denoise } from "./denoise.ts";
+import type { Provider } from "../models/sessions.ts";
+import { chooseBatchLimit } from "./batch_limit.ts";
+import { type Conditioning, encodeConditioning } from "./conditioning.ts";
+import { Denoiser, type Draft, startDraft } from "./denoise.ts";
 import type { Pipeline } from "./pipeline.ts";
 import { encodeNegativePrompt, encodePrompt } from "./prompt.ts";
 import { countReferences } from "./references.ts";
 import { createScheduler } from "./schedulers/create_scheduler.ts";
 
+/** What will be served. */
+export interface WarmUpSettings {
+  readonly provider: Provider;
+  /** most pictures in a batch; null has it measured */
+  readonly maxBatch: number | null;
+  /** milliseconds from any origin */
+  readonly clock?: () => number;
+}
+
+/** Where measuring stops, by provider: a processor gains little from large batches. */
+const LIMITS = { cpu: { most: 8, longestStep: 2 }, cuda: { most: 32, longestStep: 2 } } as const;
+
 /**
- * Runs every graph once in each shape it will be served in, so that no caller pays for the first run (memory arenas
- * on the CPU, cuDNN's search for the fastest kernels on CUDA).
+ * Runs every graph in the shapes it will be served in, so that no caller pays for a first run, and finds the batch
+ * limit where none is given.
+ *
+ * On CUDA that is every number of rows a batch may have, for cuDNN searches the fastest kernels of each anew. On the
+ * CPU, where the first run of a shape costs next to nothing beyond memory, it is every power of 2.
  *
  * @param pipeline the loaded bundle
- * @param pictures how many pictures a request may ask for, each a shape of its own: [1] is enough on the CPU, where
- *   the first run of another shape costs next to nothing
+ * @param settings what will be served
+ * @returns most pictures in a batch
  *
  * @example
  * ```ts
- * await warmUp(pipeline, [1]);
+ * const maxBatch = await warmUp(pipeline, { provider: "cpu", maxBatch: null });
  * ```
  */
-export async function warmUp(pipeline: Pipeline, pictures: readonly number[]): Promise<void> {
-  const { models, manifest, tokenizer } = pipeline;
-  const { faces, latent } = manifest;
+export async function warmUp(pipeline: Pipeline, settings: WarmUpSettings): Promise<number> {
+  const { provider, clock = () => performance.now() } = settings;
+  const [plain, guided] = await warmEncoders(pipeline);
+  const denoiser = new Denoiser(pipeline.models.unet);
+  const step = async (guidedPictures: number, plainPictures = 0) => {
+    const drafts = [
+      ...Array.from({ length: guidedPictures }, () => draftOf(pipeline, guided)),
+      ...Array.from({ length: plainPictures }, () => draftOf(pipeline, plain)),
+    ];
+    const began = clock();
+    await denoiser.step(drafts);
+    return (clock() - began) / 1000;
+  };
+  await step(0, 1);
+  await step(1);
+  const maxBatch = settings.maxBatch ?? await chooseBatchLimit(step, LIMITS[provider]);
+  if (provider === "cuda") {
+    for (let rows = 1; rows <= 2 * maxBatch; rows++) await step(rows >> 1, rows & 1);
+  } else if (settings.maxBatch !== null) {
+    for (let pictures = 2; pictures < maxBatch; pictures *= 2) await step(pictures);
+    await step(maxBatch);
+  }
+  const { channels, size } = pipeline.manifest.latent;
+  await pipeline.models.vaeDecoder(zeros([1, channels, size, size]));
+  return maxBatch;
+}
+
+/** Runs the graphs before the UNet; gives what steers a picture without guidance, and with it. */
+async function warmEncoders(
+  { models, manifest, tokenizer }: Pipeline,
+): Promise<[plain: Conditioning, guided: Conditioning]> {
+  const { faces } = manifest;
   const square = (side: number) => zeros([1, 3, side, side]);
   await models.faceDetector(square(faces.detector.input_size));
   await models.faceLandmarks(square(faces.landmarks.input_size));
@@ -31,25 +77,20 @@ export async function warmUp(pipeline: Pipeline, pictures: readonly number[]): P
   }]));
   const [classNoun] = manifest.class_nouns as [string];
   const prompt = encodePrompt(tokenizer, "a portrait", { classNoun, identifier: manifest.identifier });
-  for (const negativePrompt of [null, encodeNegativePrompt(tokenizer, "")]) {
-    const conditioning = await encodeConditioning(
-      prompt,
-      negativePrompt,
-      identity,
-      models.textEncoder,
-      manifest.unconditional_identity,
-    );
-    for (const count of pictures) {
-      await denoise(models.unet, conditioning, {
-        latentDims: [latent.channels, latent.size, latent.size],
-        seeds: Array.from({ length: count }, (_, seed) => seed),
-        guidanceScale: negativePrompt === null ? 1 : manifest.defaults.guidance_scale,
-        identityStrength: manifest.defaults.identity_strength,
-        createScheduler: (generator) =>
-          createScheduler(manifest.defaults.scheduler, pipeline.schedulerConfig, 1, generator),
-        betweenSteps: () => Promise.resolve(),
-      });
-    }
-  }
-  await models.vaeDecoder(zeros([1, latent.channels, latent.size, latent.size]));
+  const encode = (negativePrompt: typeof prompt | null) =>
+    encodeConditioning(prompt, negativePrompt, identity, models.textEncoder, manifest.unconditional_identity);
+  return [await encode(null), await encode(encodeNegativePrompt(tokenizer, ""))];
+}
+
+function draftOf(
+  { manifest: { latent, defaults }, schedulerConfig }: Pipeline,
+  conditioning: Conditioning,
+): Draft {
+  return startDraft(0, {
+    createScheduler: (generator) => createScheduler(defaults.scheduler, schedulerConfig, 1, generator),
+    conditioning,
+    guidanceScale: defaults.guidance_scale,
+    identityStrength: defaults.identity_strength,
+    latentDims: [latent.channels, latent.size, latent.size],
+  });
 }

@@ -1,5 +1,6 @@
 import type { FloatTensor } from "../models/tensor.ts";
 import { invertSimilarity, type Similarity } from "./geometry.ts";
+import { clamp, interpolate } from "./interpolate.ts";
 import type { Photo } from "./photo.ts";
 
 /** A rectangle of whole pixels: `left` and `top` belong to it, `right` and `bottom` are one beyond it. */
@@ -33,14 +34,16 @@ interface Region {
 export function warp(photo: Photo, transform: Similarity, width: number, height: number = width): Photo {
   const factor = Math.floor(1 / Math.hypot(transform[0], transform[3]) + 1e-9);
   if (factor < 2) {
-    return interpolate(photo, photo.width, photo.height, 0, 0, invertSimilarity(transform), width, height);
+    const { width: columns, height: rows } = photo;
+    const source = { part: photo, columns, rows, left: 0, top: 0 };
+    return interpolate(source, invertSimilarity(transform), width, height);
   }
   const inverse = invertSimilarity(ofReduced(transform, factor));
   const columns = Math.ceil(photo.width / factor);
   const rows = Math.ceil(photo.height / factor);
   const region = touched(inverse, width, height, columns, rows);
   const reduced = reduceArea(photo, factor, region);
-  return interpolate(reduced, columns, rows, region.left, region.top, inverse, width, height);
+  return interpolate({ part: reduced, columns, rows, ...region }, inverse, width, height);
 }
 
 /**
@@ -127,52 +130,6 @@ function addReducedRow(sums: Float64Array, photo: Photo, y: number, left: number
       sums[3 * column + 2]! += data[at + 2]!;
     }
   }
-}
-
-/**
- * Bilinear interpolation at `inverse` (u, v) in a picture of `columns` x `rows`, of which `part` is the piece that
- * begins at (`left`, `top`) and holds every pixel needed.
- */
-function interpolate(
-  part: Photo,
-  columns: number,
-  rows: number,
-  left: number,
-  top: number,
-  inverse: Similarity,
-  width: number,
-  height: number,
-): Photo {
-  const [a, b, c, d, e, f] = inverse;
-  const { data: source, width: stride } = part;
-  const data = new Uint8Array(width * height * 3);
-  let at = 0;
-  for (let v = 0; v < height; v++) {
-    for (let u = 0; u < width; u++) {
-      const x = a * u + b * v + c;
-      const y = d * u + e * v + f;
-      const x0 = Math.floor(x);
-      const y0 = Math.floor(y);
-      const fx = x - x0;
-      const fy = y - y0;
-      const column0 = clamp(x0, 0, columns - 1) - left;
-      const column1 = clamp(x0 + 1, 0, columns - 1) - left;
-      const row0 = (clamp(y0, 0, rows - 1) - top) * stride;
-      const row1 = (clamp(y0 + 1, 0, rows - 1) - top) * stride;
-      for (let channel = 0; channel < 3; channel++) {
-        const upper = source[(row0 + column0) * 3 + channel]! * (1 - fx) +
-          source[(row0 + column1) * 3 + channel]! * fx;
-        const lower = source[(row1 + column0) * 3 + channel]! * (1 - fx) +
-          source[(row1 + column1) * 3 + channel]! * fx;
-        data[at++] = roundHalfEven(upper * (1 - fy) + lower * fy);
-      }
-    }
-  }
-  return { width, height, data };
-}
-
-function clamp(value: number, least: number, most: number): number {
-  return Math.max(least, Math.min(most, value));
 }
 
 /**

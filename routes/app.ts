@@ -7,8 +7,10 @@ import { operations } from "../openapi/operations.ts";
 import type { AppEnv, AppOptions } from "./app_options.ts";
 import { docs, docsPaths } from "./docs.ts";
 import { faces } from "./faces.ts";
+import { generationResults } from "./generation_results.ts";
 import { generations } from "./generations.ts";
 import { health } from "./health.ts";
+import { metrics } from "./metrics.ts";
 import { accessLog } from "./middleware/access_log.ts";
 import { answerErrors, answerMethodNotAllowed, answerNotFound } from "./middleware/problems.ts";
 import { models } from "./models.ts";
@@ -17,7 +19,7 @@ import { models } from "./models.ts";
 function methodsByPath(): Map<string, string[]> {
   const table = new Map<string, string[]>();
   const routes = [
-    ...operations.map(({ path, method }) => ({ path, method })),
+    ...operations.map((operation) => ({ path: operation.getRoutingPath(), method: operation.method })),
     ...Object.values(docsPaths).map((path) => ({ path, method: "get" })),
   ];
   for (const { path, method } of routes) {
@@ -35,7 +37,7 @@ function methodsByPath(): Map<string, string[]> {
  *
  * @example
  * ```ts
- * const app = createApp({ model: () => served, verifyToken, maxBodyBytes: 32_000_000, log });
+ * const app = createApp({ model: () => served, generations, metrics, verifyToken, maxBodyBytes: 32_000_000, log });
  * Deno.serve({ port: 8080 }, app.fetch);
  * ```
  */
@@ -43,6 +45,11 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
   app.use(requestId({ limitLength: 128 }));
   app.use(accessLog(options.log));
+  app.use(async (c, next) => {
+    await next();
+    const code = c.get("problemCode");
+    if (code !== undefined) options.onProblem?.(code);
+  });
   app.use(secureHeaders({
     // the page under /docs has a policy of its own
     overwrite: false,
@@ -50,9 +57,11 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
     xFrameOptions: "DENY",
   }));
   app.route("/", generations(options));
+  app.route("/", generationResults(options));
   app.route("/", faces(options));
   app.route("/", models(options));
   app.route("/", health(options));
+  app.route("/", metrics(options));
   app.route("/", docs());
   for (const [path, methods] of methodsByPath()) app.all(path, answerMethodNotAllowed(methods));
   app.notFound(answerNotFound);

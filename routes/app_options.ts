@@ -1,7 +1,8 @@
 /** What the app is built from, and what its handlers share. */
 
 import type { Manifest } from "../models/manifest.ts";
-import type { Inference } from "../pipeline/protocol.ts";
+import type { Generations } from "../jobs/generation.ts";
+import type { Inference } from "../pipeline/inference.ts";
 import type { ProblemCode } from "../openapi/problems.ts";
 import type { Logger } from "./logger.ts";
 import { ProblemError } from "./problem_error.ts";
@@ -17,6 +18,13 @@ export interface ServedModel {
 export interface AppOptions {
   /** undefined until the bundle is loaded and warm: HTTP answers before it is */
   readonly model: () => ServedModel | undefined;
+  readonly generations: Generations;
+  /** true once the process is about to end: new generations are refused, those under way go on */
+  readonly draining?: () => boolean;
+  /** the figures of `GET /metrics`; a registry of prom-client is one */
+  readonly metrics: { readonly contentType: string; metrics(): Promise<string> };
+  /** told of every request that is answered with a problem */
+  readonly onProblem?: (code: ProblemCode) => void;
   readonly verifyToken: TokenVerifier;
   readonly maxBodyBytes: number;
   readonly log: Logger;
@@ -49,4 +57,16 @@ export function requireModel(options: AppOptions): ServedModel {
     throw new ProblemError("worker_failed", "The inference worker stopped: the service must be restarted.");
   }
   return model;
+}
+
+/**
+ * The model, if it takes new work.
+ *
+ * @param options of the app
+ * @returns the bundle's manifest and the worker
+ * @throws {ProblemError} `shutting_down` when the process is about to end, or what {@linkcode requireModel} throws
+ */
+export function requireRunning(options: AppOptions): ServedModel {
+  if (options.draining?.() === true) throw new ProblemError("shutting_down", "The service is shutting down.");
+  return requireModel(options);
 }

@@ -4,7 +4,7 @@ import { Scalar } from "@scalar/hono-api-reference";
 import { Hono } from "hono";
 import { NONCE, secureHeaders, type SecureHeadersVariables } from "hono/secure-headers";
 import { formatDocument } from "../openapi/document.ts";
-import { securityScheme } from "../openapi/operations.ts";
+import { securityScheme } from "../openapi/scopes.ts";
 import type { AppEnv } from "./app_options.ts";
 import { ProblemError } from "./problem_error.ts";
 

@@ -18,7 +18,14 @@ export const generationBody = {
   form: GenerationFormSchema,
   formFields: {
     lists: ["reference_images"],
-    numbers: ["num_images", "num_inference_steps", "guidance_scale", "identity_strength", "seed"],
+    numbers: [
+      "num_images",
+      "num_inference_steps",
+      "guidance_scale",
+      "identity_strength",
+      "preview_interval",
+      "seed",
+    ],
   },
 } as const satisfies BodySchemas<z.ZodType, z.ZodType>;
 

@@ -1,21 +1,56 @@
-/** The two ways a generation is answered: JSON when it is finished, or server-sent events while it runs. */
+/** How a new generation is answered: with its result, with its events, or with where it is. */
 
 import type { Context } from "hono";
-import { streamSSE } from "hono/streaming";
-import type { Generation } from "../openapi/generation.ts";
-import { createProblem } from "../openapi/problem.ts";
+import { type Generation, isFinal } from "../jobs/generation.ts";
 import type { AppEnv, AppOptions } from "./app_options.ts";
-import { type GenerationJob, runJob } from "./generation_job.ts";
-import { toProblemError } from "./problem_error.ts";
+import { streamEvents } from "./event_stream.ts";
+import { failureOf, generationPath, toState } from "./generation_answer.ts";
+
+/** Seconds a client should let pass between two looks at a generation. */
+export const POLL_SECONDS = 1;
+
+/** Headers of every answer that names a generation. */
+const noStore = { "Cache-Control": "no-store" };
+
+/** Cancels a generation when its client hangs up. */
+function bindToConnection(
+  c: Context<AppEnv>,
+  { account, id }: Generation,
+  { generations }: AppOptions,
+): void {
+  const cancel = () => void generations.cancel(account, id);
+  const { signal } = c.req.raw;
+  if (signal.aborted) cancel();
+  else signal.addEventListener("abort", cancel, { once: true });
+}
+
+/**
+ * Waits for a generation's end.
+ *
+ * @param onDenoise called when photos and prompt have been accepted
+ * @returns the generation, finished however
+ */
+async function waitForEnd(
+  { account, id }: Generation,
+  { generations }: AppOptions,
+  onDenoise: () => void = () => {},
+): Promise<Generation> {
+  for await (const event of await generations.watch(account, id) ?? []) {
+    if (event.type === "progress" && event.progress.stage === "denoise") onDenoise();
+    if (event.type === "succeeded" || event.type === "failed") return event.generation;
+  }
+  throw new Error("a generation's events ended before it did");
+}
 
 /** JSON once it is there. */
-function streamJson(value: Promise<Generation>): ReadableStream<Uint8Array> {
+function streamJson(finished: Promise<Generation>): ReadableStream<Uint8Array> {
   return new ReadableStream({
     async start(controller) {
-      try {
-        controller.enqueue(new TextEncoder().encode(JSON.stringify(await value)));
+      const generation = await finished;
+      if (generation.status === "succeeded") {
+        controller.enqueue(new TextEncoder().encode(JSON.stringify(toState(generation, "data"))));
         controller.close();
-      } catch {
+      } else {
         // Deno prints this error; the real one is logged where it was thrown, without its message
         controller.error(new Error("a generation failed after its answer had begun"));
       }
@@ -32,55 +67,79 @@ function streamJson(value: Promise<Generation>): ReadableStream<Uint8Array> {
  * and that cuts the answer off.
  *
  * @param c the request
- * @param job what to run
+ * @param generation just taken on; a client that hangs up cancels it
  * @param options of the app
  * @returns 200 with the generation
- * @throws whatever refused the job before its first step
+ * @throws {ProblemError} what refused it before its first step
  */
-export async function replyWithJson(
+export async function replyWithResult(
   c: Context<AppEnv>,
-  job: GenerationJob,
+  generation: Generation,
   options: AppOptions,
 ): Promise<Response> {
+  bindToConnection(c, generation, options);
   const accepted = Promise.withResolvers<void>();
-  const finished = runJob(job, c.get("requestId"), options, {
-    signal: c.req.raw.signal,
-    onProgress: ({ stage }) => {
-      if (stage === "denoise") accepted.resolve();
-    },
-  });
-  await Promise.race([accepted.promise, finished]);
+  const finished = waitForEnd(generation, options, accepted.resolve);
+  const early = await Promise.race([accepted.promise, finished]);
+  if (early !== undefined && early.status !== "succeeded") throw failureOf(early);
   return c.body(streamJson(finished), 200, {
     "Content-Type": "application/json",
-    "Cache-Control": "no-store",
+    "Content-Location": generationPath(generation.id),
+    ...noStore,
   });
 }
 
 /**
- * Answers with server-sent events: `progress`, then `succeeded` or `failed`.
+ * Answers with the generation's events as they come.
  *
  * @param c the request
- * @param job what to run
+ * @param generation just taken on
  * @param options of the app
- * @returns 200 with the stream; a client that hangs up cancels the job
+ * @param lasting true when it goes on without the connection; else a client that hangs up cancels it
+ * @returns 200 with the stream
  */
-export function replyWithEvents(c: Context<AppEnv>, job: GenerationJob, options: AppOptions): Response {
-  const requestId = c.get("requestId");
-  // proxies that gather answers before they pass them on would turn progress into a long silence
-  c.header("X-Accel-Buffering", "no");
-  const response = streamSSE(c, async (stream) => {
-    const send = (event: string, data: unknown) => stream.writeSSE({ event, data: JSON.stringify(data) });
-    try {
-      const generation = await runJob(job, requestId, options, {
-        signal: c.req.raw.signal,
-        onProgress: (progress) => void send("progress", progress),
-      });
-      await send("succeeded", generation);
-    } catch (error) {
-      const { code, message, extras } = toProblemError(error);
-      await send("failed", createProblem(code, { detail: message, requestId, ...extras }));
-    }
+export async function replyWithEvents(
+  c: Context<AppEnv>,
+  generation: Generation,
+  options: AppOptions,
+  lasting: boolean,
+): Promise<Response> {
+  const { account, id } = generation;
+  if (!lasting) bindToConnection(c, generation, options);
+  c.header("Content-Location", generationPath(id));
+  if (lasting) c.header("Preference-Applied", "respond-async");
+  return await streamEvents(c, id, (signal) => options.generations.watch(account, id, { signal }));
+}
+
+/**
+ * Answers with where the generation is; or with the result, when that comes in time.
+ *
+ * @param c the request
+ * @param generation just taken on; it goes on without the connection
+ * @param options of the app
+ * @param waitSeconds how long to wait for the result
+ * @returns 202, or 200
+ * @throws {ProblemError} what refused or ended it in time
+ */
+export async function replyLater(
+  c: Context<AppEnv>,
+  generation: Generation,
+  options: AppOptions,
+  waitSeconds: number,
+): Promise<Response> {
+  const { account, id } = generation;
+  c.header("Preference-Applied", "respond-async");
+  c.header("Cache-Control", "no-store");
+  if (waitSeconds > 0) await Promise.race([waitForEnd(generation, options), pause(waitSeconds)]);
+  const now = await options.generations.find(account, id) ?? generation;
+  if (now.status === "succeeded") return c.json(toState(now, "data"), 200);
+  if (isFinal(now)) throw failureOf(now);
+  return c.json(toState(now, "url"), 202, {
+    "Location": generationPath(id),
+    "Retry-After": String(POLL_SECONDS),
   });
-  response.headers.set("Cache-Control", "no-store");
-  return response;
+}
+
+function pause(seconds: number): Promise<void> {
+  return new Promise((resolve) => Deno.unrefTimer(setTimeout(resolve, seconds * 1000)));
 }

@@ -2,12 +2,13 @@
 
 import { Hono } from "hono";
 import { accepts } from "hono/accepts";
-import { createGeneration } from "../openapi/operations.ts";
+import { createGeneration } from "../openapi/generation_operations.ts";
 import type { AppEnv, AppOptions } from "./app_options.ts";
-import { readJob } from "./generation_job.ts";
-import { replyWithEvents, replyWithJson } from "./generation_reply.ts";
+import { replyLater, replyWithEvents, replyWithResult } from "./generation_reply.ts";
+import { readGenerationRequest } from "./generation_request.ts";
 import { authenticate } from "./middleware/authenticate.ts";
 import { limitBodySize } from "./middleware/body_size.ts";
+import { readPreferences } from "./prefer.ts";
 
 /**
  * The resource that makes portraits.
@@ -22,15 +23,17 @@ export function generations(options: AppOptions): Hono<AppEnv> {
     authenticate(options.verifyToken, "generations:write"),
     limitBodySize(options.maxBodyBytes),
     async (c) => {
-      const job = await readJob(c, options);
+      const request = await readGenerationRequest(c, options);
+      const { respondAsync, waitSeconds } = readPreferences(c.req.header("Prefer"));
       const wanted = accepts(c, {
         header: "Accept",
         supports: ["application/json", "text/event-stream"],
         default: "application/json",
       });
-      return wanted === "text/event-stream"
-        ? replyWithEvents(c, job, options)
-        : await replyWithJson(c, job, options);
+      const generation = await options.generations.submit(request);
+      if (wanted === "text/event-stream") return await replyWithEvents(c, generation, options, respondAsync);
+      if (respondAsync) return await replyLater(c, generation, options, waitSeconds);
+      return await replyWithResult(c, generation, options);
     },
   );
   return app;

@@ -2,7 +2,7 @@
 
 import { Hono } from "hono";
 import { getHealth, getReadiness } from "../openapi/operations.ts";
-import { type AppEnv, type AppOptions, requireModel } from "./app_options.ts";
+import { type AppEnv, type AppOptions, requireModel, requireRunning } from "./app_options.ts";
 
 /**
  * The probes.
@@ -19,7 +19,7 @@ export function health(options: AppOptions): Hono<AppEnv> {
     return c.json({ status: "ok" });
   });
   app.get(getReadiness.path, (c) => {
-    requireModel(options);
+    requireRunning(options);
     c.header("Cache-Control", "no-store");
     return c.json({ status: "ready" });
   });

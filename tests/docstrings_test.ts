@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const repository = fileURLToPath(new URL("..", import.meta.url));
-const rooms = ["bench", "demo", "models", "openapi", "pipeline", "routes"];
+const rooms = ["bench", "demo", "jobs", "models", "openapi", "pipeline", "routes", "telemetry"];
 
 /** The parts of `deno doc --json`, version 2, that are read here. */
 interface Documentation {

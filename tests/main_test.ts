@@ -116,3 +116,85 @@ Deno.test("it answers while it loads, and on SIGTERM finishes what it has begun"
   equal(refused, "refused");
   await Deno.remove(folder, { recursive: true });
 });
+
+/** A span as OTLP writes it in JSON. */
+interface ExportedSpan {
+  readonly name: string;
+  readonly spanId: string;
+  readonly parentSpanId?: string;
+}
+
+/** A trace collector: OTLP over HTTP, JSON. */
+function startCollector() {
+  const spans: ExportedSpan[] = [];
+  const server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, async (request) => {
+    const body = await request.json();
+    for (const { scopeSpans } of body.resourceSpans ?? []) {
+      for (const scope of scopeSpans) spans.push(...scope.spans);
+    }
+    return Response.json({});
+  });
+  return { spans, address: `http://127.0.0.1:${server.addr.port}`, stop: () => server.shutdown() };
+}
+
+Deno.test("figures and traces of real generations, and what SIGTERM does to one that outlasts the grace", async () => {
+  const folder = await Deno.makeTempDir();
+  const collector = startCollector();
+  const service = new ServiceProcess({
+    STATE_DIR: folder,
+    MAX_BATCH: "2",
+    SHUTDOWN_GRACE_SECONDS: "0",
+    OTEL_DENO: "true",
+    OTEL_EXPORTER_OTLP_ENDPOINT: collector.address,
+    OTEL_EXPORTER_OTLP_PROTOCOL: "http/json",
+    OTEL_BSP_SCHEDULE_DELAY: "50",
+  });
+  const { port } = await service.logged("listening");
+  const { max_batch } = await service.logged("ready");
+  equal(max_batch, 2);
+  const address = `http://127.0.0.1:${port}`;
+  const printed = await new Deno.Command(Deno.execPath(), {
+    args: ["task", "--quiet", "token"],
+    cwd: repository,
+    env: { STATE_DIR: folder },
+  }).output();
+  const headers = { Authorization: `Bearer ${new TextDecoder().decode(printed.stdout).trim()}` };
+  const form = { reference_images: await readFacePhoto(), prompt: "a smile", class_noun: "woman" };
+  const ask = (fields: Record<string, string>, more: Record<string, string> = {}) =>
+    fetch(`${address}/v1/generations`, {
+      ...asForm({ ...form, ...fields }),
+      headers: { ...headers, ...more },
+    });
+
+  const response = await ask({ num_images: "3", num_inference_steps: "2" });
+  equal(GenerationSchema.parse(await response.json()).images.length, 3);
+  const page = await (await fetch(`${address}/metrics`)).text();
+  for (
+    const line of [
+      "idadapter_images_total 3",
+      "idadapter_batch_limit 2",
+      // three pictures of two steps, two at a time
+      "idadapter_batch_pictures_sum 6",
+      'idadapter_graph_runs_total{graph="vae_decoder"} 3',
+      'idadapter_stage_seconds_count{stage="denoise"} 1',
+    ]
+  ) {
+    ok(page.includes(`${line}\n`), `${line} is not in\n${page}`);
+  }
+
+  const late = await ask({ num_images: "8", num_inference_steps: "100" }, { Prefer: "respond-async" });
+  const { id } = await late.json();
+  const events = (await fetch(`${address}/v1/generations/${id}/events`, { headers })).text();
+  service.kill("SIGTERM");
+  match(await events, /event: failed\ndata: .*"code":"shutting_down"/);
+  deepEqual((await service.logged("unfinished")).ids, [id]);
+  equal(await service.exitCode(), 0);
+
+  const whole = collector.spans.find(({ name }) => name === "generation");
+  const request = collector.spans.find(({ spanId }) => spanId === whole?.parentSpanId);
+  ok(request, "a generation's span belongs to its request's");
+  const stages = collector.spans.filter(({ parentSpanId }) => parentSpanId === whole?.spanId);
+  deepEqual(stages.map(({ name }) => name), ["queue", "references", "prompt", "denoise", "decode", "encode"]);
+  await collector.stop();
+  await Deno.remove(folder, { recursive: true });
+});

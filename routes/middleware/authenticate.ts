@@ -1,7 +1,7 @@
 /** Bearer tokens (RFC 6750) before a handler. */
 
 import type { MiddlewareHandler } from "hono";
-import type { Scope } from "../../openapi/operations.ts";
+import type { Scope } from "../../openapi/scopes.ts";
 import { problemCatalogue, type ProblemCode } from "../../openapi/problems.ts";
 import type { AppEnv } from "../app_options.ts";
 import { ProblemError } from "../problem_error.ts";

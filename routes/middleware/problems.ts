@@ -11,13 +11,12 @@ function answerProblem(c: Context<AppEnv>, error: ProblemError): Response {
   const { code, extras: { headers = {}, ...extras } } = error;
   const definition: ProblemDefinition = problemCatalogue[code];
   c.set("problemCode", code);
+  const retryAfter = extras.details?.["retry_after_seconds"] ?? definition.retryAfterSeconds;
   const body = createProblem(code, { detail: error.message, requestId: c.get("requestId"), ...extras });
   return c.body(JSON.stringify(body), definition.status, {
     "Content-Type": "application/problem+json",
     "Cache-Control": "no-store",
-    ...(definition.retryAfterSeconds === undefined
-      ? {}
-      : { "Retry-After": String(definition.retryAfterSeconds) }),
+    ...(retryAfter === undefined ? {} : { "Retry-After": String(retryAfter) }),
     ...headers,
   });
 }

@@ -2,7 +2,7 @@
 
 import { importJWK, SignJWT } from "jose";
 import type { TokenConfig } from "../../config.ts";
-import { type Scope, scopes } from "../../openapi/operations.ts";
+import { type Scope, scopes } from "../../openapi/scopes.ts";
 import { loadDevelopmentKey } from "./development_key.ts";
 
 /** What the token shall say. */

@@ -23,7 +23,7 @@ export async function expectProblem(response: Response, code: ProblemCode): Prom
   equal(response.headers.get("Cache-Control"), "no-store");
   ok(problem.detail.length > 0 && problem.remedy.length > 0);
   ok(!/\bat .*\.ts|\.ts:\d|\/work\/|node_modules/.test(text), `a stack or path shows: ${text}`);
-  if (response.status === 503) match(response.headers.get("Retry-After") ?? "", /^\d+$/);
+  if ([429, 503].includes(response.status)) match(response.headers.get("Retry-After") ?? "", /^\d+$/);
   return problem;
 }
 

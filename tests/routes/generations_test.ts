@@ -1,12 +1,16 @@
 /** What `POST /v1/generations` makes of a request and of the pipeline's answer; the pipeline itself is scripted. */
 
 import { deepEqual, equal, match, ok } from "node:assert/strict";
-import { GenerationProgressSchema, GenerationSchema } from "../../openapi/generation.ts";
+import {
+  GenerationImageSchema,
+  GenerationProgressSchema,
+  GenerationSchema,
+} from "../../openapi/generation.ts";
 import { ProblemSchema } from "../../openapi/problem.ts";
+import type { Inference } from "../../pipeline/inference.ts";
 import {
   type GenerateInput,
   type GenerateProgress,
-  type Inference,
   PipelineError,
   type PipelineErrorCode,
 } from "../../pipeline/protocol.ts";
@@ -24,9 +28,13 @@ async function startRecording(seed = 7): Promise<{ service: TestService; inputs:
   const inference = scriptInference({
     generate: (input, options) => {
       inputs.push(input);
-      options?.onProgress?.({ stage: "references", step: 0, steps: 0 });
-      for (let step = 1; step <= 3; step++) options?.onProgress?.({ stage: "denoise", step, steps: 3 });
-      return Promise.resolve(outputOf(input));
+      const tell = (progress: GenerateProgress) => options?.onEvent?.({ type: "progress", progress });
+      options?.onEvent?.({ type: "started" });
+      tell({ stage: "references", step: 0, steps: 0 });
+      for (let step = 1; step <= 3; step++) tell({ stage: "denoise", step, steps: 3 });
+      const output = outputOf(input);
+      for (const image of output.images) options?.onEvent?.({ type: "image", image });
+      return Promise.resolve(output);
     },
   });
   const service = await startService({
@@ -44,13 +52,18 @@ function startWith(generate: Inference["generate"]) {
 
 interface ServerSentEvent {
   readonly event: string;
+  readonly id: string;
   readonly data: unknown;
 }
 
 async function readEvents(response: Response): Promise<ServerSentEvent[]> {
   return (await response.text()).split("\n\n").filter((block) => block !== "").map((block) => {
     const fields = new Map(block.split("\n").map((line) => line.split(/: (.*)/s, 2) as [string, string]));
-    return { event: fields.get("event") ?? "", data: JSON.parse(fields.get("data") ?? "null") };
+    return {
+      event: fields.get("event") ?? "",
+      id: fields.get("id") ?? "",
+      data: JSON.parse(fields.get("data") ?? "null"),
+    };
   });
 }
 
@@ -85,6 +98,7 @@ Deno.test("the least request gets the model's defaults and a drawn seed, which i
     content_type: "image/png",
     width: 64,
     height: 64,
+    url: `/v1/generations/${generation.id}/images/0`,
     data: Uint8Array.of(1, 2, 0).toBase64(),
     identity_similarity: 0.1235,
   }]);
@@ -161,12 +175,18 @@ Deno.test("an event stream tells progress in order and ends with the same answer
   equal(response.headers.get("Content-Type"), "text/event-stream");
   equal(response.headers.get("Cache-Control"), "no-store");
   const events = await readEvents(response);
-  const last = events.pop();
-  ok(events.length === 4 && events.every(({ event }) => event === "progress"));
-  const progress = events.map(({ data }): GenerateProgress => GenerationProgressSchema.parse(data));
+  deepEqual(
+    events.map(({ event }) => event),
+    ["queued", "started", "progress", "progress", "progress", "progress", "image", "succeeded"],
+  );
+  deepEqual(events.map(({ id }) => id), ["1", "2", "3", "4", "5", "6", "7", "8"]);
+  const progress = events.slice(2, 6).map(({ data }): GenerateProgress =>
+    GenerationProgressSchema.parse(data)
+  );
   deepEqual(progress.map(({ step }) => step), [0, 1, 2, 3]);
-  equal(last?.event, "succeeded");
-  equal(GenerationSchema.parse(last?.data).images[0]?.seed, 7);
+  equal(GenerationImageSchema.parse(events[6]?.data).data, Uint8Array.of(1, 2, 0).toBase64());
+  const [image] = GenerationSchema.parse(events[7]?.data).images;
+  deepEqual([image?.seed, image?.data], [7, undefined]);
 });
 
 Deno.test("a bad request is refused before a stream begins; a late failure ends it", async () => {
@@ -183,8 +203,8 @@ Deno.test("a bad request is refused before a stream begins; a late failure ends 
   await expectProblem(await stream({ ...least, class_noun: "unicorn" }), "class_noun_unknown");
   const response = await stream(least);
   equal(response.status, 200);
-  const [event] = await readEvents(response);
-  equal(event?.event, "failed");
+  const [queued, event] = await readEvents(response);
+  deepEqual([queued?.event, event?.event], ["queued", "failed"]);
   const problem = ProblemSchema.parse(event?.data);
   equal(problem.code, "face_not_found");
   equal(problem.status, 422);
@@ -206,7 +226,7 @@ Deno.test("a client that hangs up cancels its generation, waiting for JSON or fo
       const outcome = Promise.withResolvers<string>();
       await using service = await startWith((_input, options) => {
         begun.resolve();
-        options?.onProgress?.({ stage: "denoise", step: 0, steps: 100 });
+        options?.onEvent?.({ type: "progress", progress: { stage: "denoise", step: 0, steps: 100 } });
         return new Promise((_, reject) => {
           const end = (how: string) => {
             clearTimeout(patience);
@@ -239,7 +259,7 @@ Deno.test("a client that hangs up cancels its generation, waiting for JSON or fo
 
 Deno.test("a worker that dies in the middle cuts the JSON off: no client takes half an answer for a whole", async () => {
   await using service = await startWith(async (_input, options) => {
-    options?.onProgress?.({ stage: "denoise", step: 0, steps: 100 });
+    options?.onEvent?.({ type: "progress", progress: { stage: "denoise", step: 0, steps: 100 } });
     await new Promise((resolve) => setTimeout(resolve, 20));
     throw new PipelineError("worker_failed", "The inference worker stopped");
   });
@@ -263,7 +283,10 @@ Deno.test("every refusal of the pipeline is a problem under its own code", async
     prompt_empty: 422,
     prompt_too_long: 422,
     scheduler_unknown: 422,
-    canceled: 503,
+    queue_full: 429,
+    canceled: 409,
+    deadline_exceeded: 504,
+    shutting_down: 503,
     worker_failed: 500,
   };
   for (const [code, status] of Object.entries(codes) as [PipelineErrorCode, number][]) {
@@ -291,7 +314,7 @@ Deno.test("an unexpected error shows nothing of itself, and the log nothing of t
       equal(problem.detail, "The service met a fault of its own.");
     } else {
       const text = await response.text();
-      match(text, /^event: failed/);
+      match(text, /^event: failed/m);
       ok(!text.includes("RangeError") && !text.includes(secret));
     }
     const log = service.log.join("\n");

@@ -4,10 +4,11 @@
  * `bad_input_test.ts` and `real_generation_test.ts`.
  */
 
-import type { FaceReport, GenerateInput, GenerateOutput, Inference } from "../../pipeline/protocol.ts";
+import type { Inference } from "../../pipeline/inference.ts";
+import type { FaceReport, GenerateInput, GenerateOutput } from "../../pipeline/protocol.ts";
 
 /** What a test scripts; calls it says nothing of fail the test. */
-export type InferenceScript = Partial<Pick<Inference, "ready" | "generate" | "checkFace">>;
+export type InferenceScript = Partial<Pick<Inference, "ready" | "requireRoom" | "generate" | "checkFace">>;
 
 /**
  * Makes the inference of a script.
@@ -18,6 +19,8 @@ export type InferenceScript = Partial<Pick<Inference, "ready" | "generate" | "ch
 export function scriptInference(script: InferenceScript = {}): Inference {
   return {
     ready: script.ready ?? true,
+    load: { running: 0, waiting: 0, maxBatch: 1, maxQueue: 1 },
+    requireRoom: script.requireRoom ?? (() => {}),
     generate: script.generate ?? (() => Promise.reject(new Error("the script has no generate"))),
     checkFace: script.checkFace ?? (() => Promise.reject(new Error("the script has no checkFace"))),
     close: () => Promise.resolve(),
@@ -40,7 +43,15 @@ export function outputOf(input: GenerateInput): GenerateOutput {
     data: Uint8Array.of(1, 2, index),
     identitySimilarity: index === 0 ? 0.123456 : null,
   }));
-  const timings = { references: 0.1, prompt: 0.01, denoise: 0.5, decode: 0.05, encode: 0.02, total: 0.68 };
+  const timings = {
+    queue: 0,
+    references: 0.1,
+    prompt: 0.01,
+    denoise: 0.5,
+    decode: 0.05,
+    encode: 0.02,
+    total: 0.68,
+  };
   return { images, timings };
 }
 

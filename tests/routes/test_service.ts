@@ -1,8 +1,11 @@
 /** The real app behind a real `Deno.serve` on a free port, with a key pair of its own. */
 
 import { createLocalJWKSet, exportJWK, generateKeyPair, type JWTPayload, SignJWT } from "jose";
+import { Registry } from "prom-client";
+import { GenerationRegistry, type RegistryOptions } from "../../jobs/generation_registry.ts";
 import { createApp } from "../../routes/app.ts";
 import type { ServedModel } from "../../routes/app_options.ts";
+import { logGenerations } from "../../routes/generation_log.ts";
 import { createLogger } from "../../routes/logger.ts";
 import { allScopes } from "../../routes/tokens/development_token.ts";
 import { createTokenVerifier, type TokenVerifier } from "../../routes/tokens/verify_token.ts";
@@ -12,6 +15,9 @@ export interface TestServiceOptions {
   readonly model: () => ServedModel | undefined;
   readonly maxBodyBytes?: number;
   readonly randomSeed?: () => number;
+  /** how long and how much is kept, where a test wants it to be little */
+  readonly keeping?: Partial<RegistryOptions>;
+  readonly onProblem?: (code: string) => void;
   /** instead of the service's own key pair */
   readonly verifyToken?: TokenVerifier;
 }
@@ -20,6 +26,7 @@ export interface TestServiceOptions {
 export interface TestService extends AsyncDisposable {
   /** `http://127.0.0.1:<port>` */
   readonly address: string;
+  readonly generations: GenerationRegistry;
   /** the log so far, one JSON object an entry */
   readonly log: readonly string[];
   /** a token this service accepts for everything, unless claims say otherwise */
@@ -41,12 +48,24 @@ export async function startService(options: TestServiceOptions): Promise<TestSer
   const { publicKey, privateKey } = await generateKeyPair("ES256");
   const keys = createLocalJWKSet({ keys: [{ ...await exportJWK(publicKey), alg: "ES256" }] });
   const log: string[] = [];
+  const logger = createLogger({ level: "debug", write: (line) => log.push(line) });
+  const generations = new GenerationRegistry({
+    timeoutSeconds: 600,
+    resultTtlSeconds: 900,
+    maxResultBytes: 100_000_000,
+    onEvent: logGenerations(logger),
+    ...options.keeping,
+  });
   const app = createApp({
     model: options.model,
+    generations,
+    draining: () => generations.draining,
+    metrics: new Registry(),
+    ...(options.onProblem === undefined ? {} : { onProblem: options.onProblem }),
     verifyToken: options.verifyToken ??
       createTokenVerifier({ issuer, audience, algorithms: ["ES256"], clockToleranceSeconds: 0, keys }),
     maxBodyBytes: options.maxBodyBytes ?? 33_554_432,
-    log: createLogger({ level: "debug", write: (line) => log.push(line) }),
+    log: logger,
     ...(options.randomSeed === undefined ? {} : { randomSeed: options.randomSeed }),
   });
   const server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, app.fetch);
@@ -63,6 +82,7 @@ export async function startService(options: TestServiceOptions): Promise<TestSer
   const token = await sign();
   return {
     address,
+    generations,
     log,
     sign,
     call: (path, init = {}) => {

@@ -58,6 +58,8 @@ const cases: readonly Case[] = [
   one({ guidance_scale: 20.01 }, "out_of_range"),
   one({ identity_strength: -0.1 }, "out_of_range"),
   one({ identity_strength: 2.1 }, "out_of_range"),
+  one({ preview_interval: 101 }, "out_of_range"),
+  one({ preview_interval: 2.5 }, "wrong_type"),
   one({ scheduler: "karras" }, "scheduler_unknown"),
   one({ scheduler: 3 }, "wrong_type"),
   one({ seed: -1 }, "out_of_range"),
@@ -98,7 +100,10 @@ Deno.test("the remedy is in the words of the field", async () => {
   equal(await detail({ num_images: 9 }), "must be at most 8");
   equal(await detail({ num_images: "2" }), "must be a number");
   equal(await detail({ num_images: 1.5 }), "must be a whole number");
-  equal(await detail({ scheduler: "karras" }), "must be one of ddim, euler, dpmpp_2m");
+  equal(
+    await detail({ scheduler: "karras" }),
+    "must be one of ddim, euler, euler_ancestral, dpmpp_2m, dpmpp_2m_sde, unipc",
+  );
   equal(await detail({ class_noun: "cat" }), "must be one of man, woman");
   equal(await detail({ prompt: "x".repeat(1001) }), "must have at most 1000 characters");
 });

@@ -1,0 +1,25 @@
+/** What tokens may allow, and how operations ask for it. */
+
+/** What a token may allow, the words of its `scope` claim (RFC 8693, 4.2). */
+export const scopes = {
+  "generations:write": "make portraits, cancel and delete them",
+  "generations:read": "watch generations and get their images",
+  "faces:read": "check photos",
+  "models:read": "list models",
+} as const;
+
+/** One word of a token's `scope`. */
+export type Scope = keyof typeof scopes;
+
+/** Name of the security scheme in the document. */
+export const securityScheme = "bearer_token";
+
+/**
+ * The `security` of an operation.
+ *
+ * @param scope what a token must allow
+ * @returns the requirement, as OpenAPI writes it
+ */
+export function needs(scope: Scope): Record<string, string[]>[] {
+  return [{ [securityScheme]: [scope] }];
+}

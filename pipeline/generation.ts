@@ -1,0 +1,151 @@
+import { encodeConditioning } from "./conditioning.ts";
+import { type Draft, type DraftStep, isDenoised, startDraft } from "./denoise.ts";
+import { encodeImage, toPicture } from "./encode_image.ts";
+import { identitySimilarity } from "./identity.ts";
+import type { Photo } from "./photo.ts";
+import type { Pipeline } from "./pipeline.ts";
+import { PreviewMaker } from "./preview_maker.ts";
+import { type EncodedPrompt, encodeNegativePrompt, encodePrompt } from "./prompt.ts";
+import {
+  type GeneratedImage,
+  type GenerateEvent,
+  type GenerateInput,
+  type GenerateOutput,
+  PipelineError,
+} from "./protocol.ts";
+import { readReferences, type ReferencePerson, type TakeTurn } from "./references.ts";
+import { createScheduler } from "./schedulers/create_scheduler.ts";
+import type { StageClock } from "./stages.ts";
+
+/** What a generation needs of the engine that runs it among others. */
+export interface GenerationSurroundings {
+  readonly stages: StageClock;
+  readonly takeTurn: TakeTurn;
+  /** advances a picture in the shared batch until it is denoised */
+  readonly denoise: (draft: Draft, onStep: (step: DraftStep) => void) => Promise<void>;
+  readonly onEvent: (event: GenerateEvent) => void;
+  /** denoising steps from one preview of a picture to the next; 0 for none */
+  readonly previewInterval: number;
+}
+
+/**
+ * Makes portraits: IDAdapter's inference from photos and prompt to encoded pictures.
+ *
+ * @param pipeline the loaded bundle
+ * @param input the request
+ * @param surroundings where its stages and steps run, and who is told
+ * @returns the portraits and seconds by stage
+ * @throws {PipelineError} when the input is refused, or whatever the surroundings end it with
+ *
+ * @example
+ * ```ts
+ * const { images } = await runGeneration(pipeline, input, surroundings);
+ * ```
+ */
+export async function runGeneration(
+  pipeline: Pipeline,
+  input: GenerateInput,
+  surroundings: GenerationSurroundings,
+): Promise<GenerateOutput> {
+  const { models, manifest } = pipeline;
+  const { stages, takeTurn, onEvent } = surroundings;
+  // Words are cheap to check: refuse them before any photo is looked at.
+  const prompts = tokenize(pipeline, input);
+
+  stages.enter("references");
+  const person = await readReferences(input.referenceImages, models, manifest, takeTurn);
+
+  stages.enter("prompt");
+  const conditioning = await takeTurn(() =>
+    encodeConditioning(
+      prompts.prompt,
+      prompts.negativePrompt,
+      person,
+      models.textEncoder,
+      manifest.unconditional_identity,
+    )
+  );
+
+  const { channels, size } = manifest.latent;
+  const seeds = Array.from({ length: input.numImages }, (_, index) => input.seed + index);
+  const drafts = seeds.map((seed) =>
+    startDraft(seed, {
+      createScheduler: (generator) =>
+        createScheduler(input.scheduler, pipeline.schedulerConfig, input.numInferenceSteps, generator),
+      conditioning,
+      guidanceScale: input.guidanceScale,
+      identityStrength: input.identityStrength,
+      latentDims: [channels, size, size],
+    })
+  );
+  stages.enter("denoise", input.numInferenceSteps);
+  const previews = new PreviewMaker(pipeline, surroundings);
+  const decoded = { pictures: 0 };
+  const images = await Promise.all(drafts.map(async (draft, index): Promise<GeneratedImage> => {
+    await surroundings.denoise(draft, (step) => {
+      stages.step(meanStep(drafts));
+      previews.offer(draft, index, step);
+    });
+    if (drafts.every(isDenoised)) stages.enter("decode");
+
+    const portrait = await takeTurn(() => decodePortrait(pipeline, draft, person));
+    if (++decoded.pictures === drafts.length) stages.enter("encode");
+
+    const image = await encodePortrait(portrait, index, seeds[index]!, input);
+    onEvent({ type: "image", image });
+    return image;
+  }));
+  return { images, timings: stages.timings() };
+}
+
+/** Both rows of ids; the unconditional one is null when guidance is off. */
+function tokenize(
+  { tokenizer, manifest }: Pipeline,
+  { prompt, negativePrompt, classNoun, guidanceScale }: GenerateInput,
+): { prompt: EncodedPrompt; negativePrompt: EncodedPrompt | null } {
+  if (!manifest.class_nouns.includes(classNoun)) {
+    throw new PipelineError(
+      "class_noun_unknown",
+      `There is no such class noun: choose one of ${manifest.class_nouns.join(", ")}`,
+    );
+  }
+  return {
+    prompt: encodePrompt(tokenizer, prompt, { classNoun, identifier: manifest.identifier }),
+    negativePrompt: guidanceScale === 1 ? null : encodeNegativePrompt(tokenizer, negativePrompt),
+  };
+}
+
+/** Steps that a generation's pictures have taken in the mean: a full batch may leave some behind the others. */
+function meanStep(drafts: readonly Draft[]): number {
+  const taken = drafts.reduce((sum, { scheduler }) => sum + scheduler.stepIndex, 0);
+  return Math.floor(taken / drafts.length);
+}
+
+/** A finished picture and how much it looks like its person. */
+interface Portrait {
+  readonly picture: Photo;
+  readonly identitySimilarity: number | null;
+}
+
+async function decodePortrait(
+  { models, manifest }: Pipeline,
+  { sample, latentDims }: Draft,
+  person: ReferencePerson,
+): Promise<Portrait> {
+  const picture = toPicture(await models.vaeDecoder({ data: sample, dims: [1, ...latentDims] }));
+  const reference = person.face_embedding.data;
+  return {
+    picture,
+    identitySimilarity: await identitySimilarity(picture, reference, models, manifest.faces),
+  };
+}
+
+async function encodePortrait(
+  { picture, identitySimilarity }: Portrait,
+  index: number,
+  seed: number,
+  { outputFormat }: GenerateInput,
+): Promise<GeneratedImage> {
+  const { width, height } = picture;
+  return { index, seed, width, height, identitySimilarity, ...await encodeImage(picture, outputFormat) };
+}

@@ -1,0 +1,40 @@
+/** Server-sent events (WHATWG HTML, 9.2) of a generation. */
+
+import type { Context } from "hono";
+import { streamSSE } from "hono/streaming";
+import type { GenerationEvent } from "../jobs/generation.ts";
+import type { AppEnv } from "./app_options.ts";
+import { toServerSentEvent } from "./generation_answer.ts";
+
+/** Proxies close connections that are silent for half a minute or more. */
+const KEEP_ALIVE_MILLISECONDS = 15_000;
+
+/**
+ * Answers with events as they come, and comments while none do.
+ *
+ * @param c the request
+ * @param id the generation's name
+ * @param watch its events; the signal is aborted when the client hangs up
+ * @returns 200 with the stream, which ends with the final event
+ */
+export async function streamEvents(
+  c: Context<AppEnv>,
+  id: string,
+  watch: (signal: AbortSignal) => Promise<AsyncIterable<GenerationEvent> | undefined>,
+): Promise<Response> {
+  const hangUp = new AbortController();
+  const events = await watch(hangUp.signal) ?? [];
+  // proxies that gather answers before they pass them on would turn progress into a long silence
+  c.header("X-Accel-Buffering", "no");
+  const response = streamSSE(c, async (stream) => {
+    stream.onAbort(() => hangUp.abort());
+    const timer = setInterval(() => void stream.write(": waiting\n\n"), KEEP_ALIVE_MILLISECONDS);
+    try {
+      for await (const event of events) await stream.writeSSE(toServerSentEvent(id, event));
+    } finally {
+      clearInterval(timer);
+    }
+  });
+  response.headers.set("Cache-Control", "no-store");
+  return response;
+}

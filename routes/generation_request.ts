@@ -1,0 +1,45 @@
+/** From an HTTP request to a generation that is asked for. */
+
+import type { Context } from "hono";
+import type { GenerationRequest } from "../jobs/generation.ts";
+import { type AppEnv, type AppOptions, requireRunning } from "./app_options.ts";
+import { decodeReferences, generationBody, toGenerateInput } from "./generation_input.ts";
+import { readBody } from "./request_body.ts";
+
+/**
+ * Reads a request.
+ *
+ * @param c the request
+ * @param options of the app
+ * @returns what is asked, checked as far as it can be without decoding a photo
+ * @throws {ProblemError} when it is refused
+ */
+export async function readGenerationRequest(
+  c: Context<AppEnv>,
+  options: AppOptions,
+): Promise<GenerationRequest> {
+  const { manifest, inference } = requireRunning(options);
+  const request = await readBody(c, generationBody);
+  const photos = request.kind === "json"
+    ? decodeReferences(request.body.reference_images)
+    : request.body.reference_images;
+  return {
+    account: accountOf(c),
+    requestId: c.get("requestId"),
+    model: manifest.name,
+    inference,
+    input: toGenerateInput(photos, request.body, manifest, options.randomSeed),
+    previewInterval: request.body.preview_interval ?? 0,
+  };
+}
+
+/**
+ * Whose request it is: the token's subject.
+ *
+ * @param c a request that passed `authenticate`
+ */
+export function accountOf(c: Context<AppEnv>): string {
+  const subject = c.get("subject");
+  if (subject === undefined) throw new Error("an account is asked for where no token was");
+  return subject;
+}

@@ -1,0 +1,91 @@
+/** A generation after it was asked for: `GET`, `DELETE`, its events, its images, and `POST .../cancel`. */
+
+import { type Context, Hono } from "hono";
+import { etag } from "hono/etag";
+import { type Generation, isFinal } from "../jobs/generation.ts";
+import * as operations from "../openapi/generation_operations.ts";
+import type { AppEnv, AppOptions } from "./app_options.ts";
+import { streamEvents } from "./event_stream.ts";
+import { toState } from "./generation_answer.ts";
+import { POLL_SECONDS } from "./generation_reply.ts";
+import { accountOf } from "./generation_request.ts";
+import { authenticate } from "./middleware/authenticate.ts";
+import { ProblemError } from "./problem_error.ts";
+
+/** Others' generations are answered as those that never were: an id must not tell that it exists. */
+function requireGeneration<Found>(found: Found | undefined): Found {
+  if (found === undefined) {
+    throw new ProblemError(
+      "generation_not_found",
+      "This account has no generation of this id, or no longer.",
+    );
+  }
+  return found;
+}
+
+function answerState(c: Context<AppEnv>, generation: Generation): Response {
+  c.header("Cache-Control", "no-store");
+  if (!isFinal(generation)) c.header("Retry-After", String(POLL_SECONDS));
+  return c.json(toState(generation, "url"));
+}
+
+/** Number of the last event a client has seen; what is no number was never sent by us, and counts as none. */
+function lastEventId(c: Context<AppEnv>): number {
+  const text = c.req.header("Last-Event-ID") ?? "";
+  return /^\d{1,9}$/.test(text) ? Number(text) : 0;
+}
+
+/**
+ * The resource of one generation.
+ *
+ * @param options of the app
+ * @returns a Hono app with five routes
+ */
+export function generationResults(options: AppOptions): Hono<AppEnv> {
+  const { generations, verifyToken } = options;
+  const mayRead = authenticate(verifyToken, "generations:read");
+  const mayWrite = authenticate(verifyToken, "generations:write");
+  const app = new Hono<AppEnv>();
+
+  app.get(operations.getGeneration.getRoutingPath(), mayRead, async (c) => {
+    return answerState(c, requireGeneration(await generations.find(accountOf(c), c.req.param("id"))));
+  });
+
+  app.delete(operations.deleteGeneration.getRoutingPath(), mayWrite, async (c) => {
+    const removed = await generations.remove(accountOf(c), c.req.param("id"));
+    requireGeneration(removed || undefined);
+    return c.body(null, 204);
+  });
+
+  app.get(operations.watchGeneration.getRoutingPath(), mayRead, async (c) => {
+    const [account, id, after] = [accountOf(c), c.req.param("id"), lastEventId(c)];
+    const generation = requireGeneration(await generations.find(account, id));
+    // WHATWG HTML, 9.2.3: this, and nothing else, keeps an EventSource from coming again
+    if (isFinal(generation) && after > 0 && after >= generation.lastEvent) return c.body(null, 204);
+    return await streamEvents(c, id, (signal) => generations.watch(account, id, { after, signal }));
+  });
+
+  app.post(operations.cancelGeneration.getRoutingPath(), mayWrite, async (c) => {
+    const generation = requireGeneration(await generations.cancel(accountOf(c), c.req.param("id")));
+    if (generation.status !== "canceled") {
+      throw new ProblemError("generation_finished", `The generation has ${generation.status} already.`);
+    }
+    return answerState(c, generation);
+  });
+
+  app.get(operations.getGenerationImage.getRoutingPath(), mayRead, etag(), async (c) => {
+    const generation = requireGeneration(await generations.find(accountOf(c), c.req.param("id")));
+    const wanted = c.req.param("index");
+    const image = generation.images.find(({ index }) => String(index) === wanted);
+    if (image === undefined) {
+      throw new ProblemError("image_not_found", "The generation has no image of this index, or not yet.");
+    }
+    // kept by whoever asked for it, but never shown without asking whether it is still there
+    return c.body(image.data, 200, {
+      "Content-Type": image.contentType,
+      "Cache-Control": "private, no-cache",
+    });
+  });
+
+  return app;
+}

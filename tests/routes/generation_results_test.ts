@@ -1,0 +1,351 @@
+/** A generation after it was asked for: respond-async, polling, events, images, cancel, delete; the pipeline is scripted. */
+
+import { deepEqual, equal, match, ok } from "node:assert/strict";
+import {
+  FailedGenerationSchema,
+  GenerationPreviewSchema,
+  GenerationSchema,
+  GenerationStateSchema,
+  PendingGenerationSchema,
+} from "../../openapi/generation.ts";
+import type { GenerateOptions } from "../../pipeline/inference.ts";
+import { type GenerateInput, type GenerateOutput, PipelineError } from "../../pipeline/protocol.ts";
+import { readPreferences } from "../../routes/prefer.ts";
+import { expectProblem } from "./expect_problem.ts";
+import { outputOf, scriptInference } from "./scripted_inference.ts";
+import { testManifest } from "./test_manifest.ts";
+import { asJson, startService, type TestService, type TestServiceOptions } from "./test_service.ts";
+
+const least = {
+  reference_images: [Uint8Array.of(1, 2, 3).toBase64()],
+  prompt: "a smile",
+  class_noun: "woman",
+};
+
+/** A generation that a test drives. */
+interface Held {
+  readonly input: GenerateInput;
+  readonly options: GenerateOptions;
+  readonly end: () => void;
+}
+
+/** Starts a service whose generations wait for the test. */
+async function startHeld(
+  options: Partial<TestServiceOptions> = {},
+): Promise<{ service: TestService; held: Held[] }> {
+  const held: Held[] = [];
+  const inference = scriptInference({
+    generate: (input, given = {}) => {
+      const { promise, resolve, reject } = Promise.withResolvers<GenerateOutput>();
+      given.signal?.addEventListener("abort", () => reject(new PipelineError("canceled", "canceled")));
+      held.push({ input, options: given, end: () => resolve(outputOf(input)) });
+      given.onEvent?.({ type: "started" });
+      return promise;
+    },
+  });
+  const service = await startService({ model: () => ({ manifest: testManifest, inference }), ...options });
+  return { service, held };
+}
+
+/** Asks without waiting; gives the generation's address. */
+async function submit(service: TestService, changes: object = {}, prefer = "respond-async"): Promise<string> {
+  const request = asJson({ ...least, ...changes });
+  const response = await service.call("/v1/generations", {
+    ...request,
+    headers: { ...request.headers as Record<string, string>, Prefer: prefer },
+  });
+  equal(response.status, 202);
+  equal(response.headers.get("Preference-Applied"), "respond-async");
+  match(response.headers.get("Retry-After") ?? "", /^\d+$/);
+  const generation = PendingGenerationSchema.parse(await response.json());
+  const location = response.headers.get("Location");
+  equal(location, `/v1/generations/${generation.id}`);
+  return location;
+}
+
+interface ServerSentEvent {
+  readonly event: string;
+  readonly id: string;
+  readonly data: string;
+}
+
+async function readEvents(response: Response): Promise<ServerSentEvent[]> {
+  return (await response.text()).split("\n\n").filter((block) => block !== "").map((block) => {
+    const fields = new Map(block.split("\n").map((line) => line.split(/: (.*)/s, 2) as [string, string]));
+    return { event: fields.get("event") ?? "", id: fields.get("id") ?? "", data: fields.get("data") ?? "" };
+  });
+}
+
+/** Waits until a generation is in a final state. */
+async function finish(service: TestService, location: string): Promise<void> {
+  await (await service.call(`${location}/events`)).text();
+}
+
+Deno.test("respond-async: 202, then polling until the result is there, its images at their addresses", async () => {
+  const { service, held } = await startHeld();
+  await using _ = service;
+  const location = await submit(service, { num_images: 2, seed: 5 });
+  const [generation] = held as [Held];
+  generation.options.onEvent?.({ type: "progress", progress: { stage: "denoise", step: 3, steps: 17 } });
+  const early = await service.call(location);
+  match(early.headers.get("Retry-After") ?? "", /^\d+$/);
+  const pending = PendingGenerationSchema.parse(await early.json());
+  deepEqual([pending.status, pending.progress], ["running", { stage: "denoise", step: 3, steps: 17 }]);
+  await expectProblem(await service.call(`${location}/images/0`), "image_not_found");
+
+  generation.end();
+  await finish(service, location);
+  const late = await service.call(location);
+  equal(late.headers.get("Retry-After"), null);
+  const { images, usage } = GenerationSchema.parse(await late.json());
+  deepEqual(images.map(({ index, seed, url, data }) => [index, seed, url, data]), [
+    [0, 5, `${location}/images/0`, undefined],
+    [1, 6, `${location}/images/1`, undefined],
+  ]);
+  deepEqual(usage, { images: 2, steps: 34 });
+  for (const { index, url } of images) {
+    const image = await service.call(url);
+    equal(image.headers.get("Content-Type"), "image/png");
+    equal(image.headers.get("Cache-Control"), "private, no-cache");
+    deepEqual([...await image.bytes()], [1, 2, index]);
+  }
+  for (const index of ["2", "-1", "00", "x"]) {
+    await expectProblem(await service.call(`${location}/images/${index}`), "image_not_found");
+  }
+});
+
+Deno.test("an image has a strong ETag that saves fetching it again", async () => {
+  const { service, held } = await startHeld();
+  await using _ = service;
+  const location = await submit(service, { num_images: 2 });
+  held[0]!.end();
+  await finish(service, location);
+  const [first, second] = await Promise.all(
+    [0, 1].map((index) => service.call(`${location}/images/${index}`)),
+  ) as [Response, Response];
+  await Promise.all([first.bytes(), second.bytes()]);
+  const tag = first.headers.get("ETag") ?? "";
+  match(tag, /^"[^"]+"$/);
+  ok(tag !== second.headers.get("ETag"));
+  const again = await service.call(`${location}/images/0`, {
+    headers: { "If-None-Match": `"other", ${tag}` },
+  });
+  equal(again.status, 304);
+  equal((await again.bytes()).length, 0);
+  equal(again.headers.get("ETag"), tag);
+});
+
+Deno.test("wait: the result when it comes in time, the problem too, else 202", async () => {
+  const { service, held } = await startHeld();
+  await using _ = service;
+  const request = asJson(least);
+  const headers = { ...request.headers as Record<string, string>, Prefer: "respond-async, wait=60" };
+  const waiting = service.call("/v1/generations", { ...request, headers });
+  while (held.length === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+  held[0]!.end();
+  const response = await waiting;
+  equal(response.status, 200);
+  equal(GenerationSchema.parse(await response.json()).images[0]?.data, Uint8Array.of(1, 2, 0).toBase64());
+
+  const refused = service.call("/v1/generations", { ...request, headers });
+  while (held.length === 1) await new Promise((resolve) => setTimeout(resolve, 1));
+  await service.generations.drain(Promise.resolve());
+  await expectProblem(await refused, "shutting_down");
+});
+
+Deno.test("events are replayed from the start, or taken up after Last-Event-ID; after the last there is nothing", async () => {
+  const { service, held } = await startHeld();
+  await using _ = service;
+  const location = await submit(service);
+  held[0]!.options.onEvent?.({ type: "progress", progress: { stage: "denoise", step: 1, steps: 17 } });
+  const watch = (last?: string) =>
+    service.call(`${location}/events`, last === undefined ? {} : { headers: { "Last-Event-ID": last } });
+  const live = readEvents(await watch());
+  const resumed = readEvents(await watch("2"));
+  held[0]!.end();
+  deepEqual((await live).map(({ event, id }) => [event, id]), [
+    ["queued", "1"],
+    ["started", "2"],
+    ["progress", "3"],
+    ["succeeded", "4"],
+  ]);
+  deepEqual((await resumed).map(({ id }) => id), ["3", "4"]);
+  const replayed = await readEvents(await watch("not ours"));
+  equal(replayed.length, 4);
+  equal(PendingGenerationSchema.parse(JSON.parse(replayed[0]!.data)).status, "queued");
+  const over = await watch("4");
+  equal(over.status, 204);
+  await over.body?.cancel();
+});
+
+Deno.test("previews reach whoever asked for them", async () => {
+  const { service, held } = await startHeld();
+  await using _ = service;
+  const location = await submit(service, { preview_interval: 4 });
+  equal(held[0]!.options.previewInterval, 4);
+  const watching = service.call(`${location}/events`);
+  const { body } = await watching;
+  const reader = body!.pipeThrough(new TextDecoderStream()).getReader();
+  held[0]!.options.onEvent?.({
+    type: "preview",
+    preview: {
+      index: 0,
+      step: 4,
+      steps: 17,
+      contentType: "image/jpeg",
+      width: 32,
+      height: 32,
+      data: Uint8Array.of(9),
+    },
+  });
+  let text = "";
+  while (!/event: preview\n.*\n.*\n\n/.test(text)) text += (await reader.read()).value ?? "";
+  const data = /event: preview\ndata: (.*)/.exec(text)?.[1] ?? "";
+  const preview = GenerationPreviewSchema.parse(JSON.parse(data));
+  deepEqual([preview.step, preview.data], [4, Uint8Array.of(9).toBase64()]);
+  held[0]!.end();
+  while (!(await reader.read()).done);
+});
+
+Deno.test("hanging up on a stream that was asked for with respond-async cancels nothing", async () => {
+  const { service, held } = await startHeld();
+  await using _ = service;
+  const request = asJson(least);
+  const hangUp = new AbortController();
+  const response = await service.call("/v1/generations", {
+    ...request,
+    headers: {
+      ...request.headers as Record<string, string>,
+      Accept: "text/event-stream",
+      Prefer: "respond-async",
+    },
+    signal: hangUp.signal,
+  });
+  equal(response.headers.get("Preference-Applied"), "respond-async");
+  const location = response.headers.get("Content-Location") ?? "";
+  hangUp.abort();
+  await response.text().catch(() => {});
+  const resumed = service.call(`${location}/events`, { headers: { "Last-Event-ID": "1" } });
+  const rest = readEvents(await resumed);
+  held[0]!.end();
+  deepEqual((await rest).map(({ event }) => event), ["started", "succeeded"]);
+  equal(held[0]!.options.signal?.aborted, false);
+});
+
+Deno.test("cancel: the generation ends, its watchers hear it, and what is finished stays", async () => {
+  const { service, held } = await startHeld();
+  await using _ = service;
+  const location = await submit(service);
+  const watched = readEvents(await service.call(`${location}/events`));
+  const cancel = () => service.call(`${location}/cancel`, { method: "POST" });
+  const response = await cancel();
+  equal(response.status, 200);
+  const canceled = FailedGenerationSchema.parse(await response.json());
+  deepEqual([canceled.status, canceled.error.code], ["canceled", "canceled"]);
+  equal(held[0]!.options.signal?.aborted, true);
+  equal((await watched).at(-1)?.event, "failed");
+  const again = await cancel();
+  equal(GenerationStateSchema.parse(await again.json()).status, "canceled");
+
+  const finished = await submit(service);
+  held[1]!.end();
+  await finish(service, finished);
+  await expectProblem(await service.call(`${finished}/cancel`, { method: "POST" }), "generation_finished");
+});
+
+Deno.test("whoever waits for the JSON of a generation that is ended is told why", async () => {
+  const { service, held } = await startHeld();
+  await using _ = service;
+  const waiting = service.call("/v1/generations", asJson(least));
+  while (held.length === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+  await service.generations.drain(Promise.resolve());
+  await expectProblem(await waiting, "shutting_down");
+});
+
+Deno.test("delete: nothing is left", async () => {
+  const { service, held } = await startHeld();
+  await using _ = service;
+  const location = await submit(service);
+  held[0]!.end();
+  await finish(service, location);
+  const response = await service.call(location, { method: "DELETE" });
+  equal(response.status, 204);
+  for (const path of ["", "/events", "/images/0"]) {
+    await expectProblem(await service.call(`${location}${path}`), "generation_not_found");
+  }
+  await expectProblem(await service.call(`${location}/cancel`, { method: "POST" }), "generation_not_found");
+  await expectProblem(await service.call(location, { method: "DELETE" }), "generation_not_found");
+  equal(service.generations.size.generations, 0);
+});
+
+Deno.test("another account's generation does not exist, and a token that may only write cannot read", async () => {
+  const { service, held } = await startHeld();
+  await using _ = service;
+  const location = await submit(service);
+  held[0]!.end();
+  await finish(service, location);
+  const bob = { Authorization: `Bearer ${await service.sign({ sub: "bob" })}` };
+  for (
+    const [method, path] of [["GET", ""], ["GET", "/events"], ["GET", "/images/0"], ["POST", "/cancel"], [
+      "DELETE",
+      "",
+    ]]
+  ) {
+    const response = await service.call(`${location}${path}`, { method: method!, headers: bob });
+    await expectProblem(response, "generation_not_found");
+  }
+  const writer = { Authorization: `Bearer ${await service.sign({ scope: "generations:write" })}` };
+  await expectProblem(await service.call(location, { headers: writer }), "scope_missing");
+  const reader = { Authorization: `Bearer ${await service.sign({ scope: "generations:read" })}` };
+  await expectProblem(await service.call(location, { method: "DELETE", headers: reader }), "scope_missing");
+  const still = await service.call(location, { headers: reader });
+  equal(still.status, 200);
+  await still.body?.cancel();
+});
+
+Deno.test("a full queue is a 429 that says when to come back, and is counted", async () => {
+  const codes: string[] = [];
+  await using service = await startService({
+    model: () => ({
+      manifest: testManifest,
+      inference: scriptInference({
+        requireRoom: () => {
+          throw new PipelineError("queue_full", "As many as there can be", {
+            retry_after_seconds: 7,
+            limit: 2,
+          });
+        },
+      }),
+    }),
+    onProblem: (code) => codes.push(code),
+  });
+  const response = await service.call("/v1/generations", asJson(least));
+  equal(response.headers.get("Retry-After"), "7");
+  equal((await expectProblem(response, "queue_full")).details?.["limit"], 2);
+  deepEqual(codes, ["queue_full"]);
+  equal(service.generations.size.generations, 0);
+});
+
+Deno.test("a draining service refuses new work and is not ready, but still tells of the old", async () => {
+  const { service, held } = await startHeld();
+  await using _ = service;
+  const location = await submit(service);
+  const drained = service.generations.drain(new Promise(() => {}));
+  await expectProblem(await service.call("/v1/generations", asJson(least)), "shutting_down");
+  await expectProblem(await service.call("/readyz"), "shutting_down");
+  const health = await service.call("/healthz");
+  equal(health.status, 200);
+  await health.body?.cancel();
+  held[0]!.end();
+  deepEqual(await drained, []);
+  equal(GenerationStateSchema.parse(await (await service.call(location)).json()).status, "succeeded");
+});
+
+Deno.test("Prefer is read as RFC 7240 writes it", () => {
+  deepEqual(readPreferences(), { respondAsync: false, waitSeconds: 0 });
+  deepEqual(readPreferences("respond-async"), { respondAsync: true, waitSeconds: 0 });
+  deepEqual(readPreferences('foo; bar, Respond-Async, wait="10"'), { respondAsync: true, waitSeconds: 10 });
+  deepEqual(readPreferences("wait=5, wait=9"), { respondAsync: false, waitSeconds: 5 });
+  deepEqual(readPreferences("respond-async;x=1, wait=999999"), { respondAsync: true, waitSeconds: 300 });
+  deepEqual(readPreferences("respond-async-not, wait=-1, wait=, ,"), { respondAsync: false, waitSeconds: 0 });
+});
