@@ -147,3 +147,9 @@ function chunk(type: string, data: Uint8Array): Uint8Array {
   view.setUint32(8 + data.length, crc32(bytes.subarray(4, 8 + data.length)));
   return bytes;
 }
+
+Deno.test("the codec keeps nothing of a photo once it is read", async () => {
+  await decodePhoto(await noisyPicture().png().toBuffer());
+  const { memory, items } = sharp.cache();
+  assert.deepEqual([memory.max, items.max, items.current], [0, 0, 0]);
+});

@@ -12,6 +12,7 @@ import type { GenerateOptions } from "../../pipeline/inference.ts";
 import { type GenerateInput, type GenerateOutput, PipelineError } from "../../pipeline/protocol.ts";
 import { readPreferences } from "../../routes/prefer.ts";
 import { expectProblem } from "./expect_problem.ts";
+import { readEvents } from "./read_events.ts";
 import { outputOf, scriptInference } from "./scripted_inference.ts";
 import { testManifest } from "./test_manifest.ts";
 import { asJson, startService, type TestService, type TestServiceOptions } from "./test_service.ts";
@@ -61,19 +62,6 @@ async function submit(service: TestService, changes: object = {}, prefer = "resp
   const location = response.headers.get("Location");
   equal(location, `/v1/generations/${generation.id}`);
   return location;
-}
-
-interface ServerSentEvent {
-  readonly event: string;
-  readonly id: string;
-  readonly data: string;
-}
-
-async function readEvents(response: Response): Promise<ServerSentEvent[]> {
-  return (await response.text()).split("\n\n").filter((block) => block !== "").map((block) => {
-    const fields = new Map(block.split("\n").map((line) => line.split(/: (.*)/s, 2) as [string, string]));
-    return { event: fields.get("event") ?? "", id: fields.get("id") ?? "", data: fields.get("data") ?? "" };
-  });
 }
 
 /** Waits until a generation is in a final state. */

@@ -15,6 +15,7 @@ import {
   type PipelineErrorCode,
 } from "../../pipeline/protocol.ts";
 import { expectProblem } from "./expect_problem.ts";
+import { readEvents } from "./read_events.ts";
 import { outputOf, scriptInference } from "./scripted_inference.ts";
 import { testManifest } from "./test_manifest.ts";
 import { asForm, asJson, startService, type TestService } from "./test_service.ts";
@@ -47,23 +48,6 @@ async function startRecording(seed = 7): Promise<{ service: TestService; inputs:
 function startWith(generate: Inference["generate"]) {
   return startService({
     model: () => ({ manifest: testManifest, inference: scriptInference({ generate }) }),
-  });
-}
-
-interface ServerSentEvent {
-  readonly event: string;
-  readonly id: string;
-  readonly data: unknown;
-}
-
-async function readEvents(response: Response): Promise<ServerSentEvent[]> {
-  return (await response.text()).split("\n\n").filter((block) => block !== "").map((block) => {
-    const fields = new Map(block.split("\n").map((line) => line.split(/: (.*)/s, 2) as [string, string]));
-    return {
-      event: fields.get("event") ?? "",
-      id: fields.get("id") ?? "",
-      data: JSON.parse(fields.get("data") ?? "null"),
-    };
   });
 }
 
@@ -181,11 +165,11 @@ Deno.test("an event stream tells progress in order and ends with the same answer
   );
   deepEqual(events.map(({ id }) => id), ["1", "2", "3", "4", "5", "6", "7", "8"]);
   const progress = events.slice(2, 6).map(({ data }): GenerateProgress =>
-    GenerationProgressSchema.parse(data)
+    GenerationProgressSchema.parse(JSON.parse(data))
   );
   deepEqual(progress.map(({ step }) => step), [0, 1, 2, 3]);
-  equal(GenerationImageSchema.parse(events[6]?.data).data, Uint8Array.of(1, 2, 0).toBase64());
-  const [image] = GenerationSchema.parse(events[7]?.data).images;
+  equal(GenerationImageSchema.parse(JSON.parse(events[6]!.data)).data, Uint8Array.of(1, 2, 0).toBase64());
+  const [image] = GenerationSchema.parse(JSON.parse(events[7]!.data)).images;
   deepEqual([image?.seed, image?.data], [7, undefined]);
 });
 
@@ -205,7 +189,7 @@ Deno.test("a bad request is refused before a stream begins; a late failure ends 
   equal(response.status, 200);
   const [queued, event] = await readEvents(response);
   deepEqual([queued?.event, event?.event], ["queued", "failed"]);
-  const problem = ProblemSchema.parse(event?.data);
+  const problem = ProblemSchema.parse(JSON.parse(event!.data));
   equal(problem.code, "face_not_found");
   equal(problem.status, 422);
   equal(problem.request_id, response.headers.get("X-Request-Id"));
