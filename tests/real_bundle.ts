@@ -33,6 +33,8 @@ export function smallRequest(photo: Uint8Array, changes: Partial<GenerateInput> 
     numImages: 1,
     numInferenceSteps: 4,
     guidanceScale: 3,
+    identityGuidanceScale: null,
+    guidanceRescale: 0,
     identityStrength: 1,
     scheduler: "dpmpp_2m",
     seed: 11,

@@ -85,6 +85,8 @@ export async function portraitRequest(
     numImages: 1,
     numInferenceSteps: defaults.num_inference_steps,
     guidanceScale: defaults.guidance_scale,
+    identityGuidanceScale: null,
+    guidanceRescale: 0,
     identityStrength: defaults.identity_strength,
     scheduler: defaults.scheduler,
     seed: 1,
