@@ -1,0 +1,65 @@
+import { startInference } from "../pipeline/client.ts";
+import { decodePhoto } from "../pipeline/photo.ts";
+import { DiffusersPeer, type PeerDtype } from "./peers/diffusers_peer.ts";
+import { median, readPeerOptions } from "./peers/peer_options.ts";
+import { portraitRequest } from "./peers/portrait_request.ts";
+import { psnr } from "./peers/psnr.ts";
+import type { Figure } from "./run.ts";
+
+/** How many times as fast as the better of diffusers' two: issue 5. */
+const TARGET = 2;
+
+const DTYPES = ["float32", "bfloat16"] as const satisfies readonly PeerDtype[];
+
+/**
+ * One portrait, photo to finished picture, by the service's worker and by diffusers with PyTorch on the same weights,
+ * steps and threads; in turn, so that a busy machine is as busy for all.
+ *
+ * @param args see `readPeerOptions`
+ * @returns the faster of diffusers' medians over the worker's
+ *
+ * @example
+ * ```sh
+ * deno task bench diffusers --python venv/bin/python --threads 2
+ * ```
+ */
+export async function run(args: readonly string[]): Promise<Figure> {
+  const options = readPeerOptions(args, 5);
+  const request = await portraitRequest(options.bundle, options.photo);
+  const inference = await startInference({ ...options, provider: "cpu" });
+  const seconds: Record<string, number[]> = { "this service": [] };
+  const likeness: Record<string, number> = {};
+  try {
+    await using peer = new DiffusersPeer(options);
+    for (let round = 0; round <= options.rounds; round++) {
+      const start = performance.now();
+      const { images: [image] } = await inference.generate(request);
+      const own = (performance.now() - start) / 1000;
+      const picture = await decodePhoto(image!.data);
+      const taken: Record<string, number> = { "this service": own };
+      for (const dtype of DTYPES) {
+        const answer = await peer.generate(request, dtype);
+        taken[dtype] = answer.seconds;
+        likeness[dtype] = psnr(picture.data, answer.pixels);
+      }
+      // The first round warms up all three.
+      if (round === 0) continue;
+      for (const [name, value] of Object.entries(taken)) (seconds[name] ??= []).push(value);
+    }
+  } finally {
+    await inference.close();
+  }
+  console.log(
+    `${request.numInferenceSteps} steps of ${request.scheduler}, ${options.threads} threads, ${options.rounds} rounds`,
+  );
+  console.table(Object.fromEntries(
+    Object.entries(seconds).map(([name, values]) => [name, {
+      "median, s": Number(median(values).toFixed(3)),
+      "least, s": Number(Math.min(...values).toFixed(3)),
+      "PSNR to this service, dB": likeness[name] === undefined ? "" : Number(likeness[name].toFixed(1)),
+    }]),
+  ));
+  const peer = Math.min(...DTYPES.map((dtype) => median(seconds[dtype]!)));
+  const figure = Math.round(100 * peer / median(seconds["this service"]!)) / 100;
+  return { figure, target: TARGET, holds: figure >= TARGET, unit: "x" };
+}
