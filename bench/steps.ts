@@ -60,7 +60,8 @@ export async function run(args: readonly string[]): Promise<Figure> {
         (table[scheduler] ??= {})[numInferenceSteps] = `${decibels.toFixed(1)} dB, ${seconds.toFixed(2)} s`;
       }
     }
-    const { decibels } = await measure(base);
+    const { scheduler, numInferenceSteps } = base;
+    const { decibels } = await measure({ scheduler, numInferenceSteps });
     console.log(
       `PSNR to ${REFERENCE.numInferenceSteps} steps of ${REFERENCE.scheduler} (${
         reference.seconds.toFixed(2)
