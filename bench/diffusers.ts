@@ -1,9 +1,14 @@
 import { startInference } from "../pipeline/client.ts";
 import { decodePhoto } from "../pipeline/photo.ts";
-import { DiffusersPeer, type PeerDtype } from "./peers/diffusers_peer.ts";
-import { median, readPeerOptions } from "./peers/peer_options.ts";
-import { portraitRequest } from "./peers/portrait_request.ts";
-import { psnr } from "./peers/psnr.ts";
+import { DiffusersPeer, type PeerDtype } from "./shared/diffusers_peer.ts";
+import {
+  median,
+  portraitRequest,
+  readBenchOptions,
+  rounded,
+  workerSettings,
+} from "./shared/portrait_request.ts";
+import { psnr } from "./shared/psnr.ts";
 import type { Figure } from "./run.ts";
 
 /** How many times as fast as the better of diffusers' two: issue 5. */
@@ -15,7 +20,7 @@ const DTYPES = ["float32", "bfloat16"] as const satisfies readonly PeerDtype[];
  * One portrait, photo to finished picture, by the service's worker and by diffusers with PyTorch on the same weights,
  * steps and threads; in turn, so that a busy machine is as busy for all.
  *
- * @param args see `readPeerOptions`
+ * @param args `--rounds COUNT` and those of `readBenchOptions`
  * @returns the faster of diffusers' medians over the worker's
  *
  * @example
@@ -24,14 +29,15 @@ const DTYPES = ["float32", "bfloat16"] as const satisfies readonly PeerDtype[];
  * ```
  */
 export async function run(args: readonly string[]): Promise<Figure> {
-  const options = readPeerOptions(args, 5);
-  const request = await portraitRequest(options.bundle, options.photo);
-  const inference = await startInference({ ...options, provider: "cpu" });
+  const options = readBenchOptions(args, { rounds: 5 });
+  const { rounds } = options.numbers;
+  const request = await portraitRequest(options);
+  const inference = await startInference(workerSettings(options));
   const seconds: Record<string, number[]> = { "this service": [] };
   const likeness: Record<string, number> = {};
   try {
     await using peer = new DiffusersPeer(options);
-    for (let round = 0; round <= options.rounds; round++) {
+    for (let round = 0; round <= rounds; round++) {
       const start = performance.now();
       const { images: [image] } = await inference.generate(request);
       const own = (performance.now() - start) / 1000;
@@ -50,16 +56,16 @@ export async function run(args: readonly string[]): Promise<Figure> {
     await inference.close();
   }
   console.log(
-    `${request.numInferenceSteps} steps of ${request.scheduler}, ${options.threads} threads, ${options.rounds} rounds`,
+    `${request.numInferenceSteps} steps of ${request.scheduler}, ${options.threads} threads, ${rounds} rounds`,
   );
   console.table(Object.fromEntries(
     Object.entries(seconds).map(([name, values]) => [name, {
-      "median, s": Number(median(values).toFixed(3)),
-      "least, s": Number(Math.min(...values).toFixed(3)),
-      "PSNR to this service, dB": likeness[name] === undefined ? "" : Number(likeness[name].toFixed(1)),
+      "median, s": rounded(median(values), 3),
+      "least, s": rounded(Math.min(...values), 3),
+      "PSNR to this service, dB": likeness[name] === undefined ? "" : rounded(likeness[name], 1),
     }]),
   ));
   const peer = Math.min(...DTYPES.map((dtype) => median(seconds[dtype]!)));
-  const figure = Math.round(100 * peer / median(seconds["this service"]!)) / 100;
+  const figure = rounded(peer / median(seconds["this service"]!));
   return { figure, target: TARGET, holds: figure >= TARGET, unit: "x" };
 }

@@ -1,8 +1,8 @@
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { loadManifest } from "../models/manifest.ts";
-import { trainingFolder } from "./peers/diffusers_peer.ts";
-import { median, readPeerOptions } from "./peers/peer_options.ts";
+import { trainingFolder } from "./shared/diffusers_peer.ts";
+import { median, readBenchOptions, rounded } from "./shared/portrait_request.ts";
 import type { Figure } from "./run.ts";
 
 /** Share of diffusers' time: issue 5. */
@@ -13,7 +13,7 @@ const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 /**
  * From the start of a process to its first finished picture on disk: the pipeline in Deno against a diffusers script.
  *
- * @param args see `readPeerOptions`
+ * @param args `--rounds COUNT` and those of `readBenchOptions`
  * @returns the pipeline's median over diffusers'
  *
  * @example
@@ -22,28 +22,31 @@ const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
  * ```
  */
 export async function run(args: readonly string[]): Promise<Figure> {
-  const options = readPeerOptions(args, 3);
-  const { defaults } = await loadManifest(options.bundle);
+  const options = readBenchOptions(args, { rounds: 3 });
+  const { bundle, photo, threads, numbers: { rounds } } = options;
+  const { defaults } = await loadManifest(bundle);
   const folder = await Deno.makeTempDir();
-  const task = (picture: string) => [
-    options.bundle,
-    options.photo,
-    join(folder, picture),
-    String(options.threads),
-    String(defaults.num_inference_steps),
+  const own = [join(folder, "own.png"), "--bundle", bundle, "--photo", photo, "--threads", String(threads)];
+  const peer = [
+    bundle,
+    photo,
+    join(folder, "peer.png"),
+    threads,
+    defaults.num_inference_steps,
+    defaults.scheduler,
   ];
   const commands = {
     "this service": new Deno.Command(Deno.execPath(), {
-      args: ["run", "--quiet", "-A", here("peers/first_picture.ts"), ...task("own.png")],
+      args: ["run", "--quiet", "-A", here("shared/first_picture.ts"), ...own],
     }),
     diffusers: new Deno.Command(options.python, {
-      args: [here("peers/diffusers_script.py"), ...task("peer.png")],
-      env: { PYTHONPATH: trainingFolder, OMP_NUM_THREADS: String(options.threads) },
+      args: [here("shared/diffusers_script.py"), ...peer.map(String)],
+      env: { PYTHONPATH: trainingFolder, OMP_NUM_THREADS: String(threads) },
     }),
   };
   const seconds: Record<keyof typeof commands, number[]> = { "this service": [], diffusers: [] };
   try {
-    for (let round = 0; round <= options.rounds; round++) {
+    for (let round = 0; round <= rounds; round++) {
       for (const name of ["this service", "diffusers"] as const) {
         const start = performance.now();
         const { success, stderr } = await commands[name].output();
@@ -58,8 +61,8 @@ export async function run(args: readonly string[]): Promise<Figure> {
   console.table(Object.fromEntries(
     Object.entries(seconds).map((
       [name, values],
-    ) => [name, { "median, s": Number(median(values).toFixed(2)) }]),
+    ) => [name, { "median, s": rounded(median(values)) }]),
   ));
-  const figure = Math.round(100 * median(seconds["this service"]) / median(seconds.diffusers)) / 100;
+  const figure = rounded(median(seconds["this service"]) / median(seconds.diffusers));
   return { figure, target: TARGET, holds: figure <= TARGET, unit: "of diffusers' time" };
 }

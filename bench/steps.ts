@@ -1,9 +1,8 @@
 import { startInference } from "../pipeline/client.ts";
 import { decodePhoto } from "../pipeline/photo.ts";
 import type { GenerateInput, SchedulerName } from "../pipeline/protocol.ts";
-import { readPeerOptions } from "./peers/peer_options.ts";
-import { portraitRequest } from "./peers/portrait_request.ts";
-import { psnr } from "./peers/psnr.ts";
+import { portraitRequest, readBenchOptions, rounded, workerSettings } from "./shared/portrait_request.ts";
+import { psnr } from "./shared/psnr.ts";
 import type { Figure } from "./run.ts";
 
 /** Decibels that the bundle's default must keep of the picture 50 steps would make. */
@@ -22,20 +21,20 @@ const PROMPTS = ["a portrait photo, smiling", "a pencil sketch", "sad, wearing g
  * What fewer steps cost: for each deterministic sampler and number of steps, how near the pictures are to those of 50
  * steps of DPM-Solver++ 2M from the same noise, and the seconds they take.
  *
- * @param args see `readPeerOptions`; a round is a seed
+ * @param args `--seeds COUNT` and those of `readBenchOptions`
  * @returns mean PSNR of the bundle's default sampler and steps
  *
  * @example
  * ```sh
- * deno task bench steps --threads 2 --rounds 4
+ * deno task bench steps --threads 2 --seeds 4
  * ```
  */
 export async function run(args: readonly string[]): Promise<Figure> {
-  const options = readPeerOptions(args, 2);
-  const base = await portraitRequest(options.bundle, options.photo);
-  const inference = await startInference({ ...options, provider: "cpu" });
+  const options = readBenchOptions(args, { seeds: 2 });
+  const base = await portraitRequest(options);
+  const inference = await startInference(workerSettings(options));
   const requests = PROMPTS.flatMap((prompt) =>
-    Array.from({ length: options.rounds }, (_, seed): GenerateInput => ({ ...base, prompt, seed }))
+    Array.from({ length: options.numbers.seeds }, (_, seed): GenerateInput => ({ ...base, prompt, seed }))
   );
   const draw = async (choice: Pick<GenerateInput, "scheduler" | "numInferenceSteps">) => {
     const pictures: Uint8Array[] = [];
@@ -69,7 +68,7 @@ export async function run(args: readonly string[]): Promise<Figure> {
         `guidance ${base.guidanceScale}, and seconds a portrait`,
     );
     console.table(table);
-    return { figure: Number(decibels.toFixed(1)), target: TARGET, holds: decibels >= TARGET, unit: "dB" };
+    return { figure: rounded(decibels, 1), target: TARGET, holds: decibels >= TARGET, unit: "dB" };
   } finally {
     await inference.close();
   }

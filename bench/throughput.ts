@@ -1,7 +1,6 @@
 import { startInference } from "../pipeline/client.ts";
-import { DiffusersPeer } from "./peers/diffusers_peer.ts";
-import { readPeerOptions } from "./peers/peer_options.ts";
-import { portraitRequest } from "./peers/portrait_request.ts";
+import { DiffusersPeer } from "./shared/diffusers_peer.ts";
+import { portraitRequest, readBenchOptions, rounded, workerSettings } from "./shared/portrait_request.ts";
 import type { Figure } from "./run.ts";
 
 /** Images a second over diffusers' one at a time: issue 5. */
@@ -14,7 +13,7 @@ const CALLERS = 8;
  * Eight callers at once, each for a portrait of its own, against diffusers in float32 making the same eight one after
  * another.
  *
- * @param args see `readPeerOptions`
+ * @param args `--rounds COUNT` and those of `readBenchOptions`
  * @returns the worker's images a second over diffusers'
  *
  * @example
@@ -23,16 +22,17 @@ const CALLERS = 8;
  * ```
  */
 export async function run(args: readonly string[]): Promise<Figure> {
-  const options = readPeerOptions(args, 1);
-  const request = await portraitRequest(options.bundle, options.photo);
+  const options = readBenchOptions(args, { rounds: 1 });
+  const { rounds } = options.numbers;
+  const request = await portraitRequest(options);
   const requests = Array.from({ length: CALLERS }, (_, seed) => ({ ...request, seed }));
-  const inference = await startInference({ ...options, provider: "cpu" });
+  const inference = await startInference(workerSettings(options));
   let [own, other] = [0, 0];
   try {
     await using peer = new DiffusersPeer(options);
     await inference.generate(request);
     await peer.generate(request, "float32");
-    for (let round = 0; round < options.rounds; round++) {
+    for (let round = 0; round < rounds; round++) {
       const start = performance.now();
       await Promise.all(requests.map((one) => inference.generate(one)));
       own += (performance.now() - start) / 1000;
@@ -41,11 +41,11 @@ export async function run(args: readonly string[]): Promise<Figure> {
   } finally {
     await inference.close();
   }
-  const images = options.rounds * CALLERS;
+  const images = rounds * CALLERS;
   console.table({
-    "this service": { "images a second": Number((images / own).toFixed(2)) },
-    "diffusers, float32": { "images a second": Number((images / other).toFixed(2)) },
+    "this service": { "images a second": rounded(images / own) },
+    "diffusers, float32": { "images a second": rounded(images / other) },
   });
-  const figure = Math.round(100 * other / own) / 100;
+  const figure = rounded(other / own);
   return { figure, target: TARGET, holds: figure >= TARGET, unit: "x" };
 }

@@ -2,6 +2,7 @@ import { Buffer } from "node:buffer";
 import { fileURLToPath } from "node:url";
 import { TextLineStream } from "./text_line_stream.ts";
 import type { GenerateInput } from "../../pipeline/protocol.ts";
+import type { BenchOptions } from "./portrait_request.ts";
 
 /** What diffusers took, and what it made. */
 export interface PeerPicture {
@@ -12,16 +13,6 @@ export interface PeerPicture {
 
 /** Number types of PyTorch the peer computes in. */
 export type PeerDtype = "float32" | "bfloat16";
-
-/** How the peer is started. */
-export interface PeerSettings {
-  /** a Python with the training's requirements */
-  readonly python: string;
-  readonly bundle: string;
-  /** path of the reference photo */
-  readonly photo: string;
-  readonly threads: number;
-}
 
 /** Where training's Python package lies. */
 export const trainingFolder: string = fileURLToPath(new URL("../../training", import.meta.url));
@@ -40,8 +31,8 @@ export class DiffusersPeer implements AsyncDisposable {
   readonly #requests: WritableStreamDefaultWriter<Uint8Array<ArrayBuffer>>;
   readonly #answers: ReadableStreamDefaultReader<string>;
 
-  /** @param settings how to start it */
-  constructor({ python, bundle, photo, threads }: PeerSettings) {
+  /** @param options of the bench */
+  constructor({ python, bundle, photo, threads }: Omit<BenchOptions<string>, "numbers">) {
     const script = fileURLToPath(new URL("diffusers_peer.py", import.meta.url));
     this.#process = new Deno.Command(python, {
       args: [script, "--bundle", bundle, "--photo", photo, "--threads", String(threads)],

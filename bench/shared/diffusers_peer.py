@@ -1,6 +1,6 @@
 """The same portraits by diffusers, transformers and PyTorch, for the benches: one JSON object a line in, one out.
 
-    PYTHONPATH=training python bench/peers/diffusers_peer.py --bundle models/default --photo PHOTO --threads 2
+    PYTHONPATH=training python bench/shared/diffusers_peer.py --bundle models/default --photo PHOTO --threads 2
 
 A request holds the fields of the API that `ReferencePipeline.generate` takes, and `dtype`: `float32` or `bfloat16`. The
 answer holds the seconds it took and the pixels, base64 of RGB bytes.
