@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { type InferenceSession, Tensor } from "onnxruntime-node";
 import { BundleError } from "./bundle_error.ts";
+import { graphPath } from "./graph_variant.ts";
 import type { Bundle, GraphName } from "./manifest.ts";
 import { createSession, type SessionSettings } from "./sessions.ts";
 import type { FloatTensor, IntegerTensor } from "./tensor.ts";
@@ -47,7 +48,10 @@ export async function loadGraph<const Shape extends GraphShape>(
   settings: SessionSettings,
   shape: Shape,
 ): Promise<Graph<Shape>> {
-  const session = await createSession(join(bundle.folder, bundle.manifest.graphs[name]), settings);
+  const session = await createSession(
+    join(bundle.folder, graphPath(bundle.manifest, name, settings)),
+    settings,
+  );
   checkSignature(name, "input", session.inputMetadata, shape.inputs);
   checkSignature(name, "output", session.outputMetadata, shape.outputs);
   return async (inputs) => {

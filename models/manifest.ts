@@ -85,12 +85,18 @@ export const manifestSchema = z.object({
   scheduler: bundlePath,
   tokenizer: bundlePath,
   graphs: z.object(graphPaths),
+  /** the same graphs in less precision, where there are any; `graph_variant.ts` says which is run */
+  variants: z.object({
+    int8: z.partialRecord(z.enum(GRAPH_NAMES), bundlePath).optional(),
+    fp16: z.partialRecord(z.enum(GRAPH_NAMES), bundlePath).optional(),
+  }).default({}),
   files: z.record(
     bundlePath,
     z.object({ sha256: z.string().regex(/^[0-9a-f]{64}$/), size: z.int().nonnegative() }),
   ),
 }).superRefine((manifest, context) => {
-  for (const path of [...Object.values(manifest.graphs), manifest.scheduler]) {
+  const variants = Object.values(manifest.variants).flatMap((graphs) => Object.values(graphs ?? {}));
+  for (const path of [...Object.values(manifest.graphs), ...variants, manifest.scheduler]) {
     if (!(path in manifest.files)) {
       context.addIssue({ code: "custom", path: ["files"], message: `${path} is used but has no digest` });
     }

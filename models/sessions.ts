@@ -11,6 +11,8 @@ export interface SessionSettings {
   readonly provider: Provider;
   /** threads inside one operator, 1 or more; 0 lets ONNX Runtime take every core */
   readonly threads: number;
+  /** `fp32` for PyTorch's own numbers, `fastest` (the default) for whatever runs best on the provider */
+  readonly precision?: "fp32" | "fastest";
   /** told of every run of a graph and how long ONNX Runtime took, in seconds */
   readonly onRun?: (graph: GraphName, seconds: number) => void;
 }

@@ -64,6 +64,15 @@ const options = {
     .describe(
       "classifier-free guidance, how closely to follow the prompt; 1 turns it off; default from the model",
     ),
+  identity_guidance_scale: z.number().min(limits.identityGuidanceScale.min)
+    .max(limits.identityGuidanceScale.max).nullish().describe(
+      "guidance towards the person by a scale of its own; default the `guidance_scale`, for both together. Scales that " +
+        "differ make a generation half as slow again",
+    ),
+  guidance_rescale: z.number().min(limits.guidanceRescale.min).max(limits.guidanceRescale.max).nullish()
+    .describe(
+      "how much of its contrast a strongly guided picture gets back (Lin et al. 2024; they take 0.7); default 0, none",
+    ),
   identity_strength: z.number().min(limits.identityStrength.min).max(limits.identityStrength.max).nullish()
     .describe(
       "how strongly the person's look is injected: 1 as trained, lower is freer; default from the model",

@@ -5,6 +5,8 @@ export const limits = {
   numImages: { min: 1, max: 8 },
   numInferenceSteps: { min: 1, max: 100 },
   guidanceScale: { min: 1, max: 20 },
+  identityGuidanceScale: { min: 0, max: 20 },
+  guidanceRescale: { min: 0, max: 1 },
   identityStrength: { min: 0, max: 2 },
   /** denoising steps; 0 for no previews */
   previewInterval: { min: 0, max: 100 },

@@ -2,9 +2,10 @@ import type { Manifest } from "../models/manifest.ts";
 import type { Identity } from "../models/mixed_features.ts";
 import { concatRows, type FloatTensor, zeros } from "../models/tensor.ts";
 import type { TextEncoder } from "../models/text_encoder.ts";
+import type { GuidanceRowKind } from "./guidance.ts";
 import type { EncodedPrompt } from "./prompt.ts";
 
-/** What steers a denoising: a row without guidance, two with it (row 0 unconditional, row 1 conditional). */
+/** What steers a denoising: a row for each of `guidanceRows`, in its order. */
 export interface Conditioning {
   /** C, [rows, L, d_t] */
   readonly encoder_hidden_states: FloatTensor;
@@ -14,50 +15,93 @@ export interface Conditioning {
   readonly identity_token_bias: FloatTensor;
 }
 
+/** The words of one row. */
+export interface RowPrompt {
+  readonly kind: GuidanceRowKind;
+  readonly prompt: EncodedPrompt;
+}
+
+/** A token of this bias is attended to by nobody, and fp16 can hold it. */
+const NOBODY = -10_000;
+
 /**
  * Encodes prompt and identity for the UNet.
  *
- * The unconditional row has the negative prompt, no identifier (position -1, its identity embedding zero), and E_r of
- * zeros or the references' own, as the bundle's `unconditional_identity` says.
+ * An unconditional row has no identity embedding (its prompt has no identifier), and E_r of zeros or the references' own,
+ * as the bundle's `unconditional_identity` says.
  *
- * @param prompt the conditional row
- * @param negativePrompt the unconditional row; null when guidance is off
+ * @param rows the words of each row
  * @param identity E_r and E_c
  * @param textEncoder the bundle's
  * @param unconditionalIdentity the manifest's
  *
  * @example
  * ```ts
- * const conditioning = await encodeConditioning(prompt, null, person, models.textEncoder, "zero");
+ * const conditioning = await encodeConditioning([{ kind: "conditional", prompt }], person, models.textEncoder, "zero");
  * ```
  */
 export async function encodeConditioning(
-  prompt: EncodedPrompt,
-  negativePrompt: EncodedPrompt | null,
+  rows: readonly RowPrompt[],
   identity: Identity,
   textEncoder: TextEncoder,
   unconditionalIdentity: Manifest["unconditional_identity"],
 ): Promise<Conditioning> {
   const { identity_tokens: tokens, identity_token_bias: bias, identity_embedding: embedding } = identity;
-  const prompts = negativePrompt === null ? [prompt] : [negativePrompt, prompt];
-  const length = prompt.inputIds.length;
-  const input_ids = new BigInt64Array(prompts.length * length);
-  prompts.forEach((row, index) => input_ids.set(row.inputIds, index * length));
-  const encoder_hidden_states = await textEncoder({
-    input_ids: { data: input_ids, dims: [prompts.length, length] },
-    identity_embedding: negativePrompt === null ? embedding : concatRows([zeros(embedding.dims), embedding]),
-    identifier_position: {
-      data: BigInt64Array.from(prompts, (row) => BigInt(row.identifierPosition)),
-      dims: [prompts.length],
-    },
-  });
-  if (negativePrompt === null) {
-    return { encoder_hidden_states, identity_tokens: tokens, identity_token_bias: bias };
-  }
-  const unconditional = unconditionalIdentity === "zero" ? zeros(tokens.dims) : tokens;
+  const inputIds = rows.map(({ prompt }) => prompt.inputIds);
+  const length = inputIds[0]?.length ?? 0;
+  const input_ids = new BigInt64Array(rows.length * length);
+  inputIds.forEach((row, index) => input_ids.set(row, index * length));
+  const positions = rows.map(({ prompt }) => prompt.identifierPosition);
+  const anonymous = unconditionalIdentity === "zero" ? zeros(tokens.dims) : tokens;
   return {
-    encoder_hidden_states,
-    identity_tokens: concatRows([unconditional, tokens]),
-    identity_token_bias: concatRows([bias, bias]),
+    encoder_hidden_states: await textEncoder({
+      input_ids: { data: input_ids, dims: [rows.length, length] },
+      identity_embedding: concatRows(
+        positions.map((position) => position === -1 ? zeros(embedding.dims) : embedding),
+      ),
+      identifier_position: { data: BigInt64Array.from(positions, BigInt), dims: [rows.length] },
+    }),
+    identity_tokens: concatRows(rows.map(({ kind }) => kind === "unconditional" ? anonymous : tokens)),
+    identity_token_bias: concatRows(rows.map(() => bias)),
+  };
+}
+
+/**
+ * Conditionings of several pictures for one run of the UNet. People seen in fewer photos have fewer tokens: theirs are
+ * filled up with tokens nobody attends to, which changes nothing.
+ *
+ * @param parts at least one
+ * @returns all their rows, in order
+ * @throws {RangeError} there are no parts, or they are of different models
+ *
+ * @example
+ * ```ts
+ * const { identity_tokens } = stackConditionings(drafts.map(({ conditioning }) => conditioning));
+ * ```
+ */
+export function stackConditionings(parts: readonly Conditioning[]): Conditioning {
+  const most = Math.max(...parts.map(({ identity_tokens }) => identity_tokens.dims[1]!));
+  const padded = parts.map((part) => padTokens(part, most));
+  return {
+    encoder_hidden_states: concatRows(padded.map((part) => part.encoder_hidden_states)),
+    identity_tokens: concatRows(padded.map((part) => part.identity_tokens)),
+    identity_token_bias: concatRows(padded.map((part) => part.identity_token_bias)),
+  };
+}
+
+function padTokens(conditioning: Conditioning, count: number): Conditioning {
+  const { identity_tokens: tokens, identity_token_bias: bias } = conditioning;
+  const [rows, own, width] = tokens.dims as [number, number, number];
+  if (own === count) return conditioning;
+  const data = new Float32Array(rows * count * width);
+  const biases = new Float32Array(rows * count).fill(NOBODY);
+  for (let row = 0; row < rows; row++) {
+    data.set(tokens.data.subarray(row * own * width, (row + 1) * own * width), row * count * width);
+    biases.set(bias.data.subarray(row * own, (row + 1) * own), row * count);
+  }
+  return {
+    ...conditioning,
+    identity_tokens: { data, dims: [rows, count, width] },
+    identity_token_bias: { data: biases, dims: [rows, count] },
   };
 }

@@ -1,17 +1,16 @@
 import { concatRows, type FloatTensor, repeatRows, rowOf } from "../models/tensor.ts";
 import type { Unet, UnetInput } from "../models/unet.ts";
-import type { Conditioning } from "./conditioning.ts";
-import { applyGuidance } from "./guidance.ts";
+import { type Conditioning, stackConditionings } from "./conditioning.ts";
+import { type Guidance, guide } from "./guidance.ts";
 import { TorchGenerator } from "./noise.ts";
 import type { Scheduler } from "./schedulers/scheduler.ts";
 
 /** One picture on its way from noise to a clean latent: nothing in it is shared with any other picture's steps. */
 export interface Draft {
   readonly scheduler: Scheduler;
-  /** two rows with guidance (unconditional, conditional), else one */
+  /** a row for each of the guidance's */
   readonly conditioning: Conditioning;
-  /** classifier-free guidance; not looked at when the conditioning has one row */
-  readonly guidanceScale: number;
+  readonly guidance: Guidance;
   /** beta of equation 7 */
   readonly identityStrength: number;
   /** [c, h, w] of the latent */
@@ -44,7 +43,7 @@ export interface DraftStep {
  *
  * @example
  * ```ts
- * const draft = startDraft(42, { createScheduler, conditioning, guidanceScale: 3, identityStrength: 1, latentDims });
+ * const draft = startDraft(42, { createScheduler, conditioning, guidance, identityStrength: 1, latentDims });
  * ```
  */
 export function startDraft(seed: number, { createScheduler, ...settings }: DraftSettings): Draft {
@@ -62,7 +61,8 @@ export function isDenoised({ scheduler }: Draft): boolean {
 /**
  * What two drafts must have in common to share a run of the UNet.
  *
- * @returns the sides of all its inputs but the first, as text
+ * @returns the sides of all its inputs but the first, as text; the number of a person's tokens, which can be filled up,
+ *   is none of them
  *
  * @example
  * ```ts
@@ -70,10 +70,8 @@ export function isDenoised({ scheduler }: Draft): boolean {
  * ```
  */
 export function shapeOf({ latentDims, conditioning }: Draft): string {
-  const sides = [conditioning.encoder_hidden_states, conditioning.identity_tokens].map(({ dims }) =>
-    dims.slice(1)
-  );
-  return [latentDims, ...sides].join(";");
+  const { encoder_hidden_states: words, identity_tokens: person } = conditioning;
+  return [latentDims, words.dims.slice(1), person.dims.slice(2)].join(";");
 }
 
 /**
@@ -121,7 +119,7 @@ export class Denoiser {
     let row = 0;
     return drafts.map((draft, index) => {
       const rows = Array.from({ length: rowsOf(draft.conditioning) }, () => rowOf(prediction, row++).data);
-      const guided = guide(rows, draft.guidanceScale);
+      const guided = guide(rows, draft.guidance);
       draft.sample = draft.scheduler.step(guided, draft.sample);
       return { ...steps[index]!, prediction: guided };
     });
@@ -133,11 +131,7 @@ export class Denoiser {
     if (!same || this.#fixed === undefined) {
       this.#drafts = drafts;
       this.#fixed = {
-        encoder_hidden_states: concatRows(
-          drafts.map(({ conditioning }) => conditioning.encoder_hidden_states),
-        ),
-        identity_tokens: concatRows(drafts.map(({ conditioning }) => conditioning.identity_tokens)),
-        identity_token_bias: concatRows(drafts.map(({ conditioning }) => conditioning.identity_token_bias)),
+        ...stackConditionings(drafts.map(({ conditioning }) => conditioning)),
         identity_strength: perRow(drafts, ({ identityStrength }) => identityStrength),
       };
     }
@@ -157,9 +151,4 @@ function perRow(drafts: readonly Draft[], value: (draft: Draft, index: number) =
     new Array<number>(rowsOf(draft.conditioning)).fill(value(draft, index))
   );
   return { data: Float32Array.from(values), dims: [values.length] };
-}
-
-function guide(rows: readonly Float32Array[], scale: number): Float32Array {
-  const [first, conditional] = rows;
-  return conditional === undefined ? first! : applyGuidance(first!, conditional, scale);
 }

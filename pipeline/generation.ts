@@ -1,6 +1,7 @@
-import { encodeConditioning } from "./conditioning.ts";
+import { encodeConditioning, type RowPrompt } from "./conditioning.ts";
 import { type Draft, type DraftStep, isDenoised, startDraft } from "./denoise.ts";
 import { encodeImage, toPicture } from "./encode_image.ts";
+import { type Guidance, type GuidanceRowKind, guidanceRows } from "./guidance.ts";
 import { identitySimilarity } from "./identity.ts";
 import type { Photo } from "./photo.ts";
 import type { Pipeline } from "./pipeline.ts";
@@ -50,20 +51,19 @@ export async function runGeneration(
   const { models, manifest } = pipeline;
   const { stages, takeTurn, onEvent } = surroundings;
   // Words are cheap to check: refuse them before any photo is looked at.
-  const prompts = tokenize(pipeline, input);
+  const guidance: Guidance = {
+    scale: input.guidanceScale,
+    identityScale: input.identityGuidanceScale,
+    rescale: input.guidanceRescale,
+  };
+  const prompts = encodeRowPrompts(pipeline, input, guidance);
 
   stages.enter("references");
   const person = await readReferences(input.referenceImages, models, manifest, takeTurn);
 
   stages.enter("prompt");
   const conditioning = await takeTurn(() =>
-    encodeConditioning(
-      prompts.prompt,
-      prompts.negativePrompt,
-      person,
-      models.textEncoder,
-      manifest.unconditional_identity,
-    )
+    encodeConditioning(prompts, person, models.textEncoder, manifest.unconditional_identity)
   );
 
   const { channels, size } = manifest.latent;
@@ -73,7 +73,7 @@ export async function runGeneration(
       createScheduler: (generator) =>
         createScheduler(input.scheduler, pipeline.schedulerConfig, input.numInferenceSteps, generator),
       conditioning,
-      guidanceScale: input.guidanceScale,
+      guidance,
       identityStrength: input.identityStrength,
       latentDims: [channels, size, size],
     })
@@ -98,21 +98,26 @@ export async function runGeneration(
   return { images, timings: stages.timings() };
 }
 
-/** Both rows of ids; the unconditional one is null when guidance is off. */
-function tokenize(
+/** The ids of every row that guidance needs. */
+function encodeRowPrompts(
   { tokenizer, manifest }: Pipeline,
-  { prompt, negativePrompt, classNoun, guidanceScale }: GenerateInput,
-): { prompt: EncodedPrompt; negativePrompt: EncodedPrompt | null } {
+  { prompt, negativePrompt, classNoun }: GenerateInput,
+  guidance: Guidance,
+): RowPrompt[] {
   if (!manifest.class_nouns.includes(classNoun)) {
     throw new PipelineError(
       "class_noun_unknown",
       `There is no such class noun: choose one of ${manifest.class_nouns.join(", ")}`,
     );
   }
-  return {
-    prompt: encodePrompt(tokenizer, prompt, { classNoun, identifier: manifest.identifier }),
-    negativePrompt: guidanceScale === 1 ? null : encodeNegativePrompt(tokenizer, negativePrompt),
+  const words = { classNoun, identifier: manifest.identifier };
+  const encode: Record<GuidanceRowKind, () => EncodedPrompt> = {
+    unconditional: () => encodeNegativePrompt(tokenizer, negativePrompt),
+    // What training shows of a person without words: the noun alone.
+    identity: () => encodePrompt(tokenizer, classNoun, words),
+    conditional: () => encodePrompt(tokenizer, prompt, words),
   };
+  return guidanceRows(guidance).map(({ kind }) => ({ kind, prompt: encode[kind]() }));
 }
 
 /** Steps that a generation's pictures have taken in the mean: a full batch may leave some behind the others. */

@@ -1,29 +1,110 @@
-/** Classifier-free guidance. */
+/** Classifier-free guidance, with scales of their own for the words and for the person. */
+
+/** How far to go beyond what the model predicts by itself. */
+export interface Guidance {
+  /** of the words, 1 or more; 1 leaves the prediction as it is */
+  readonly scale: number;
+  /** of the person, 0 or more; null guides both together by {@linkcode scale} */
+  readonly identityScale: number | null;
+  /** phi of {@linkcode rescaleGuidance}, 0 to 1; 0 turns it off */
+  readonly rescale: number;
+}
 
 /**
- * Combines the two predictions of classifier-free guidance (Ho & Salimans 2022, as diffusers writes it):
- * `unconditional + scale * (conditional - unconditional)`.
- *
- * @param unconditional prediction without the prompt, any shape, flattened
- * @param conditional prediction with the prompt, same length
- * @param scale guidance scale; 1 gives the conditional prediction, 0 the unconditional one
- * @returns a new array; neither argument is changed
- * @throws {RangeError} when the lengths differ or the scale is not finite
+ * What a row of the UNet's batch is told: neither words nor person (`unconditional`), the person alone (`identity`),
+ * or both (`conditional`). Training drops words and person separately, so that the model knows all three.
  */
-export function applyGuidance(
-  unconditional: Float32Array,
-  conditional: Float32Array,
-  scale: number,
-): Float32Array<ArrayBuffer> {
-  if (unconditional.length !== conditional.length) {
+export type GuidanceRowKind = "unconditional" | "identity" | "conditional";
+
+/** One of the predictions that guidance adds up. */
+export interface GuidanceRow {
+  readonly kind: GuidanceRowKind;
+  readonly weight: number;
+}
+
+/**
+ * The rows guidance needs, and what each counts in the sum.
+ *
+ * With words w, person p, and scales s of each (Brooks et al. 2023, equation 3, person before words):
+ * `e(0, 0) + s_p (e(0, p) - e(0, 0)) + s_w (e(w, p) - e(0, p))`, which for equal scales is the guidance of Ho & Salimans
+ * 2022. A row that would count nothing is left out: two rows in the common case, one without guidance.
+ *
+ * @returns in the order above, the conditional row last; the weights add up to 1
+ *
+ * @example
+ * ```ts
+ * guidanceRows({ scale: 3, identityScale: null, rescale: 0 });
+ * // [{ kind: "unconditional", weight: -2 }, { kind: "conditional", weight: 3 }]
+ * ```
+ */
+export function guidanceRows({ scale, identityScale }: Guidance): readonly GuidanceRow[] {
+  const person = identityScale ?? scale;
+  const rows: GuidanceRow[] = [
+    { kind: "unconditional", weight: 1 - person },
+    { kind: "identity", weight: person - scale },
+    { kind: "conditional", weight: scale },
+  ];
+  return rows.filter(({ weight }) => weight !== 0);
+}
+
+/**
+ * Combines the predictions of one picture.
+ *
+ * @param predictions a row each of {@linkcode guidanceRows}, flattened, in its order
+ * @param guidance what the rows were made for
+ * @returns a new array, or the prediction itself when there is but one
+ * @throws {RangeError} when there are not as many rows as guidance needs or their lengths differ
+ *
+ * @example
+ * ```ts
+ * const prediction = guide([unconditional, conditional], { scale: 3, identityScale: null, rescale: 0.7 });
+ * ```
+ */
+export function guide(predictions: readonly Float32Array[], guidance: Guidance): Float32Array {
+  const rows = guidanceRows(guidance);
+  const conditional = predictions.at(-1);
+  if (conditional === undefined || predictions.length !== rows.length) {
+    throw new RangeError(`guidance needs ${rows.length} predictions, got ${predictions.length}`);
+  }
+  if (predictions.some(({ length }) => length !== conditional.length)) {
     throw new RangeError(
-      `predictions of ${unconditional.length} and ${conditional.length} numbers cannot be combined`,
+      `predictions of ${predictions.map(({ length }) => length)} numbers cannot be combined`,
     );
   }
-  if (!Number.isFinite(scale)) throw new RangeError(`guidance scale ${scale} is not finite`);
+  if (predictions.length === 1) return conditional;
   const guided = new Float32Array(conditional.length);
-  for (let i = 0; i < guided.length; i++) {
-    guided[i] = unconditional[i]! + scale * (conditional[i]! - unconditional[i]!);
+  for (const [index, { weight }] of rows.entries()) {
+    const prediction = predictions[index]!;
+    for (let i = 0; i < guided.length; i++) guided[i]! += weight * prediction[i]!;
   }
-  return guided;
+  return guidance.rescale === 0 ? guided : rescaleGuidance(guided, conditional, guidance.rescale);
+}
+
+/**
+ * Gives a guided prediction the spread of the conditional one again, so that strong guidance does not overexpose
+ * (Lin et al. 2024, equations 15 and 16).
+ *
+ * @param guided prediction after guidance
+ * @param conditional prediction with words and person, same length
+ * @param rescale phi: 0 leaves `guided` as it is, 1 gives it the whole of the spread; the paper takes 0.7
+ * @returns a new array
+ *
+ * @example
+ * ```ts
+ * rescaleGuidance(Float32Array.of(-4, 4), Float32Array.of(-1, 1), 0.5); // [-2.5, 2.5]
+ * ```
+ */
+export function rescaleGuidance(
+  guided: Float32Array,
+  conditional: Float32Array,
+  rescale: number,
+): Float32Array<ArrayBuffer> {
+  const spread = standardDeviation(guided);
+  const factor = spread === 0 ? 1 : standardDeviation(conditional) / spread;
+  return Float32Array.from(guided, (value) => value * (rescale * factor + 1 - rescale));
+}
+
+function standardDeviation(values: Float32Array): number {
+  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+  return Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / values.length);
 }

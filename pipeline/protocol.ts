@@ -61,8 +61,12 @@ export interface GenerateInput {
   readonly numImages: number;
   /** 1 to 100 */
   readonly numInferenceSteps: number;
-  /** classifier-free guidance (Ho & Salimans 2022); 1 turns it off */
+  /** classifier-free guidance of the words (Ho & Salimans 2022); 1 turns it off */
   readonly guidanceScale: number;
+  /** guidance of the person, 0 to 20; null guides words and person together by `guidanceScale` */
+  readonly identityGuidanceScale: number | null;
+  /** how much of the conditional prediction's spread guidance keeps, 0 to 1; 0 turns rescaling off */
+  readonly guidanceRescale: number;
   /** beta of equation 7, 0 to 2; 1 as trained */
   readonly identityStrength: number;
   readonly scheduler: SchedulerName;

@@ -3,6 +3,7 @@ import type { Provider } from "../models/sessions.ts";
 import { chooseBatchLimit } from "./batch_limit.ts";
 import { type Conditioning, encodeConditioning } from "./conditioning.ts";
 import { Denoiser, type Draft, startDraft } from "./denoise.ts";
+import { type Guidance, guidanceRows } from "./guidance.ts";
 import type { Pipeline } from "./pipeline.ts";
 import { encodeNegativePrompt, encodePrompt } from "./prompt.ts";
 import { countReferences } from "./references.ts";
@@ -38,12 +39,15 @@ const LIMITS = { cpu: { most: 8, longestStep: 2 }, cuda: { most: 32, longestStep
  */
 export async function warmUp(pipeline: Pipeline, settings: WarmUpSettings): Promise<number> {
   const { provider, clock = () => performance.now() } = settings;
-  const [plain, guided] = await warmEncoders(pipeline);
+  const plain = { scale: 1, identityScale: null, rescale: 0 };
+  const guided = { ...plain, scale: 2 };
+  const encode = await warmEncoders(pipeline);
+  const conditioning = { plain: await encode(plain), guided: await encode(guided) };
   const denoiser = new Denoiser(pipeline.models.unet);
   const step = async (guidedPictures: number, plainPictures = 0) => {
     const drafts = [
-      ...Array.from({ length: guidedPictures }, () => draftOf(pipeline, guided)),
-      ...Array.from({ length: plainPictures }, () => draftOf(pipeline, plain)),
+      ...Array.from({ length: guidedPictures }, () => draftOf(pipeline, conditioning.guided, guided)),
+      ...Array.from({ length: plainPictures }, () => draftOf(pipeline, conditioning.plain, plain)),
     ];
     const began = clock();
     await denoiser.step(drafts);
@@ -63,10 +67,10 @@ export async function warmUp(pipeline: Pipeline, settings: WarmUpSettings): Prom
   return maxBatch;
 }
 
-/** Runs the graphs before the UNet; gives what steers a picture without guidance, and with it. */
+/** Runs the graphs before the UNet; gives a function that makes what steers a picture. */
 async function warmEncoders(
   { models, manifest, tokenizer }: Pipeline,
-): Promise<[plain: Conditioning, guided: Conditioning]> {
+): Promise<(guidance: Guidance) => Promise<Conditioning>> {
   const { faces } = manifest;
   const square = (side: number) => zeros([1, 3, side, side]);
   await models.faceDetector(square(faces.detector.input_size));
@@ -77,19 +81,28 @@ async function warmEncoders(
   }]));
   const [classNoun] = manifest.class_nouns as [string];
   const prompt = encodePrompt(tokenizer, "a portrait", { classNoun, identifier: manifest.identifier });
-  const encode = (negativePrompt: typeof prompt | null) =>
-    encodeConditioning(prompt, negativePrompt, identity, models.textEncoder, manifest.unconditional_identity);
-  return [await encode(null), await encode(encodeNegativePrompt(tokenizer, ""))];
+  const nothing = encodeNegativePrompt(tokenizer, "");
+  return (guidance) =>
+    encodeConditioning(
+      guidanceRows(guidance).map(({ kind }) => ({
+        kind,
+        prompt: kind === "unconditional" ? nothing : prompt,
+      })),
+      identity,
+      models.textEncoder,
+      manifest.unconditional_identity,
+    );
 }
 
 function draftOf(
   { manifest: { latent, defaults }, schedulerConfig }: Pipeline,
   conditioning: Conditioning,
+  guidance: Guidance,
 ): Draft {
   return startDraft(0, {
     createScheduler: (generator) => createScheduler(defaults.scheduler, schedulerConfig, 1, generator),
     conditioning,
-    guidanceScale: defaults.guidance_scale,
+    guidance,
     identityStrength: defaults.identity_strength,
     latentDims: [latent.channels, latent.size, latent.size],
   });

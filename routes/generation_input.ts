@@ -22,6 +22,8 @@ export const generationBody = {
       "num_images",
       "num_inference_steps",
       "guidance_scale",
+      "identity_guidance_scale",
+      "guidance_rescale",
       "identity_strength",
       "preview_interval",
       "seed",
@@ -30,7 +32,13 @@ export const generationBody = {
 } as const satisfies BodySchemas<z.ZodType, z.ZodType>;
 
 /** Defaults no model decides. */
-export const commonDefaults = { negative_prompt: "", num_images: 1, output_format: "png" } as const;
+export const commonDefaults = {
+  negative_prompt: "",
+  num_images: 1,
+  identity_guidance_scale: null,
+  guidance_rescale: 0,
+  output_format: "png",
+} as const;
 
 /**
  * Decodes the photos of a JSON body.
@@ -100,6 +108,8 @@ export function toGenerateInput(
     numImages: body.num_images ?? commonDefaults.num_images,
     numInferenceSteps: body.num_inference_steps ?? defaults.num_inference_steps,
     guidanceScale: body.guidance_scale ?? defaults.guidance_scale,
+    identityGuidanceScale: body.identity_guidance_scale ?? commonDefaults.identity_guidance_scale,
+    guidanceRescale: body.guidance_rescale ?? commonDefaults.guidance_rescale,
     identityStrength: body.identity_strength ?? defaults.identity_strength,
     scheduler: body.scheduler ?? defaults.scheduler,
     seed: body.seed ?? randomSeed(),

@@ -29,6 +29,8 @@ function toModel(manifest: Manifest, maxBodyBytes: number): Model {
       num_images: limits.numImages,
       num_inference_steps: limits.numInferenceSteps,
       guidance_scale: limits.guidanceScale,
+      identity_guidance_scale: limits.identityGuidanceScale,
+      guidance_rescale: limits.guidanceRescale,
       identity_strength: limits.identityStrength,
       seed: limits.seed,
     },

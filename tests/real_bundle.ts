@@ -10,8 +10,8 @@ import { fixtureUrl } from "./read_fixture.ts";
 export const bundleFolder: string = Deno.env.get("BUNDLE") ??
   fileURLToPath(new URL("../models/default", import.meta.url));
 
-/** Two threads on the CPU: what the smallest machine has. */
-export const sessionSettings: SessionSettings = { provider: "cpu", threads: 2 };
+/** Two threads on the CPU: what the smallest machine has; the precision that is compared with PyTorch. */
+export const sessionSettings: SessionSettings = { provider: "cpu", threads: 2, precision: "fp32" };
 
 /** The bundle with its checked manifest. */
 export async function realBundle(): Promise<Bundle> {
@@ -33,6 +33,8 @@ export function smallRequest(photo: Uint8Array, changes: Partial<GenerateInput> 
     numImages: 1,
     numInferenceSteps: 4,
     guidanceScale: 3,
+    identityGuidanceScale: null,
+    guidanceRescale: 0,
     identityStrength: 1,
     scheduler: "dpmpp_2m",
     seed: 11,

@@ -11,6 +11,8 @@ export interface BenchOptions<Name extends string> {
   readonly bundle: string;
   readonly photo: string;
   readonly threads: number;
+  /** a Python with training's requirements, for the benches against diffusers */
+  readonly python: string;
   /** the bench's own */
   readonly numbers: Readonly<Record<Name, number>>;
 }
@@ -18,7 +20,7 @@ export interface BenchOptions<Name extends string> {
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 
 /**
- * Reads `--bundle FOLDER`, `--photo FILE`, `--threads COUNT` and a bench's own numbers.
+ * Reads `--bundle FOLDER`, `--photo FILE`, `--threads COUNT`, `--python FILE` and a bench's own numbers.
  *
  * @param args what followed the bench's name
  * @param defaults the bench's own options with their defaults
@@ -41,6 +43,7 @@ export function readBenchOptions<Name extends string>(
       bundle: { type: "string", default: here("../../models/default") },
       photo: { type: "string", default: here("../../tests/fixtures/reference/photo.png") },
       threads: { type: "string", default: String(navigator.hardwareConcurrency) },
+      python: { type: "string", default: "python3" },
       ...Object.fromEntries(names.map((name) => [name, { type: "string", default: String(defaults[name]) }])),
     },
   });
@@ -49,6 +52,7 @@ export function readBenchOptions<Name extends string>(
     bundle: values.bundle,
     photo: values.photo,
     threads: wholeNumber(values.threads),
+    python: values.python,
     numbers: Object.fromEntries(names.map((name) => [name, wholeNumber(texts[name]!)])) as Record<
       Name,
       number
@@ -85,6 +89,8 @@ export async function portraitRequest(
     numImages: 1,
     numInferenceSteps: defaults.num_inference_steps,
     guidanceScale: defaults.guidance_scale,
+    identityGuidanceScale: null,
+    guidanceRescale: 0,
     identityStrength: defaults.identity_strength,
     scheduler: defaults.scheduler,
     seed: 1,
@@ -100,6 +106,19 @@ export async function portraitRequest(
  */
 export function workerSettings({ bundle, threads }: BenchOptions<string>): InferenceSettings {
   return { bundle, threads, provider: "cpu" };
+}
+
+/**
+ * The middle of some numbers.
+ *
+ * @example
+ * ```ts
+ * median([3, 1, 2]); // 2
+ * ```
+ */
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((one, other) => one - other);
+  return (sorted[(sorted.length - 1) >> 1]! + sorted[sorted.length >> 1]!) / 2;
 }
 
 /**

@@ -16,6 +16,8 @@ interface ReferenceCase {
   negative_prompt: string;
   num_inference_steps: number;
   guidance_scale: number;
+  identity_guidance_scale: number | null;
+  guidance_rescale: number;
   identity_strength: number;
   scheduler: SchedulerName;
   seed: number;
@@ -63,6 +65,8 @@ Deno.test({
           numImages: 1,
           numInferenceSteps: reference.num_inference_steps,
           guidanceScale: reference.guidance_scale,
+          identityGuidanceScale: reference.identity_guidance_scale,
+          guidanceRescale: reference.guidance_rescale,
           identityStrength: reference.identity_strength,
           scheduler: reference.scheduler,
           seed: reference.seed,
@@ -126,10 +130,16 @@ Deno.test("prompt, guidance, identity strength, negative prompt and scheduler ea
     { classNoun: "man" },
     { guidanceScale: 1 },
     { guidanceScale: 6 },
+    { identityGuidanceScale: 1 },
+    { identityGuidanceScale: 5 },
+    { guidanceRescale: 0.7 },
     { negativePrompt: "a smiling face with a hat" },
     { identityStrength: 0 },
     { scheduler: "euler" },
     { scheduler: "ddim" },
+    { scheduler: "euler_ancestral" },
+    { scheduler: "dpmpp_2m_sde" },
+    { scheduler: "unipc" },
   ];
   for (const change of changes) {
     const [changed] = await pixels(smallRequest(photo, change));

@@ -1,16 +1,61 @@
 import assert from "node:assert/strict";
-import { applyGuidance } from "../../pipeline/guidance.ts";
+import { type Guidance, guidanceRows, guide, rescaleGuidance } from "../../pipeline/guidance.ts";
+import { maxDifference } from "../read_fixture.ts";
 
-Deno.test("guidance goes from the unconditional prediction through the conditional one and beyond", () => {
+const plain: Guidance = { scale: 1, identityScale: null, rescale: 0 };
+const kinds = (guidance: Partial<Guidance>) =>
+  guidanceRows({ ...plain, ...guidance }).map(({ kind }) => kind).join(" ");
+
+Deno.test("guidance goes through the conditional prediction and beyond", () => {
   const unconditional = Float32Array.of(0, 1, -2);
   const conditional = Float32Array.of(1, 1, 2);
-  assert.deepEqual(applyGuidance(unconditional, conditional, 0), unconditional);
-  assert.deepEqual(applyGuidance(unconditional, conditional, 1), conditional);
-  assert.deepEqual(applyGuidance(unconditional, conditional, 7.5), Float32Array.of(7.5, 1, 28));
+  assert.deepEqual(guide([conditional], plain), conditional);
+  assert.deepEqual(
+    guide([unconditional, conditional], { ...plain, scale: 7.5 }),
+    Float32Array.of(7.5, 1, 28),
+  );
   assert.deepEqual([unconditional, conditional], [Float32Array.of(0, 1, -2), Float32Array.of(1, 1, 2)]);
 });
 
-Deno.test("guidance refuses predictions that do not fit and scales that are no numbers", () => {
-  assert.throws(() => applyGuidance(new Float32Array(2), new Float32Array(3), 1), RangeError);
-  assert.throws(() => applyGuidance(new Float32Array(2), new Float32Array(2), NaN), RangeError);
+Deno.test("a row that counts nothing is not asked for", () => {
+  assert.equal(kinds({}), "conditional");
+  assert.equal(kinds({ scale: 3 }), "unconditional conditional");
+  assert.equal(kinds({ scale: 3, identityScale: 3 }), "unconditional conditional");
+  assert.equal(kinds({ scale: 3, identityScale: 1 }), "identity conditional");
+  assert.equal(kinds({ scale: 1, identityScale: 2 }), "unconditional identity conditional");
+  assert.equal(kinds({ scale: 3, identityScale: 0 }), "unconditional identity conditional");
+});
+
+Deno.test("words and person are guided each by its own scale", () => {
+  const [nothing, person, both] = [
+    Float32Array.of(1, 0),
+    Float32Array.of(1, 2),
+    Float32Array.of(4, 2),
+  ] as const;
+  const guided = guide([nothing, person, both], { ...plain, scale: 3, identityScale: 5 });
+  // The person's direction is the second number, the words' the first.
+  assert.deepEqual(guided, Float32Array.of(1 + 3 * 3, 5 * 2));
+  assert.deepEqual(guide([person, both], { ...plain, scale: 3, identityScale: 1 }), Float32Array.of(10, 2));
+});
+
+Deno.test("rescaled guidance has the conditional prediction's spread", () => {
+  const unconditional = Float32Array.of(1, -1, 0.5, 3);
+  const conditional = Float32Array.of(2, -3, 0, 1);
+  const guidance = { ...plain, scale: 6 };
+  const guided = guide([unconditional, conditional], guidance);
+  const spread = (values: Float32Array) => {
+    const mean = values.reduce((sum, x) => sum + x) / values.length;
+    return Math.sqrt(values.reduce((sum, x) => sum + (x - mean) ** 2, 0));
+  };
+  const whole = guide([unconditional, conditional], { ...guidance, rescale: 1 });
+  assert.ok(Math.abs(spread(whole) - spread(conditional)) < 1e-5);
+  const half = rescaleGuidance(guided, conditional, 0.5);
+  assert.ok(maxDifference(half, guided.map((x, i) => (x + whole[i]!) / 2)) < 1e-5);
+  assert.deepEqual(rescaleGuidance(new Float32Array(3), conditional.subarray(1), 1), new Float32Array(3));
+});
+
+Deno.test("guidance refuses predictions that do not fit", () => {
+  assert.throws(() => guide([new Float32Array(2), new Float32Array(3)], { ...plain, scale: 2 }), RangeError);
+  assert.throws(() => guide([new Float32Array(2)], { ...plain, scale: 2 }), RangeError);
+  assert.throws(() => guide([], plain), RangeError);
 });

@@ -56,6 +56,8 @@ const cases: readonly Case[] = [
   one({ num_inference_steps: 101 }, "out_of_range"),
   one({ guidance_scale: 0.99 }, "out_of_range"),
   one({ guidance_scale: 20.01 }, "out_of_range"),
+  one({ identity_guidance_scale: -1 }, "out_of_range"),
+  one({ guidance_rescale: 1.1 }, "out_of_range"),
   one({ identity_strength: -0.1 }, "out_of_range"),
   one({ identity_strength: 2.1 }, "out_of_range"),
   one({ preview_interval: 101 }, "out_of_range"),

@@ -6,12 +6,14 @@ import argparse
 import os
 from pathlib import Path
 
+from .calibration import SAMPLE_PHOTO
 from .config import Config, read_config
 from .data.latents import open_latents
 from .data.portraits import PORTRAIT_SIZE, open_portraits
 from .export import export_bundle, replace_model_card
 from .faces.detector import FaceDetector
 from .faces.recognizer import FaceRecognizer
+from .fixture_reference import read_photo
 from .loop import LoopConfig, Stage, train
 from .models.mixed_features import MixedFeatures
 from .models.unet import make_unet
@@ -44,6 +46,9 @@ def main() -> None:
         if name == "export":
             command.add_argument("--bundle", type=Path, required=True, help="folder to write, replaced as a whole")
             command.add_argument("--model-card", type=Path, help="becomes the bundle's README.md")
+            command.add_argument(
+                "--calibration-photo", type=Path, default=SAMPLE_PHOTO, help="one face, for the 8-bit graph"
+            )
         else:
             command.add_argument("--cache", type=Path, help="folder of derived data; default: cache beside the run")
             command.add_argument("--start-from", type=Path, help="bundle whose weights a run without parts starts from")
@@ -59,7 +64,8 @@ def main() -> None:
     config = read_config(arguments.config)
     parts = arguments.run / "parts"
     if arguments.command == "export":
-        export_bundle(parts, arguments.bundle, config.bundle, config.idadapter.references, arguments.model_card)
+        photo = read_photo(arguments.calibration_photo)
+        export_bundle(parts, arguments.bundle, config.bundle, config.idadapter.references, arguments.model_card, photo)
         return
     if arguments.start_from is not None and not parts.exists():
         copy_parts(arguments.start_from, parts)

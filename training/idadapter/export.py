@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,6 +20,7 @@ from onnxscript import ir, optimizer
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPVisionModel
 
+from .calibration import record_denoising
 from .config import BundleConfig
 from .data.captions import CLASS_NOUNS
 from .data.portraits import PORTRAIT_SIZE
@@ -27,6 +29,7 @@ from .data.vision_crops import encoder_template
 from .external_data import GRAPH_FILE, INLINE_BYTES, write_graph
 from .faces.export import export_faces
 from .faces.registry import fetch_package
+from .int8_graph import INT8_GRAPH_FILE, write_int8_graph
 from .models.autoencoder import decode, encode
 from .models.clip import normalize_pixels
 from .models.identity_adapter import predict
@@ -315,9 +318,13 @@ def export_graph(spec: GraphSpec, bundle: Path) -> float:
 def replace_model_card(bundle: Path, model_card: Path) -> None:
     """Gives a bundle another model card (figures are known only after it was served) and notes its digest."""
     shutil.copy(model_card, bundle / "README.md")
-    path = bundle / "bundle.json"
-    manifest = json.loads(path.read_text())
-    path.write_text(json.dumps({**manifest, "files": describe_files(bundle)}, indent=2) + "\n")
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    write_manifest(bundle, {**manifest, "files": describe_files(bundle)})
+
+
+def write_manifest(bundle: Path, manifest: dict[str, Any]) -> None:
+    """Writes `bundle.json`."""
+    (bundle / "bundle.json").write_text(json.dumps(manifest, indent=2) + "\n")
 
 
 def describe_files(bundle: Path) -> dict[str, dict[str, str | int]]:
@@ -333,7 +340,12 @@ def describe_files(bundle: Path) -> dict[str, dict[str, str | int]]:
 
 
 def export_bundle(
-    parts: Path, bundle: Path, settings: BundleConfig, references: int, model_card: Path | None = None
+    parts: Path,
+    bundle: Path,
+    settings: BundleConfig,
+    references: int,
+    model_card: Path | None = None,
+    photo: np.ndarray | None = None,
 ) -> None:
     """Writes a whole bundle.
 
@@ -343,9 +355,10 @@ def export_bundle(
         settings: what the manifest says.
         references: N.
         model_card: becomes the bundle's README.md.
+        photo: [H, W, 3] uint8 RGB with one face; the UNet's 8-bit graph is calibrated on it, and left out without it.
 
     Raises:
-        ValueError: a graph differs from PyTorch.
+        ValueError: a graph differs from PyTorch, or the photo shows no face.
         FileNotFoundError: a part is missing.
     """
     building = bundle.with_name(bundle.name + ".building")
@@ -395,9 +408,14 @@ def export_bundle(
         "scheduler": "scheduler/scheduler_config.json",
         "tokenizer": "tokenizer",
         "graphs": {**faces["graphs"], **{spec.name: f"{spec.name}/{GRAPH_FILE}" for spec in specs}},
+        "variants": {},
         "files": describe_files(building),
     }
-    (building / "bundle.json").write_text(json.dumps(manifest, indent=2) + "\n")
+    write_manifest(building, manifest)
+    if photo is not None:
+        write_int8_graph(building / "unet", record_denoising(building, photo)[::2])
+        variants = {"int8": {"unet": f"unet/{INT8_GRAPH_FILE}"}}
+        write_manifest(building, {**manifest, "variants": variants, "files": describe_files(building)})
     shutil.rmtree(bundle, ignore_errors=True)
     building.rename(bundle)
     total = sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file()) / 1e6

@@ -30,10 +30,10 @@ LEAST_SPAN = 0.52
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What steers a denoising; row 0 is guidance's unconditional branch, the last row the conditional one.
+    """What steers a denoising, a row for each of `guidance_rows` that counts.
 
     Attributes:
-        hidden_states: C [rows, L, d_t]; one row without guidance, else two.
+        hidden_states: C [rows, L, d_t].
         identity_tokens: E_r [rows, M, d_r].
     """
 
@@ -76,6 +76,8 @@ class ReferencePipeline:
         negative_prompt: str = "",
         num_inference_steps: int = 20,
         guidance_scale: float = 3.0,
+        identity_guidance_scale: float | None = None,
+        guidance_rescale: float = 0.0,
         identity_strength: float = 1.0,
         scheduler: str = "dpmpp_2m",
         seed: int = 0,
@@ -89,7 +91,9 @@ class ReferencePipeline:
             class_noun: one of the manifest's `class_nouns`.
             negative_prompt: words of guidance's unconditional branch.
             num_inference_steps: denoising steps.
-            guidance_scale: classifier-free guidance; 1 runs the conditional branch alone.
+            guidance_scale: classifier-free guidance of the words; 1 runs the conditional branch alone.
+            identity_guidance_scale: guidance of the person; None for both together by `guidance_scale`.
+            guidance_rescale: phi of Lin et al. 2024, 0 for none.
             identity_strength: beta of equation 7.
             scheduler: one of `samplers.SCHEDULERS`.
             seed: of the first picture; picture i has seed + i.
@@ -103,13 +107,25 @@ class ReferencePipeline:
         """
         face = self.find_face(photo)
         identity_tokens, identity_embedding = self.encode_identity(photo, face)
+        weights = guidance_rows(guidance_scale, identity_guidance_scale)
         conditioning = self.encode_conditioning(
-            prompt, class_noun, None if guidance_scale == 1 else negative_prompt, identity_tokens, identity_embedding
+            prompt,
+            class_noun,
+            negative_prompt if "unconditional" in weights else None,
+            identity_tokens,
+            identity_embedding,
+            identity_row="identity" in weights,
         )
         sampler = make_sampler(scheduler, {"clip_sample": False, **self.scheduler_config})
         generators = [torch.Generator("cpu").manual_seed(seed + i) for i in range(num_images)]
         latents = self.denoise(
-            generators, conditioning, sampler, num_inference_steps, guidance_scale, identity_strength
+            generators,
+            conditioning,
+            sampler,
+            num_inference_steps,
+            list(weights.values()),
+            guidance_rescale,
+            identity_strength,
         )
         return to_pictures(decode(self.vae, latents))
 
@@ -152,30 +168,32 @@ class ReferencePipeline:
         negative_prompt: str | None,
         identity_tokens: Tensor,
         identity_embedding: Tensor,
+        identity_row: bool = False,
     ) -> Conditioning:
         """The prompt with "[class noun] is sks" and E_c in place of "sks" (section 3.2), and the unconditional branch.
 
         Args:
             prompt: the caller's.
             class_noun: the caller's.
-            negative_prompt: None when guidance is off.
+            negative_prompt: None for no unconditional row.
             identity_tokens: E_r [1, M, d_r].
             identity_embedding: E_c [1, d_t].
+            identity_row: whether there is a row with the person and no words but the class noun.
         """
         identifier = self.manifest["identifier"]
-        ids = encode_prompts(self.tokenizer, [f"{prompt.strip()}, {class_noun} is {identifier}"])
-        position = identifier_positions(ids, self.tokenizer.convert_tokens_to_ids(f"{identifier}</w>"))
-        hidden_states = encode_text(self.text_encoder, ids, identity_embedding, position)
-        if negative_prompt is None:
-            return Conditioning(hidden_states, identity_tokens)
-        nobody, no_position = torch.zeros_like(identity_embedding), torch.full_like(position, -1)
-        ids = encode_prompts(self.tokenizer, [negative_prompt])
-        unconditional = encode_text(self.text_encoder, ids, nobody, no_position)
-        zero = self.manifest["unconditional_identity"] == "zero"
-        unconditional_tokens = torch.zeros_like(identity_tokens) if zero else identity_tokens
-        return Conditioning(
-            torch.cat([unconditional, hidden_states]), torch.cat([unconditional_tokens, identity_tokens])
-        )
+        hidden_states, tokens = [], []
+        if negative_prompt is not None:
+            ids = encode_prompts(self.tokenizer, [negative_prompt])
+            nobody, nowhere = torch.zeros_like(identity_embedding), torch.tensor([-1])
+            hidden_states.append(encode_text(self.text_encoder, ids, nobody, nowhere))
+            zero = self.manifest["unconditional_identity"] == "zero"
+            tokens.append(torch.zeros_like(identity_tokens) if zero else identity_tokens)
+        for words in ([class_noun] if identity_row else []) + [prompt.strip()]:
+            ids = encode_prompts(self.tokenizer, [f"{words}, {class_noun} is {identifier}"])
+            position = identifier_positions(ids, self.tokenizer.convert_tokens_to_ids(f"{identifier}</w>"))
+            hidden_states.append(encode_text(self.text_encoder, ids, identity_embedding, position))
+            tokens.append(identity_tokens)
+        return Conditioning(torch.cat(hidden_states), torch.cat(tokens))
 
     def draw_noise(self, generators: list[torch.Generator]) -> Tensor:
         """Standard normal noise [len(generators), c, h, w], each picture's from a CPU generator of its own."""
@@ -188,7 +206,8 @@ class ReferencePipeline:
         conditioning: Conditioning,
         scheduler: SchedulerMixin,
         num_inference_steps: int,
-        guidance_scale: float,
+        weights: list[float],
+        guidance_rescale: float,
         identity_strength: float,
     ) -> Tensor:
         """Noise to clean latents [n, c, h, w]: the UNet with its adapters, guidance, the scheduler's step."""
@@ -203,11 +222,20 @@ class ReferencePipeline:
             sample = scheduler.scale_model_input(latents, timestep).repeat(branches, 1, 1, 1)
             timesteps = timestep.expand(branches * count)
             prediction = predict(self.unet, sample, timesteps, hidden_states, identity_tokens, strength)
-            if branches == 2:
-                unconditional, conditional = prediction.chunk(2)
-                prediction = unconditional + guidance_scale * (conditional - unconditional)
+            rows = prediction.chunk(branches)
+            prediction = sum(weight * row for weight, row in zip(weights, rows, strict=True))
+            if guidance_rescale and branches > 1:
+                spread = rows[-1].std((1, 2, 3), keepdim=True) / prediction.std((1, 2, 3), keepdim=True)
+                prediction = guidance_rescale * spread * prediction + (1 - guidance_rescale) * prediction
             latents = scheduler.step(prediction, timestep, latents, **random).prev_sample
         return latents
+
+
+def guidance_rows(guidance_scale: float, identity_guidance_scale: float | None) -> dict[str, float]:
+    """What each prediction counts: e(0, 0) + s_p (e(0, p) - e(0, 0)) + s_w (e(w, p) - e(0, p)), zeros left out."""
+    person = guidance_scale if identity_guidance_scale is None else identity_guidance_scale
+    weights = {"unconditional": 1 - person, "identity": person - guidance_scale, "conditional": guidance_scale}
+    return {kind: weight for kind, weight in weights.items() if weight}
 
 
 def _sides(face: LocatedFace) -> np.ndarray:

@@ -1,0 +1,11 @@
+/** One portrait by the pipeline from a cold start: load, warm up as the service does, generate, write a PNG. */
+
+import { startInference } from "../../pipeline/client.ts";
+import { portraitRequest, readBenchOptions, workerSettings } from "./portrait_request.ts";
+
+const [picture, ...args] = Deno.args as [string, ...string[]];
+const options = readBenchOptions(args, {});
+const inference = await startInference(workerSettings(options));
+const { images: [image] } = await inference.generate(await portraitRequest(options));
+await Deno.writeFile(picture, image!.data);
+await inference.close();
