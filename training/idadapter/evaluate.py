@@ -20,7 +20,7 @@ from .data.portraits import PORTRAIT_SIZE
 from .data.records import data_folder, read_records
 from .evaluation.asks import plan_asks
 from .evaluation.ceilings import PHOTOS_A_PERSON, measure_ceilings, real_features
-from .evaluation.columns import References, group_figures, portrait_column
+from .evaluation.columns import Column, References, group_figures, portrait_column
 from .evaluation.people import held_out_people, open_photos
 from .evaluation.portraits import ask_for_portraits, usable_references
 from .evaluation.report import Evaluation, to_json, to_markdown
@@ -34,17 +34,24 @@ CEILING_PEOPLE = 200
 
 
 def evaluate(
-    service: Service | None, parts: Path, cache: Path, people: int, fields: dict[str, object], sheet: Path | None = None
+    service: Service | None,
+    parts: Path | None,
+    cache: Path,
+    people: int,
+    fields: dict[str, object],
+    sheet: Path | None = None,
+    kinds: tuple[str, ...] | None = None,
 ) -> Evaluation:
     """Asks for portraits, judges them, and measures the ceilings.
 
     Args:
         service: what is judged; None measures the ceilings alone.
-        parts: folder that holds the autoencoder.
+        parts: folder that holds the autoencoder; None leaves the ceilings out.
         cache: folder of derived data.
         people: how many held-out people.
         fields: further fields of a generation (docs/api.md).
         sheet: where to write the contact sheet.
+        kinds: the only kinds of prompts to ask for (`evaluation/asks.py`).
     """
     data = data_folder()
     records = read_records(data)
@@ -59,7 +66,7 @@ def evaluate(
     else:
         taken, refusals = usable_references(service, firsts, people)
         started = time.monotonic()
-        served = ask_for_portraits(service, taken, plan_asks([photo.facts for photo in taken]), **fields)
+        served = ask_for_portraits(service, taken, plan_asks([photo.facts for photo in taken], kinds), **fields)
         size = served[0].portrait.picture.shape[0]
         settings |= {
             "portraits": len(served),
@@ -68,19 +75,21 @@ def evaluate(
         }
     references = References(taken, [panel.judge(photo.portrait(size)) for photo in taken])
     real = real_features(panel, data, records, facts, size)
-    identities = {photo.record.identity for photo in taken}
-    others = [
-        photos[row] for rows in order for row in rows[1 : 1 + PHOTOS_A_PERSON] if records[row].identity in identities
-    ]
-    columns, steady = measure_ceilings(panel, references, others, real, parts, size)
-    groups = []
+    columns: dict[str, Column] = {}
+    groups, judges = [], panel.attributes.accuracy
+    if parts is not None:
+        identities = {photo.record.identity for photo in taken}
+        further = [
+            row for rows in order for row in rows[1 : 1 + PHOTOS_A_PERSON] if records[row].identity in identities
+        ]
+        columns, steady = measure_ceilings(panel, references, [photos[row] for row in further], real, parts, size)
+        judges = judges | steady
     if served:
         verdicts = [panel.judge(one.portrait.picture) for one in served]
         columns["portraits"] = portrait_column(references, served, verdicts, real)
         groups = group_figures(references, served, verdicts)
         if sheet is not None:
             save_png(sheet, contact_sheet(taken, served, size))
-    judges = panel.attributes.accuracy | steady
     return Evaluation({"people": len(taken), **settings}, columns, groups, judges)
 
 

@@ -59,14 +59,17 @@ class Ask:
     seed: int
 
 
-def plan_asks(facts: list[Facts]) -> list[Ask]:
+def plan_asks(facts: list[Facts], kinds: tuple[str, ...] | None = None) -> list[Ask]:
     """Every portrait to ask for, the same every time.
 
     Args:
         facts: of the reference photo of each person.
+        kinds: names of the only kinds to ask for; all by default.
     """
     asks = []
     for number, kind in enumerate(KINDS):
+        if kinds is not None and kind.name not in kinds:
+            continue
         able = [person for person, known in enumerate(facts) if kind.suits(known)]
         count = min(len(able), max(1, round(kind.share * len(facts))))
         # Small shares are spread over the people, each kind from another start.
