@@ -31,6 +31,7 @@ from .stages.autoencoder import AutoencoderStage
 from .stages.clip import ClipStage, open_tokenizer
 from .stages.diffusion import DiffusionStage, TextToImage
 from .stages.idadapter import IdAdapterModel, IdAdapterStage
+from .tokenizer import IDENTIFIER
 
 STAGES = ("autoencoder", "clip", "diffusion", "idadapter")
 
@@ -127,8 +128,12 @@ def make_stage(name: str, config: Config, run: Path, cache: Path) -> tuple[Stage
             width=width,
             text_width=width,
             face_tokens=config.idadapter.face_tokens,
+            mixing=config.idadapter.mixing,
         )
     )
+    if not config.idadapter.text_embedding:
+        identifier = tokenizer.convert_tokens_to_ids(IDENTIFIER + "</w>")
+        mixed_features.make_text_constant(text_encoder.get_input_embeddings().weight[identifier])
     model = IdAdapterModel(read_unet(parts), text_encoder, mixed_features, config.idadapter.joint)
     detector = FaceDetector.from_package()
     stage = IdAdapterStage(config.idadapter, model, tokenizer, portraits, latents, parts, cache, recognizer, detector)

@@ -116,6 +116,9 @@ class IdAdapterConfig:
         condition_dropout: share of each unconditional kind (nothing, words alone, person alone).
         face_tokens: tokens made of f_a.
         gate_rate: how much faster the gates gamma learn; Adam moves a scalar by no more than its learning rate a step.
+        text_embedding: whether E_c replaces the identifier's token embedding; false for the paper's ablation.
+        mixing: whether MFF mixes patch features and f_a; false for the paper's ablation, where the adapters read the
+            patch features alone, each on its own.
     """
 
     loop: LoopConfig
@@ -129,6 +132,8 @@ class IdAdapterConfig:
     rendition_share: float = 0.1
     condition_dropout: float = 0.08
     face_tokens: int = 4
+    text_embedding: bool = True
+    mixing: bool = True
 
 
 @dataclass(frozen=True)

@@ -1,128 +1,139 @@
-"""Judges what the running service serves, on held-out people, with judges it never saw.
+"""Judges what the running service serves, on held-out people, with judges it never saw: one table.
 
-`python -m idadapter.evaluate --people 100` starts the service on the embedded bundle and prints a table and one JSON
-object. The prompt is the class noun alone, as the paper measures ID-Sim.
+`python -m idadapter.evaluate` starts the service on the embedded bundle, asks it for portraits of 200 held-out people,
+and prints the table, ceilings beside it; the same as JSON and markdown lie in `--out`. With `--people 0` only the
+ceilings are measured (with `--parts`, of any autoencoder), and no service is needed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import time
+from collections import Counter
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-import numpy as np
-
-from .ceilings import judge
-from .data.alignment import align_face
-from .data.facts import Facts, read_facts
-from .data.records import FaceRecord, data_folder, held_out_identities, read_photos, read_records
-from .data.templates import PORTRAIT_TEMPLATE
-from .judges import FaceFinder, FaceJudge, kernel_distance
+from .data.facts import read_facts
+from .data.portraits import PORTRAIT_SIZE
+from .data.records import data_folder, read_records
+from .evaluation.asks import plan_asks
+from .evaluation.ceilings import PHOTOS_A_PERSON, measure_ceilings, real_features
+from .evaluation.columns import Column, References, group_figures, portrait_column
+from .evaluation.people import held_out_people, open_photos
+from .evaluation.portraits import ask_for_portraits, usable_references
+from .evaluation.report import Evaluation, to_json, to_markdown
+from .evaluation.sheet import contact_sheet
+from .judges.panel import Panel
 from .loop import save_png
-from .service import Portrait, RefusedError, Service, running_service
+from .service import REPOSITORY, Service, running_service
 
-REFUSALS_THAT_ARE_FINE = {"multiple_faces", "face_not_found", "face_too_small"}
-"""A photo with two people, or none the service sees, is no reference; the next person's turn."""
-
-
-def held_out_people(records: list[FaceRecord], seed: int = 0) -> list[int]:
-    """One photo of each held-out person, in a seeded order: indices into `records`."""
-    held_out = held_out_identities(records)
-    first: dict[str, int] = {}
-    for index, record in enumerate(records):
-        if record.identity in held_out:
-            first.setdefault(record.identity, index)
-    rows = [first[identity] for identity in sorted(first)]
-    return [rows[i] for i in np.random.default_rng(seed).permutation(len(rows))]
+CEILING_PEOPLE = 200
+"""People whose photos make the ceilings when no portraits are asked for."""
 
 
-def make_portraits(
-    service: Service, records: list[FaceRecord], facts: list[Facts], people: int, prompt: str = "{}", **fields: object
-) -> list[tuple[int, np.ndarray, Portrait]]:
-    """One portrait each of so many held-out people.
+def evaluate(
+    service: Service | None,
+    parts: Path | None,
+    cache: Path,
+    people: int,
+    fields: dict[str, object],
+    sheet: Path | None = None,
+    kinds: tuple[str, ...] | None = None,
+) -> Evaluation:
+    """Asks for portraits, judges them, and measures the ceilings.
 
     Args:
-        service: what is judged.
-        records: every photo.
-        facts: of every photo.
-        people: how many.
-        prompt: `{}` becomes the class noun.
-        fields: further fields of a generation.
-
-    Returns:
-        index of the reference, the reference photo [h, w, 3] uint8, and the portrait.
+        service: what is judged; None measures the ceilings alone.
+        parts: folder that holds the autoencoder; None leaves the ceilings out.
+        cache: folder of derived data.
+        people: how many held-out people.
+        fields: further fields of a generation (docs/api.md).
+        sheet: where to write the contact sheet.
+        kinds: the only kinds of prompts to ask for (`evaluation/asks.py`).
     """
+    data = data_folder()
+    records = read_records(data)
+    facts = read_facts(records)
+    panel = Panel(data, cache, records)
     order = held_out_people(records)
-    wanted = set(order)
-    photos = {index: photo for index, photo in read_photos(data_folder(), records) if index in wanted}
-    made: list[tuple[int, np.ndarray, Portrait]] = []
-    for seed, row in enumerate(order):
-        if len(made) == people:
-            break
-        noun = facts[row].noun
-        try:
-            portrait = service.generate(photos[row], prompt.format(noun), noun, seed=seed, **fields)[0]
-        except RefusedError as refused:
-            if refused.code not in REFUSALS_THAT_ARE_FINE:
-                raise
-            continue
-        made.append((row, photos[row], portrait))
-    return made
-
-
-def interval(values: np.ndarray) -> list[float]:
-    """The mean's 95 % confidence interval by bootstrap, seeded."""
-    random = np.random.default_rng(0)
-    means = random.choice(values, (2000, len(values))).mean(1)
-    return [round(float(x), 3) for x in np.quantile(means, [0.025, 0.975])]
-
-
-def contact_sheet(references: np.ndarray, portraits: np.ndarray, columns: int = 8) -> np.ndarray:
-    """References with their portraits below them, `columns` a row: [H, W, 3] uint8."""
-    rows = []
-    for start in range(0, len(references) - columns + 1, columns):
-        for pictures in (references, portraits):
-            rows.append(np.concatenate(list(pictures[start : start + columns]), axis=1))
-    return np.concatenate(rows, axis=0)
+    photos = open_photos(data, records, facts, sorted(row for rows in order for row in rows[: 1 + PHOTOS_A_PERSON]))
+    firsts = [photos[rows[0]] for rows in order]
+    settings: dict[str, object] = dict(fields)
+    if service is None:
+        taken, served, size = firsts[:people], [], PORTRAIT_SIZE
+    else:
+        taken, refusals = usable_references(service, firsts, people)
+        started = time.monotonic()
+        served = ask_for_portraits(service, taken, plan_asks([photo.facts for photo in taken], kinds), **fields)
+        size = served[0].portrait.picture.shape[0]
+        settings |= {
+            "portraits": len(served),
+            "seconds a portrait": round((time.monotonic() - started) / len(served), 2),
+            "photos refused as reference": dict(Counter(refusals)) or "none",
+        }
+    references = References(taken, [panel.judge(photo.portrait(size)) for photo in taken])
+    real = real_features(panel, data, records, facts, size)
+    columns: dict[str, Column] = {}
+    groups, judges = [], panel.attributes.accuracy
+    if parts is not None:
+        identities = {photo.record.identity for photo in taken}
+        further = [
+            row for rows in order for row in rows[1 : 1 + PHOTOS_A_PERSON] if records[row].identity in identities
+        ]
+        columns, steady = measure_ceilings(panel, references, [photos[row] for row in further], real, parts, size)
+        judges = judges | steady
+    if served:
+        verdicts = [panel.judge(one.portrait.picture) for one in served]
+        columns["portraits"] = portrait_column(references, served, verdicts, real)
+        groups = group_figures(references, served, verdicts)
+        if sheet is not None:
+            save_png(sheet, contact_sheet(taken, served, size))
+    return Evaluation({"people": len(taken), **settings}, columns, groups, judges)
 
 
 def main() -> None:
-    """Prints the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path, help="default: the embedded one")
-    parser.add_argument("--people", type=int, default=100)
+    """Prints the table, and writes it."""
+    parser = argparse.ArgumentParser(
+        prog="idadapter.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--people", type=int, default=200, help="0: the ceilings alone")
+    parser.add_argument("--bundle", type=Path, help="what to serve; default: the embedded bundle")
+    parser.add_argument(
+        "--url", help="a service that runs already, its token in IDADAPTER_TOKEN; --bundle is its bundle"
+    )
+    parser.add_argument("--parts", type=Path, help="autoencoder of the ceilings; default: the bundle's")
+    parser.add_argument("--cache", type=Path, default=REPOSITORY / "runs" / "cache", help="derived data (the judges)")
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "out" / "evaluation", help="evaluation.json and .md")
+    parser.add_argument("--sheet", type=Path, help="24 references beside their portraits (never commit it)")
     parser.add_argument("--guidance-scale", type=float)
-    parser.add_argument("--sheet", type=Path, help="contact sheet of the first 32 (never commit it)")
+    parser.add_argument("--identity-strength", type=float)
+    parser.add_argument("--num-inference-steps", type=int)
+    parser.add_argument("--scheduler")
     arguments = parser.parse_args()
-    records = read_records(data_folder())
-    facts = read_facts(records)
-    fields = {} if arguments.guidance_scale is None else {"guidance_scale": arguments.guidance_scale}
-    with running_service(arguments.bundle) as service:
-        made = make_portraits(service, records, facts, arguments.people, **fields)
-    evaluators = data_folder() / "evaluators"
-    finder, recognizer = FaceFinder(evaluators), FaceJudge(evaluators)
-    references = np.stack([align_face(photo, records[row].landmarks, PORTRAIT_TEMPLATE, 128) for row, photo, _ in made])
-    portraits = np.stack([portrait.picture for _, _, portrait in made])
-    found_real, real, real_features = judge(references, finder, recognizer)
-    found, fake, fake_features = judge(portraits, finder, recognizer)
-    both = found & found_real
-    cosine = real[both[found_real]] @ fake[both[found]].T
-    own = np.diag(cosine)
-    strangers = cosine[~np.eye(len(cosine), dtype=bool)]
-    figures = {
-        "people": len(made),
-        "face_found": round(float(found.mean()), 3),
-        "id_sim": round(float(own.mean()), 3),
-        "id_sim_interval": interval(own),
-        "id_sim_strangers": round(float(strangers.mean()), 3),
-        "top1": round(float((cosine.argmax(0) == np.arange(len(cosine))).mean()), 3),
-        "realism": round(kernel_distance(real_features, fake_features), 2),
-    }
-    for name, value in figures.items():
-        print(f"{name:18} {value}")
-    print(json.dumps(figures))
-    if arguments.sheet is not None:
-        save_png(arguments.sheet, contact_sheet(references[:32], portraits[:32]))
+    names = ("guidance_scale", "identity_strength", "num_inference_steps", "scheduler")
+    fields = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    bundle = arguments.bundle or REPOSITORY / "models" / "default"
+    source: AbstractContextManager[Service | None] = nullcontext()
+    if arguments.people and arguments.url:
+        source = nullcontext(Service(arguments.url, os.environ["IDADAPTER_TOKEN"]))
+    elif arguments.people:
+        source = running_service(bundle)
+    with source as service:
+        evaluation = evaluate(
+            service,
+            arguments.parts or bundle,
+            arguments.cache,
+            arguments.people or CEILING_PEOPLE,
+            fields,
+            arguments.sheet,
+        )
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    table = to_markdown(evaluation)
+    (arguments.out / "evaluation.md").write_text(table)
+    (arguments.out / "evaluation.json").write_text(json.dumps(to_json(evaluation), indent=2) + "\n")
+    print(table)
 
 
 if __name__ == "__main__":

@@ -59,10 +59,7 @@ class Service:
         Raises:
             RefusedError: the service answered with a problem.
         """
-        ok, encoded = cv2.imencode(".png", cv2.cvtColor(photo, cv2.COLOR_RGB2BGR))
-        assert ok
-        reference = base64.b64encode(encoded.tobytes()).decode()
-        body = {"reference_images": [reference], "prompt": prompt, "class_noun": class_noun, **fields}
+        body = {"reference_images": [_encode(photo)], "prompt": prompt, "class_noun": class_noun, **fields}
         answer = self.http.post("/v1/generations", json=body)
         if answer.status_code != 200:
             raise RefusedError(answer.json())
@@ -70,6 +67,20 @@ class Service:
             Portrait(_decode(image["data"]), image["seed"], image["identity_similarity"])
             for image in answer.json()["images"]
         ]
+
+    def refusal_of_photo(self, photo: np.ndarray) -> str | None:
+        """Why the service would refuse a photo [h, w, 3] uint8 RGB as a reference (a problem's code), or None."""
+        answer = self.http.post("/v1/faces", json={"image": _encode(photo)})
+        if answer.status_code != 200:
+            raise RefusedError(answer.json())
+        blocking = [problem["code"] for problem in answer.json()["problems"] if problem["blocking"]]
+        return blocking[0] if blocking else None
+
+
+def _encode(photo: np.ndarray) -> str:
+    ok, encoded = cv2.imencode(".png", cv2.cvtColor(photo, cv2.COLOR_RGB2BGR))
+    assert ok
+    return base64.b64encode(encoded.tobytes()).decode()
 
 
 def _decode(data: str) -> np.ndarray:

@@ -7,8 +7,10 @@ import pytest
 
 from idadapter.data.facts import read_facts
 from idadapter.data.records import data_folder, read_records
-from idadapter.evaluate import make_portraits
-from idadapter.judges import FaceFinder
+from idadapter.evaluation.asks import plan_asks
+from idadapter.evaluation.people import held_out_people, open_photos
+from idadapter.evaluation.portraits import ask_for_portraits, usable_references
+from idadapter.judges.face_finder import FaceFinder
 from idadapter.service import REPOSITORY, running_service
 
 PEOPLE = 100
@@ -22,9 +24,13 @@ needs_service = pytest.mark.skipif(
 @needs_service
 def test_a_face_is_found_in_95_of_100_portraits_of_held_out_people() -> None:
     records = read_records(data_folder())
-    finder = FaceFinder(data_folder() / "evaluators")
+    facts = read_facts(records)
+    first = [rows[0] for rows in held_out_people(records)[: 2 * PEOPLE]]
+    photos = open_photos(data_folder(), records, facts, first)
     with running_service() as service:
-        made = make_portraits(service, records, read_facts(records), PEOPLE)
-    assert len(made) == PEOPLE
-    found = [finder.landmarks(portrait.picture) is not None for _, _, portrait in made]
-    assert np.sum(found) >= 95
+        references, _ = usable_references(service, [photos[row] for row in first], PEOPLE)
+        asks = [ask for ask in plan_asks([photo.facts for photo in references]) if ask.kind == "noun"]
+        served = ask_for_portraits(service, references, asks)
+    assert len(served) == PEOPLE
+    finder = FaceFinder(data_folder() / "evaluators")
+    assert np.sum([finder.find(one.portrait.picture) is not None for one in served]) >= 95

@@ -1,5 +1,6 @@
 """face-api's 68-point landmark network: four densely connected blocks of depthwise convolutions, 350 kB."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -73,6 +74,23 @@ class DenseBlock(nn.Module):
         return x
 
 
+def stored_blocks(weights: Mapping[str, Stored]) -> dict[str, Stored]:
+    """The four dense blocks' tensors as `blocks.*` of a module, from the package's names for them."""
+    tensors: dict[str, Stored] = {}
+    for block in range(len(WIDTHS)):
+        for conv in range(4):
+            target, source = f"blocks.{block}.convs.{conv}", f"dense{block}/conv{conv}"
+            if block == 0 and conv == 0:
+                tensors[f"{target}.weight"] = as_filters(weights[f"{source}/filters"])
+                tensors[f"{target}.bias"] = to_float32(weights[f"{source}/bias"])
+                continue
+            depthwise = as_filters(weights[f"{source}/depthwise_filter"], depthwise=True)
+            tensors[f"{target}.depthwise.weight"] = depthwise
+            tensors[f"{target}.pointwise.weight"] = as_filters(weights[f"{source}/pointwise_filter"])
+            tensors[f"{target}.pointwise.bias"] = to_float32(weights[f"{source}/bias"])
+    return tensors
+
+
 class FaceLandmarks(FrozenModel):
     """Face crops -> 68 landmarks in the iBUG order.
 
@@ -99,18 +117,7 @@ class FaceLandmarks(FrozenModel):
     def stored_tensors(cls, cache: Path | None = None) -> dict[str, Stored]:
         """The package's weights under this module's names."""
         weights = load_weights("face_landmark_68_model", cache)
-        tensors: dict[str, Stored] = {}
-        for block in range(len(WIDTHS)):
-            for conv in range(4):
-                target, source = f"blocks.{block}.convs.{conv}", f"dense{block}/conv{conv}"
-                if block == 0 and conv == 0:
-                    tensors[f"{target}.weight"] = as_filters(weights[f"{source}/filters"])
-                    tensors[f"{target}.bias"] = to_float32(weights[f"{source}/bias"])
-                    continue
-                depthwise = as_filters(weights[f"{source}/depthwise_filter"], depthwise=True)
-                tensors[f"{target}.depthwise.weight"] = depthwise
-                tensors[f"{target}.pointwise.weight"] = as_filters(weights[f"{source}/pointwise_filter"])
-                tensors[f"{target}.pointwise.bias"] = to_float32(weights[f"{source}/bias"])
+        tensors = stored_blocks(weights)
         tensors["head.weight"] = weights["fc/weights"].transpose(1, 0)
         tensors["head.bias"] = to_float32(weights["fc/bias"])
         return tensors

@@ -18,6 +18,7 @@ from idadapter.quantized import Quantized, Stored
 PACKAGE = "@vladmandic/face-api@1.7.15"
 INTEGRITY = "sha512-WDMmK3CfNLo8jylWqMoQgf4nIst3M0fzx1dnac96wv/dvMTN4DxC/Pq1DGtduDk1lktCamQ3MIDXFnvrdHTXDw=="
 MODELS = (
+    "face_expression_model",
     "face_landmark_68_model",
     "face_recognition_model",
     "ssd_mobilenetv1_model",
@@ -41,9 +42,9 @@ def fetch_package(cache: Path | None = None) -> Path:
         subprocess.CalledProcessError: npm could not fetch the package.
     """
     folder = (cache or cache_folder()) / "face-api-1.7.15"
-    if folder.exists():
+    if all((folder / name).exists() for name in _files()):
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as work:
         subprocess.run(
             ["npm", "pack", "--silent", "--pack-destination", work, PACKAGE],
@@ -56,13 +57,14 @@ def fetch_package(cache: Path | None = None) -> Path:
         unpacked = Path(work) / "unpacked"
         unpacked.mkdir()
         _unpack(archive, unpacked)
-        # The folder appears whole or not at all, so that an interrupted download is never taken for a finished one.
-        try:
-            unpacked.rename(folder)
-        except OSError:
-            if not folder.exists():
-                raise
+        # Every file appears whole or not at all, so that an interrupted download is never taken for a finished one.
+        for name in _files():
+            (unpacked / name).replace(folder / name)
     return folder
+
+
+def _files() -> set[str]:
+    return {"LICENSE"} | {f"{model}{ending}" for model in MODELS for ending in (".bin", "-weights_manifest.json")}
 
 
 def check_integrity(content: bytes, integrity: str) -> None:
@@ -74,9 +76,7 @@ def check_integrity(content: bytes, integrity: str) -> None:
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    wanted = {"package/LICENSE"}
-    for model in MODELS:
-        wanted |= {f"package/model/{model}.bin", f"package/model/{model}-weights_manifest.json"}
+    wanted = {f"package/{'' if name == 'LICENSE' else 'model/'}{name}" for name in _files()}
     with tarfile.open(archive) as tar:
         for member in tar:
             if member.name not in wanted or not member.isfile():

@@ -38,7 +38,14 @@ class MixedFeatures(nn.Module):
     """
 
     def __init__(
-        self, patch_width: int, face_width: int, width: int, text_width: int, heads: int = 4, face_tokens: int = 4
+        self,
+        patch_width: int,
+        face_width: int,
+        width: int,
+        text_width: int,
+        heads: int = 4,
+        face_tokens: int = 4,
+        mixing: bool = True,
     ) -> None:
         """Makes the projections.
 
@@ -49,6 +56,8 @@ class MixedFeatures(nn.Module):
             text_width: d_t.
             heads: of the attention blocks.
             face_tokens: tokens made of f_a.
+            mixing: false for the ablation "without MFF": no attention blocks and no f_a, so that every token of E_r is
+                one patch's features, projected; the face tokens are constants.
         """
         super().__init__()
         self.config = {
@@ -58,7 +67,10 @@ class MixedFeatures(nn.Module):
             "text_width": text_width,
             "heads": heads,
             "face_tokens": face_tokens,
+            "mixing": mixing,
         }
+        self.mixing = mixing
+        self.text_is_constant = False
         self.face_tokens = face_tokens
         self.patch_in = nn.Linear(patch_width, width)
         self.face_in = nn.Linear(face_width, width * face_tokens)
@@ -90,6 +102,11 @@ class MixedFeatures(nn.Module):
         """
         batch, count, patches, _ = patch_features.shape
         visual = self.patch_in(patch_features).reshape(batch, count * patches, -1) + self.kind[0]
+        if not self.mixing:
+            constant = self.kind[1].expand(batch, self.face_tokens, -1)
+            return self.norm_out(torch.cat([visual, constant], dim=1)), self.textual(
+                _mean(class_embedding, photo_counts)
+            )
         mean = functional.normalize(_mean(face_embedding.float(), photo_counts), dim=-1)
         # Entries of a unit vector are small; this brings them to unit variance.
         face = self.face_in(mean * mean.shape[-1] ** 0.5).reshape(batch, self.face_tokens, -1) + self.kind[1]
@@ -98,6 +115,26 @@ class MixedFeatures(nn.Module):
         for block in self.blocks:
             tokens = block(tokens, bias)
         return self.norm_out(tokens), self.textual(_mean(class_embedding, photo_counts))
+
+    @torch.no_grad()
+    def make_text_constant(self, embedding: Tensor) -> None:
+        """Makes E_c this one embedding whoever is shown, for the ablation "without text embedding".
+
+        With the token embedding of the identifier itself the text encoder reads what it would without IDAdapter, and
+        the service needs to know nothing of it.
+
+        Args:
+            embedding: [d_t].
+        """
+        last = self.textual[-1]
+        last.weight.zero_()
+        last.bias.copy_(embedding)
+        self.text_is_constant = True
+
+    def idle_parameters(self) -> list[nn.Parameter]:
+        """Parameters that an ablation leaves without a part to play, so that they do not train."""
+        idle = list(self.textual.parameters()) if self.text_is_constant else []
+        return idle if self.mixing else [*idle, *self.blocks.parameters(), *self.face_in.parameters()]
 
     def token_bias(self, photo_counts: Tensor, patches: int) -> Tensor:
         """The logarithm of how many equal tokens each token of E_r stands for: what attention adds to its logits.

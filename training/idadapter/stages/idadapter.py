@@ -71,6 +71,8 @@ class IdAdapterModel(nn.Module):
             for parameter in [*adapter_parameters(unet), *cross_attention_key_value_parameters(unet)]:
                 parameter.requires_grad_(True)
             mixed_features.requires_grad_(True)
+        for parameter in mixed_features.idle_parameters():
+            parameter.requires_grad_(False)
 
     def forward(
         self,
@@ -275,7 +277,11 @@ class IdAdapterStage(Stage):
         diffusion = (velocity_weight(snr) * error).mean()
         judged = torch.from_numpy(np.flatnonzero(~anonymous.numpy() & (variants != 2)))[: config.recognized]
         clean = clean_from_velocity(alphas, noisy[judged], predicted[judged], timesteps[judged])
-        identity, scalars = self.identity_loss(clean, self.means[rows][judged], timesteps[judged])
+        if config.identity_weight:
+            identity, scalars = self.identity_loss(clean, self.means[rows][judged], timesteps[judged])
+        else:
+            # The ablation without the identity loss does not pay for it either.
+            identity, scalars = clean.new_zeros(()), {}
         gate = [p.detach().abs().mean() for n, p in self.module.unet.named_parameters() if n.endswith("alpha_attn")]
         return diffusion + config.identity_weight * identity, {
             "diffusion": diffusion.detach(),

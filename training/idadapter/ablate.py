@@ -1,0 +1,208 @@
+"""The paper's Table 2 at this size: each part of IDAdapter left out in turn, all else equal.
+
+`python -m idadapter.ablate --config configs/mini.toml --base ../runs/base --run ../runs/ablation --steps 4000` trains
+every variant from the same base with the same seeds, batches and steps and the paper's frozen-base stage, serves each
+and judges it. The same command goes on where it was stopped; the table and the figure hold what is finished.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from .__main__ import make_stage
+from .ablation_report import to_figure, to_table
+from .config import Config, IdAdapterConfig, read_config
+from .evaluate import evaluate
+from .evaluation.report import to_json
+from .export import export_bundle
+from .loop import latest_checkpoint, train
+from .parts import read_unet
+from .service import running_service
+
+KINDS = ("noun", "expression")
+"""The prompts that the paper's figures need."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of the table.
+
+    Attributes:
+        name: of its folder.
+        label: in the table.
+        changes: of the configuration.
+        paper: the paper's figures for it, where it has them (shares, degrees).
+    """
+
+    name: str
+    label: str
+    changes: dict[str, Any]
+    paper: dict[str, float]
+
+
+VARIANTS = (
+    Variant(
+        "full",
+        "IDAdapter, N = 4",
+        {},
+        {"id_sim": 0.603, "expr_div": 0.65, "pose_div_pitch": 7.90, "pose_div_yaw": 16.47},
+    ),
+    Variant("without_text", "without text embedding", {"text_embedding": False}, {"id_sim": 0.394}),
+    Variant("without_mff", "without MFF", {"mixing": False}, {"id_sim": 0.517, "expr_div": 0.46}),
+    Variant("without_identity_loss", "without identity loss", {"identity_weight": 0.0}, {"id_sim": 0.592}),
+    Variant("n1", "N = 1", {"references": 1}, {"id_sim": 0.602, "expr_div": 0.37, "pose_div_yaw": 12.90}),
+    Variant("n2", "N = 2", {"references": 2}, {"expr_div": 0.58}),
+    Variant("n3", "N = 3", {"references": 3}, {"expr_div": 0.61}),
+    Variant("n5", "N = 5", {"references": 5}, {"expr_div": 0.64}),
+)
+"""In the order they are trained: the first rows tell most."""
+
+
+def variant_config(config: Config, variant: Variant, steps: int) -> Config:
+    """The run's configuration for a variant: the paper's frozen base, N different photos, so many steps.
+
+    Args:
+        config: of the run; its loop, learning rate and loss weights are kept.
+        variant: what is left out.
+        steps: of every variant.
+    """
+    loop = replace(config.idadapter.loop, steps=steps, sample_every=steps)
+    common: dict[str, Any] = {"joint": False, "references": 4, "single_share": 0.0, "loop": loop}
+    changed: IdAdapterConfig = replace(config.idadapter, **{**common, **variant.changes})
+    return replace(config, idadapter=changed)
+
+
+def check_base(base: Path) -> None:
+    """Refuses a base that has seen the identity already.
+
+    Raises:
+        ValueError: its adapters are open.
+        FileNotFoundError: it has no UNet.
+    """
+    gates = [p for name, p in read_unet(base).named_parameters() if name.endswith(("alpha_attn", "alpha_dense"))]
+    if any(bool(gate.abs().max() > 0) for gate in gates):
+        raise ValueError(f"{base} was trained with adapters; copy a run's parts after its stage `diffusion` for a base")
+
+
+def train_variant(
+    variant: Variant, config: Config, base: Path, folder: Path, cache: Path, minutes: float | None = None
+) -> bool:
+    """Trains a variant, going on from its newest checkpoint.
+
+    Args:
+        variant: what is left out.
+        config: of the variant.
+        base: parts after the stage `diffusion`.
+        folder: of the variant.
+        cache: folder of derived data.
+        minutes: stop with a checkpoint after so many.
+
+    Returns:
+        whether all its steps are done.
+    """
+    steps = config.idadapter.loop.steps
+    parts = folder / "parts"
+    if not (parts / "complete").exists():
+        shutil.rmtree(parts, ignore_errors=True)
+        shutil.copytree(base, parts, ignore=shutil.ignore_patterns("mixed_features"))
+        (parts / "complete").touch()
+    # The parts of a finished stage hold its averaged weights; they must not be trained from again.
+    if not (folder / "trained").exists():
+        stage, loop = make_stage("idadapter", config, folder, cache)
+        train(stage, loop, folder / stage.name, parts, minutes=minutes)
+        newest = latest_checkpoint(folder / stage.name)
+        if newest is None or int(newest.name.removeprefix("checkpoint-")) < steps:
+            return False
+        (folder / "trained").touch()
+    return True
+
+
+def judge_variant(config: Config, folder: Path, cache: Path, people: int) -> None:
+    """Exports a trained variant, serves it, and writes `evaluation.json` into its folder."""
+    if (folder / "evaluation.json").exists():
+        return
+    bundle = folder / "bundle"
+    if not bundle.exists():
+        export_bundle(folder / "parts", bundle, config.bundle, config.idadapter.references)
+    with running_service(bundle) as service:
+        evaluation = evaluate(service, None, cache, people, {}, folder / "sheet.png", KINDS)
+    partial = folder / "evaluation.partial.json"
+    partial.write_text(json.dumps(to_json(evaluation), indent=2) + "\n")
+    partial.rename(folder / "evaluation.json")
+
+
+def write_report(run: Path) -> str:
+    """Writes `ablation.md`, `ablation.json` and `ablation.svg` of what is finished, and returns the table."""
+    rows = []
+    for variant in VARIANTS:
+        path = run / variant.name / "evaluation.json"
+        if path.exists():
+            figures = json.loads(path.read_text())["figures"]["portraits"]
+            rows.append((variant.label, figures, variant.paper))
+    table = to_table(rows)
+    (run / "ablation.md").write_text(table)
+    described = [{"variant": label, "figures": figures, "paper": paper} for label, figures, paper in rows]
+    (run / "ablation.json").write_text(json.dumps(described, indent=2) + "\n")
+    (run / "ablation.svg").write_text(to_figure(rows))
+    return table
+
+
+def check_settings(run: Path, settings: dict[str, Any]) -> None:
+    """Notes what a run of ablations is made with, and refuses to go on with anything else.
+
+    Raises:
+        ValueError: the run was begun with other settings.
+    """
+    path = run / "settings.json"
+    plain = json.loads(json.dumps(settings))
+    if path.exists() and (found := json.loads(path.read_text())) != plain:
+        changed = sorted(key for key in found.keys() | plain.keys() if found.get(key) != plain.get(key))
+        raise ValueError(f"{run} was begun with other settings ({', '.join(changed)}); take another --run")
+    run.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(plain, indent=2) + "\n")
+
+
+def main() -> None:
+    """Trains, judges, reports."""
+    parser = argparse.ArgumentParser(
+        prog="idadapter.ablate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--base", type=Path, required=True, help="parts of a run after `diffusion`: adapters closed")
+    parser.add_argument("--run", type=Path, required=True, help="a folder for each variant, the table and the figure")
+    parser.add_argument("--cache", type=Path, help="folder of derived data; default: cache beside the run")
+    parser.add_argument("--steps", type=int, required=True, help="of every variant")
+    parser.add_argument("--people", type=int, default=100, help="held-out people each variant is judged by")
+    parser.add_argument("--only", nargs="+", choices=[variant.name for variant in VARIANTS])
+    parser.add_argument("--minutes", type=float, help="stop with a checkpoint after so many")
+    arguments = parser.parse_args()
+    started = time.monotonic()
+    config = read_config(arguments.config)
+    cache = arguments.cache or arguments.run.parent / "cache"
+    check_base(arguments.base)
+    settings = {"steps": arguments.steps, "people": arguments.people, "idadapter": asdict(config.idadapter)}
+    check_settings(arguments.run, settings)
+    for variant in VARIANTS:
+        if arguments.only and variant.name not in arguments.only:
+            continue
+        left = None if arguments.minutes is None else arguments.minutes - (time.monotonic() - started) / 60
+        if left is not None and left <= 0:
+            break
+        folder = arguments.run / variant.name
+        changed = variant_config(config, variant, arguments.steps)
+        if train_variant(variant, changed, arguments.base, folder, cache, left):
+            judge_variant(changed, folder, cache, arguments.people)
+            print(write_report(arguments.run), flush=True)
+    print(write_report(arguments.run))
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    main()

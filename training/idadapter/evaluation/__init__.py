@@ -1,0 +1,1 @@
+"""What the running service serves, asked of it for held-out people and judged."""

@@ -1,0 +1,108 @@
+"""Figures out of verdicts, with 95 % intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..judges.panel import Face, Verdict
+from ..judges.realism import kernel_distance, kernel_distance_interval
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A value, its 95 % interval (None where it would mislead), and of how many pictures."""
+
+    value: float
+    interval: tuple[float, float] | None
+    count: int
+
+
+Pair = tuple[Face, Verdict]
+"""The reference's face, and what the judges say of another picture of that person."""
+
+
+def mean_figure(values: Sequence[float] | np.ndarray) -> Figure | None:
+    """The mean with the interval of a seeded bootstrap; None of nothing.
+
+    Shares (only zeros and ones) have Wilson's interval instead: a bootstrap of nothing but ones has no width.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if not len(values):
+        return None
+    mean, count = float(values.mean()), len(values)
+    if np.isin(values, (0, 1)).all():
+        square = 1.96**2
+        middle = (mean + square / (2 * count)) / (1 + square / count)
+        margin = 1.96 * np.sqrt(mean * (1 - mean) / count + square / (4 * count**2)) / (1 + square / count)
+        return Figure(mean, (max(0.0, float(middle - margin)), min(1.0, float(middle + margin))), count)
+    drawn = np.random.default_rng(0).choice(values, (2000, count)).mean(1)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Figure(mean, (float(low), float(high)), count)
+
+
+def identity_figures(pairs: list[Pair], gallery: list[Face]) -> dict[str, Figure | None]:
+    """ID-Sim, the same with strangers, and top-1 retrieval.
+
+    Args:
+        pairs: of references and pictures; a picture without a face has no ID-Sim, and is a miss of the retrieval.
+        gallery: reference faces of all people, among which each pair's reference is.
+    """
+    embeddings = np.stack([face.embedding for face in gallery]) if gallery else np.zeros((0, 1))
+    place = {id(face): index for index, face in enumerate(gallery)}
+    own, strangers, first = [], [], []
+    for reference, verdict in pairs:
+        if verdict.face is None:
+            first.append(0.0)
+            continue
+        cosines = embeddings @ verdict.face.embedding
+        right = place[id(reference)]
+        own.append(float(cosines[right]))
+        strangers.extend(np.delete(cosines, right))
+        first.append(float(cosines.argmax() == right))
+    # So many pairs of so few people: an interval over pairs would be far too narrow.
+    stranger = Figure(float(np.mean(strangers)), None, len(strangers)) if strangers else None
+    return {"id_sim": mean_figure(own), "id_sim_strangers": stranger, "top1": mean_figure(first)}
+
+
+def diversity_figures(pairs: list[Pair]) -> dict[str, Figure | None]:
+    """Expr-Div, Pose-Div pitch and yaw (degrees), as the paper defines them."""
+    faces = [(reference, verdict.face) for reference, verdict in pairs if verdict.face is not None]
+    return {
+        "expr_div": mean_figure([float(a.expression != b.expression) for a, b in faces]),
+        "pose_div_pitch": mean_figure([abs(a.pitch - b.pitch) for a, b in faces]),
+        "pose_div_yaw": mean_figure([abs(a.yaw - b.yaw) for a, b in faces]),
+    }
+
+
+def realism_figure(real: np.ndarray, verdicts: list[Verdict]) -> Figure | None:
+    """Kernel distance of the faces found to real ones [n, 640]; None of fewer than four."""
+    features = [verdict.face.realism for verdict in verdicts if verdict.face is not None]
+    if len(features) < 4:
+        return None
+    made = np.stack(features)
+    return Figure(kernel_distance(real, made), kernel_distance_interval(real, made), len(made))
+
+
+def found_figure(verdicts: list[Verdict]) -> Figure | None:
+    """Share of the pictures with a face."""
+    return mean_figure([float(verdict.face is not None) for verdict in verdicts])
+
+
+def reached(kind: str, verdict: Verdict) -> bool:
+    """Whether a picture shows what was asked; without a face, no expression and no view is reached.
+
+    Args:
+        kind: "smiling", "not_smiling", "left", "right", "glasses", "hat", or one of `STYLES`.
+        verdict: of the picture.
+    """
+    face = verdict.face
+    if kind in ("smiling", "not_smiling"):
+        return face is not None and face.smiling == (kind == "smiling")
+    if kind in ("left", "right"):
+        return face is not None and face.view == kind
+    if kind in ("glasses", "hat"):
+        return getattr(verdict, kind)
+    return verdict.style == kind

@@ -1,0 +1,1 @@
+"""Independent judges: for measuring only, nothing the product conditions on or trains against."""

@@ -1,0 +1,194 @@
+"""The evaluation: what is asked, how figures follow from verdicts, and the whole on a few people."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from drawn_faces import PEOPLE, PHOTOS_EACH
+
+from idadapter import evaluate as command
+from idadapter.data.facts import Facts, read_facts
+from idadapter.data.records import data_folder, read_records
+from idadapter.evaluation.asks import EXPRESSION_WORDS, RENDITION_KINDS, plan_asks
+from idadapter.evaluation.columns import References, group_figures, photo_column, portrait_column
+from idadapter.evaluation.figures import diversity_figures, identity_figures, mean_figure, reached
+from idadapter.evaluation.people import Photo, held_out_people, open_photos, training_photos
+from idadapter.evaluation.portraits import Served
+from idadapter.evaluation.report import ROWS, Evaluation, to_json, to_markdown
+from idadapter.evaluation.sheet import contact_sheet
+from idadapter.judges.panel import Face, Verdict
+from idadapter.service import REPOSITORY, Portrait, running_service
+
+needs_service = pytest.mark.skipif(
+    not (REPOSITORY / "models" / "default" / "bundle.json").exists() or not (data_folder() / "evaluators").exists(),
+    reason="needs models/default and the data folder's photos and evaluators",
+)
+
+
+def face(axis: int, **changes: object) -> Face:
+    """A face whose embedding points along one axis."""
+    plain = Face(np.eye(8)[axis], np.full(640, float(axis)), 0.0, 0.0, "neutral", False, "light")
+    return replace(plain, **changes)
+
+
+def verdict(found: Face | None, **changes: object) -> Verdict:
+    return replace(Verdict(found, glasses=False, hat=False, style="photo"), **changes)
+
+
+@pytest.fixture(scope="module")
+def photos(data: Path) -> list[Photo]:
+    """The first photo of each of four drawn people."""
+    records = read_records(data)
+    rows = list({record.identity: row for row, record in reversed(list(enumerate(records)))}.values())[:4]
+    opened = open_photos(data, records, read_facts(records), sorted(rows))
+    return [opened[row] for row in sorted(rows)]
+
+
+def test_the_plan_is_the_same_every_time_and_asks_what_suits(photos: list[Photo]):
+    facts: list[Facts] = [replace(photos[0].facts, glasses=i % 4 == 0, hat=False) for i in range(200)]
+    asks = plan_asks(facts)
+    assert asks == plan_asks(facts)
+    assert len({ask.seed for ask in asks}) == len(asks) == 556
+    of = {kind: [ask for ask in asks if ask.kind == kind] for kind in {ask.kind for ask in asks}}
+    assert [ask.person for ask in of["noun"]] == list(range(200))
+    assert {ask.prompt for ask in of["noun"]} == {facts[0].noun}
+    words = [ask.prompt.split()[-1] for ask in of["expression"]]
+    assert {word: words.count(word) for word in EXPRESSION_WORDS} == dict.fromkeys(EXPRESSION_WORDS, 20)
+    assert len(of["glasses"]) == 24 and all(ask.person % 4 for ask in of["glasses"])
+    for kind in of.values():
+        assert len({ask.person for ask in kind}) == len(kind)
+    # A share of the people, not the first few.
+    assert max(ask.person for ask in of["smiling"]) > 150
+
+
+def test_a_small_plan_still_asks_everything_once(photos: list[Photo]):
+    asks = plan_asks([replace(photo.facts, glasses=False, hat=False) for photo in photos])
+    assert len({ask.kind for ask in asks}) == 12
+    assert not any(ask.kind == "glasses" for ask in plan_asks([replace(photos[0].facts, glasses=None)]))
+
+
+def test_people_are_the_held_out_ones_and_photos_of_realism_are_not(data: Path):
+    records = read_records(data)
+    people = held_out_people(records)
+    assert sum(len(rows) for rows in people) == sum(PHOTOS_EACH[p % 3] for p in range(PEOPLE)) - len(
+        training_photos(records, 10**6)
+    )
+    held_out = {records[row].identity for rows in people for row in rows}
+    assert len(held_out) == len(people) == 2
+    assert held_out.isdisjoint(records[row].identity for row in training_photos(records, 20))
+    assert training_photos(records, 5) == training_photos(records, 5)
+
+
+def test_identity_counts_a_missing_face_as_a_miss():
+    gallery = [face(0), face(1), face(2)]
+    towards = face(0, embedding=np.array([0.6, 0, 0, 0.8, 0, 0, 0, 0]))
+    pairs = [(gallery[0], verdict(towards)), (gallery[1], verdict(towards)), (gallery[2], verdict(None))]
+    figures = identity_figures(pairs, gallery)
+    assert figures["id_sim"].value == pytest.approx(0.3) and figures["id_sim"].count == 2
+    assert figures["id_sim_strangers"].value == pytest.approx(0.15)
+    assert figures["top1"].value == pytest.approx(1 / 3) and figures["top1"].count == 3
+
+
+def test_diversity_is_the_papers():
+    pairs = [
+        (face(0, yaw=-10.0, pitch=3.0), verdict(face(0, yaw=20.0, pitch=-1.0, expression="happy"))),
+        (face(1), verdict(face(1))),
+        (face(2), verdict(None)),
+    ]
+    figures = diversity_figures(pairs)
+    assert [figures[name].value for name in ("expr_div", "pose_div_pitch", "pose_div_yaw")] == [0.5, 2.0, 15.0]
+
+
+def test_what_was_reached():
+    assert reached("left", verdict(face(0, yaw=-8.5))) and not reached("left", verdict(face(0, yaw=-7.5)))
+    assert reached("right", verdict(face(0, yaw=8.5))) and not reached("right", verdict(face(0, yaw=-8.5)))
+    assert reached("smiling", verdict(face(0, smiling=True))) and reached("not_smiling", verdict(face(0)))
+    assert not any(reached(kind, verdict(None)) for kind in ("left", "right", "smiling", "not_smiling"))
+    assert reached("hat", verdict(None, hat=True)) and not reached("glasses", verdict(face(0), hat=True))
+    assert reached("cartoon", verdict(None, style="cartoon")) and reached("photo", verdict(face(0)))
+
+
+def test_intervals_hold_the_mean_and_are_the_same_every_time():
+    values = np.random.default_rng(3).normal(0.4, 0.2, 200)
+    figure = mean_figure(values)
+    assert figure == mean_figure(values)
+    low, high = figure.interval
+    assert low < values.mean() < high
+    # The mean's standard error is 0.2 / sqrt(200).
+    assert high - low == pytest.approx(2 * 1.96 * 0.0141, rel=0.2)
+    # Wilson's interval of 10 out of 10.
+    assert mean_figure([1.0] * 10).interval == (pytest.approx(0.7225, abs=1e-3), 1.0)
+    assert mean_figure([]) is None
+
+
+def served(photos: list[Photo]) -> list[Served]:
+    asks = plan_asks([replace(photo.facts, glasses=False, hat=False) for photo in photos])
+    return [Served(ask, Portrait(np.full((128, 128, 3), 90, np.uint8), ask.seed, 0.5)) for ask in asks]
+
+
+def test_the_table_holds_every_figure(photos: list[Photo]):
+    photos = [replace(photo, facts=replace(photo.facts, glasses=False, hat=False)) for photo in photos]
+    references = References(photos, [verdict(face(i)) for i in range(len(photos))])
+    portraits = served(photos)
+    verdicts = [
+        verdict(
+            face(one.ask.person, smiling=one.ask.kind == "smiling", yaw=-20.0 if one.ask.kind == "left" else 0.0),
+            style=one.ask.kind if one.ask.kind in RENDITION_KINDS else "photo",
+            glasses=one.ask.kind == "glasses",
+        )
+        for one in portraits
+    ]
+    real = np.random.default_rng(0).normal(size=(50, 640))
+    columns = {
+        "portraits": portrait_column(references, portraits, verdicts, real),
+        "photos": photo_column(references, photos, references.verdicts, real, itself=False),
+        "decoded": photo_column(references, photos, references.verdicts, real, itself=True),
+    }
+    made = columns["portraits"]
+    assert {key for key, *_ in ROWS} == made.keys()
+    ones = ("id_sim", "top1", "top1_prompts", "expression_reached", "glasses_reached", "glasses_absent", "face_found")
+    assert all(made[name].value == 1 for name in (*ones, "rendition_reached", "left_reached"))
+    assert made["right_reached"].value == made["hat_reached"].value == 0 and made["view_reached"].value == 0.5
+    # Nobody here has a second photo, so only what went through the autoencoder can be compared.
+    assert columns["photos"]["id_sim"] is None and columns["decoded"]["id_sim"].value == 1
+    groups = group_figures(references, portraits, verdicts)
+    assert sum(group.people for group in groups if group.name in ("man", "woman")) == len(photos)
+    assert [group.people for group in groups if group.name == "light skin as lit"] == [len(photos)]
+    evaluation = Evaluation({"people": len(photos)}, columns, groups, {"hat_seen": (0.5, 4)})
+    plain = json.loads(json.dumps(to_json(evaluation)))
+    assert plain["figures"]["portraits"]["top1"]["value"] == 1
+    assert plain["figures"]["photos"]["id_sim"] is None
+    table = to_markdown(evaluation)
+    for _, label, _, target in ROWS:
+        assert f"| {label} |" in table and target in table
+    assert "50.0 % of 4" in table
+
+
+def test_the_sheet_shows_references_beside_portraits(photos: list[Photo]):
+    sheet = contact_sheet(photos, served(photos), 128)
+    assert sheet.dtype == np.uint8 and sheet.shape[1] == 4 * (3 * 128 + 6)
+    assert np.array_equal(sheet[:128, :128], photos[0].portrait(128))
+    assert (sheet[:128, 128:256] == 90).all()
+
+
+@needs_service
+def test_a_few_people_are_evaluated_through_the_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A tenth of the people teaches the attribute judge in seconds.
+    records = read_records(data_folder())
+    some = set(sorted({record.identity for record in records})[::10])
+    monkeypatch.setattr(command, "read_records", lambda _: [r for r in records if r.identity in some])
+    with running_service() as service:
+        evaluation = command.evaluate(
+            service, REPOSITORY / "models" / "default", tmp_path / "cache", 2, {}, tmp_path / "sheet.png"
+        )
+    assert (tmp_path / "sheet.png").stat().st_size > 10_000
+    figures = to_json(evaluation)["figures"]
+    assert figures["decoded"]["id_sim"]["value"] > 0.85 and figures["decoded"]["top1"]["value"] == 1
+    assert abs(figures["photos"]["face_found"]["value"] - 1) < 1e-9
+    for name in ("face_found", "id_sim", "top1", "expr_div", "pose_div_yaw", "expression_reached", "rendition_reached"):
+        assert figures["portraits"][name]["count"] > 0, name
+    assert evaluation.judges["glasses_absent"][0] > 0.9

@@ -1,0 +1,99 @@
+"""The judges: face-api's expressions, realism, attributes, skin tone, and those of the data folder on real photos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from idadapter.data.facts import read_facts
+from idadapter.data.portraits import PORTRAIT_SIZE
+from idadapter.data.records import data_folder, read_records
+from idadapter.data.templates import PORTRAIT_TEMPLATE
+from idadapter.evaluation.people import held_out_people, open_photos
+from idadapter.faces.locate import FaceLocator
+from idadapter.judges.attributes import fit
+from idadapter.judges.expression import EXPRESSIONS, SMILING_ABOVE, ExpressionClassifier, ExpressionJudge, face_square
+from idadapter.judges.face_finder import FaceFinder
+from idadapter.judges.head_pose import HeadPose
+from idadapter.judges.realism import kernel_distance, kernel_distance_interval
+from idadapter.judges.skin_tone import skin_tone
+
+FACE = Path(__file__).resolve().parents[2] / "tests" / "fixtures" / "face.png"
+EVALUATORS = data_folder() / "evaluators"
+needs_evaluators = pytest.mark.skipif(not EVALUATORS.exists(), reason="needs the data folder's photos and evaluators")
+
+
+def test_the_astronaut_smiles():
+    photo = cv2.cvtColor(cv2.imread(str(FACE)), cv2.COLOR_BGR2RGB)
+    [face] = FaceLocator().locate(photo)
+    probabilities = ExpressionJudge().probabilities(photo, face.points)
+    assert probabilities.shape == (len(EXPRESSIONS),)
+    assert probabilities.sum() == pytest.approx(1, abs=1e-5)
+    assert probabilities[EXPRESSIONS.index("happy")] > SMILING_ABOVE
+
+
+def test_expressions_are_probabilities_of_each_face():
+    faces = torch.rand(3, 3, 112, 112, generator=torch.Generator().manual_seed(0))
+    model = ExpressionClassifier.from_package()
+    together = model(faces)
+    assert together.shape == (3, 7)
+    torch.testing.assert_close(together[1:2], model(faces[1:2]))
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_turned_head_keeps_its_size():
+    turned = (PORTRAIT_TEMPLATE - 64) * [0.6, 1] + 64
+    assert face_square(turned)[1] == pytest.approx(face_square(PORTRAIT_TEMPLATE)[1], rel=0.12)
+
+
+def test_kernel_distance_is_zero_among_equals_and_grows_with_the_difference():
+    random = np.random.default_rng(0)
+    real, again = random.normal(size=(300, 40)), random.normal(size=(300, 40))
+    distances = [kernel_distance(real, again + shift) for shift in (0, 0.5, 1)]
+    assert abs(distances[0]) < 0.02 < distances[1] < distances[2]
+    # Scale and place of the features do not matter.
+    assert kernel_distance(real * 5 + 3, (again + 1) * 5 + 3) == pytest.approx(distances[2], rel=1e-3)
+    low, high = kernel_distance_interval(real, again + 0.5)
+    assert low < distances[1] < high and high - low < distances[1]
+
+
+def test_a_linear_classifier_learns_rare_classes_too():
+    random = np.random.default_rng(0)
+    labels = random.choice(3, 600, p=[0.85, 0.1, 0.05])
+    features = random.normal(size=(600, 12)).astype(np.float32)
+    features[np.arange(600), labels] += 4
+    classifier = fit(features[:400], labels[:400], classes=3)
+    found = classifier.probabilities(features[400:])
+    assert found.sum(1) == pytest.approx(1)
+    for k in range(3):
+        assert (found.argmax(1) == k)[labels[400:] == k].mean() > 0.7, k
+    assert np.array_equal(found, fit(features[:400], labels[:400], classes=3).probabilities(features[400:]))
+
+
+@pytest.mark.parametrize(
+    ("colour", "tone"), [((90, 60, 45), "dark"), ((190, 140, 110), "medium"), ((240, 205, 185), "light")]
+)
+def test_skin_tone_is_that_of_the_cheeks(colour: tuple[int, int, int], tone: str):
+    portrait = np.zeros((PORTRAIT_SIZE, PORTRAIT_SIZE, 3), np.uint8)
+    portrait[58:96] = colour
+    assert skin_tone(portrait, PORTRAIT_TEMPLATE) == tone
+
+
+@needs_evaluators
+def test_heads_of_real_photos_are_turned_where_their_labels_say():
+    records = read_records(data_folder())
+    facts = read_facts(records)
+    rows = [row for rows in held_out_people(records) for row in rows if facts[row].view in ("left", "right")][:30]
+    finder, pose, right = FaceFinder(EVALUATORS), HeadPose(EVALUATORS), []
+    for photo in open_photos(data_folder(), records, facts, rows).values():
+        portrait = photo.portrait(PORTRAIT_SIZE)
+        found = finder.find(portrait)
+        assert found is not None
+        yaw, pitch, _ = pose.angles(portrait, found.box)
+        assert abs(yaw) < 90 and abs(pitch) < 60
+        right.append((yaw < 0) == (photo.facts.view == "left"))
+    assert len(right) == 30 and np.mean(right) > 0.9
