@@ -1,7 +1,7 @@
 /** The queue: pg-boss on the store's own database, so that a message is sent in the transaction that causes it. */
 
 import type { JsonObject } from "./json.ts";
-import { fromKysely, type Job, PgBoss, type QueueOptions } from "pg-boss";
+import { fromKysely, type Job, PgBoss, type Queue as QueueDefinition } from "pg-boss";
 import type { Queries, Store } from "./store.ts";
 
 /** What {@linkcode openQueue} takes beside the store. */
@@ -20,11 +20,8 @@ export interface Message<Data> {
   readonly signal: AbortSignal;
 }
 
-/** How a queue hands out its messages. */
-export interface QueuePolicy extends QueueOptions {
-  /** where messages go that failed once more than `retryLimit` */
-  readonly deadLetter?: string;
-}
+/** How a queue hands out its messages: tries, delays, leases, and where messages go that failed too often. */
+export type QueuePolicy = Omit<QueueDefinition, "name">;
 
 /** The open queue; `await using` stops it. */
 export interface Queue extends AsyncDisposable {
@@ -89,9 +86,10 @@ export async function openQueue(store: Store, settings: QueueSettings = {}): Pro
   await boss.start();
   return {
     async define(name, policy) {
-      // a queue that another instance makes at this moment is just as good
       await boss.createQueue(name, policy);
-      await boss.updateQueue(name, policy);
+      // one that an earlier release made gets today's figures; how it hands out messages never changes
+      const { policy: _policy, partition: _partition, ...figures } = policy;
+      await boss.updateQueue(name, figures);
     },
     async send(transaction, name, data, id) {
       const sent = await boss.send(name, data, { db: fromKysely(transaction), ...(id === undefined ? {} : { id }) });
@@ -111,7 +109,7 @@ export async function openQueue(store: Store, settings: QueueSettings = {}): Pro
     ) {
       const worker = await boss.work<Data>(
         name,
-        { batchSize: 1, localConcurrency: concurrency, notifyPollingIntervalSeconds: 10 },
+        { batchSize: 1, localConcurrency: concurrency, notifyPollingIntervalSeconds: 2 },
         async (jobs: Job<Data>[]) => {
           for (const { id, data, signal } of jobs) await handle({ id, data, signal });
         },

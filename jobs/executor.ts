@@ -1,0 +1,28 @@
+/** What runs a generation: the engine, seen from the jobs room. */
+
+import type { GenerateInput, GenerateOutput, GenerateProgress } from "../pipeline/protocol.ts";
+
+/** One start of a generation. */
+export interface Assignment {
+  /** the generation's id */
+  readonly id: string;
+  readonly input: GenerateInput;
+}
+
+/** Runs generations; several at once, as many as the jobs room was told. */
+export interface Executor {
+  /**
+   * Runs one.
+   *
+   * @param assignment what to make
+   * @param signal aborted when the generation was canceled, taken over, or the process stops
+   * @param onProgress told what is being done
+   * @throws {PipelineError} with a code of the input's own when the request is at fault; the generation fails. Whatever
+   *   else is thrown counts as a crash: the generation is tried again
+   */
+  run(
+    assignment: Assignment,
+    signal: AbortSignal,
+    onProgress: (progress: GenerateProgress) => void,
+  ): Promise<GenerateOutput>;
+}

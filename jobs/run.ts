@@ -1,0 +1,139 @@
+/** An instance at work: takes queued generations, runs them, renews their leases, and settles them. */
+
+import { sql } from "kysely";
+import { PipelineError } from "../pipeline/protocol.ts";
+import { persist } from "../store/persist.ts";
+import type { Message } from "../store/queue.ts";
+import type { Executor } from "./executor.ts";
+import { isTerminal } from "./notices.ts";
+import { generationQueue, type JobsRoom, poisonQueue } from "./room.ts";
+import { openInput } from "./sealed_input.ts";
+import { fail, type GenerationRow, succeed } from "./settle.ts";
+
+/** What {@linkcode runGenerations} takes. */
+export interface RunOptions {
+  /** generations at a time */
+  readonly concurrency: number;
+  /** least time between two notices of progress to other instances, in milliseconds */
+  readonly progressMilliseconds?: number;
+  /** hears of every fault that is not the request's; the generation is tried again */
+  readonly onFault?: (id: string, error: unknown) => void;
+}
+
+/** An instance at work; `await using` has it hand back what runs. */
+export interface Running extends AsyncDisposable {
+  /** Takes no more, and after `graceMilliseconds` hands back what still runs. */
+  stop(graceMilliseconds: number): Promise<void>;
+}
+
+type Carried = { readonly id: string };
+
+/** Codes of a {@linkcode PipelineError} that are not the request's fault. */
+const faultsOfOurs: readonly string[] = ["worker_failed", "canceled"];
+
+/** Marks the start; a generation that is over, or canceled meanwhile, is not started. */
+async function start(room: JobsRoom, id: string): Promise<GenerationRow | undefined> {
+  return await room.store.transaction(async (transaction) => {
+    const row = await transaction.updateTable("generations").set({
+      state: "running",
+      attempt: sql<number>`attempt + 1`,
+      started_at: sql<Date>`coalesce(started_at, now())`,
+    }).where("id", "=", id).where("state", "in", ["queued", "running"]).returningAll().executeTakeFirst();
+    if (row !== undefined) await room.notices.announce(transaction, { id, state: "running" });
+    return row;
+  });
+}
+
+/** Puts a generation back for another instance; the try does not count. */
+async function handBack(room: JobsRoom, row: GenerationRow): Promise<void> {
+  await room.store.transaction(async (transaction) => {
+    const message = crypto.randomUUID();
+    const updated = await transaction.updateTable("generations").set({ state: "queued", message_id: message })
+      .where("id", "=", row.id).where("state", "=", "running").where("attempt", "=", row.attempt)
+      .returning("id").executeTakeFirst();
+    if (updated === undefined) return;
+    await room.queue.complete(transaction, generationQueue, row.message_id);
+    await room.queue.send(transaction, generationQueue, { id: row.id }, message);
+  });
+}
+
+/**
+ * Starts taking generations.
+ *
+ * @param room the jobs room
+ * @param executor runs them
+ * @param options how many at a time
+ * @returns the instance at work
+ */
+export async function runGenerations(room: JobsRoom, executor: Executor, options: RunOptions): Promise<Running> {
+  const { concurrency, progressMilliseconds = 200, onFault = () => {} } = options;
+  const draining = new AbortController();
+  let stopTaking: (() => Promise<void>) | undefined;
+
+  const tellProgress = (id: string) => {
+    let last = -Infinity;
+    return (progress: Parameters<Parameters<Executor["run"]>[2]>[0]) => {
+      room.notices.tellHere({ id, progress });
+      if (room.store.kind === "embedded" || performance.now() - last < progressMilliseconds) return;
+      last = performance.now();
+      // a notice that is lost is no loss: the next one says more
+      room.notices.announce(room.store.queries, { id, progress }).catch(() => {});
+    };
+  };
+
+  const handle = async ({ data: { id }, signal }: Message<Carried>) => {
+    const row = await start(room, id);
+    if (row === undefined) return;
+    room.notices.tellHere({ id, state: "running" });
+    const over = new AbortController();
+    const unsubscribe = room.notices.subscribe(id, (notice) => {
+      if (notice?.state !== undefined && isTerminal(notice.state)) over.abort();
+    });
+    try {
+      const sealed = await room.store.queries.selectFrom("generation_inputs").select("sealed")
+        .where("generation_id", "=", id).executeTakeFirst();
+      if (sealed === undefined) return;
+      const input = await openInput(room.sealer, id, sealed.sealed);
+      const output = await executor.run(
+        { id, input },
+        AbortSignal.any([signal, over.signal, draining.signal]),
+        tellProgress(id),
+      );
+      // by the lease's end another instance may have started it: then this comes too late, and does nothing
+      await persist(() => succeed(room, row, output), { signal });
+    } catch (error) {
+      if (draining.signal.aborted) return await handBack(room, row);
+      if (signal.aborted || over.signal.aborted) return;
+      if (error instanceof PipelineError && !faultsOfOurs.includes(error.code)) {
+        const { code, message, details } = error;
+        await persist(() => fail(room, row, { code, message, details }), { signal });
+        return;
+      }
+      onFault(id, error);
+      // a dead worker needs a new process: more generations would only waste their tries here
+      if (error instanceof PipelineError && error.code === "worker_failed") void stopTaking?.();
+      // the queue keeps what it is told, and a message may quote the request
+      throw new Error(error instanceof Error ? error.name : "fault");
+    } finally {
+      unsubscribe();
+    }
+  };
+
+  stopTaking = await room.queue.work<Carried>(generationQueue, concurrency, handle);
+  const stopGivingUp = await room.queue.work<Carried>(poisonQueue, 1, async ({ data: { id } }) => {
+    await fail(room, { id }, {
+      code: "worker_failed",
+      message: "The generation was started several times and never came to an end.",
+      details: {},
+    });
+  });
+
+  let stopped: Promise<void> | undefined;
+  const stop = (graceMilliseconds: number) =>
+    stopped ??= (async () => {
+      const timer = setTimeout(() => draining.abort(), graceMilliseconds);
+      await Promise.all([stopTaking(), stopGivingUp()]);
+      clearTimeout(timer);
+    })();
+  return { stop, [Symbol.asyncDispose]: () => stop(0) };
+}
