@@ -34,6 +34,8 @@ export interface Charge {
 /** A change of the operator's. */
 export interface Grant {
   readonly account: string;
+  /** what the account begins with, should this be the first that is heard of it */
+  readonly initialCredit: number;
   /** credits; negative takes them back, and then it must be an adjustment */
   readonly amount: number;
   readonly kind: "top_up" | "adjustment";
@@ -115,8 +117,9 @@ async function settle(
  * @returns the balances afterwards
  * @throws {InsufficientCreditError} when more would be taken than is available
  */
-export async function grant(transaction: Queries, { account, amount, kind, actor, note }: Grant): Promise<Account> {
-  const before = await lockAccount(transaction, account, 0);
+export async function grant(transaction: Queries, grant: Grant): Promise<Account> {
+  const { account, initialCredit, amount, kind, actor, note } = grant;
+  const before = await lockAccount(transaction, account, initialCredit);
   if (before.available + amount < 0) throw new InsufficientCreditError(-amount, before.available);
   await transaction.insertInto("transfers").values({
     account_id: account,

@@ -12,8 +12,6 @@ export interface S3Settings {
   readonly credentials?: { readonly accessKeyId: string; readonly secretAccessKey: string };
 }
 
-const mostKeysAtOnce = 1000;
-
 /**
  * Keeps pictures in a bucket. Each object's `Expires` says when it may go; the service removes those of generations it
  * knows, and a lifecycle rule on `generations/` is the safety net for what a crash left.
@@ -22,7 +20,7 @@ const mostKeysAtOnce = 1000;
  * @returns the store; the SDK is loaded here, so that whoever does without never pays for it
  */
 export async function keepImagesInS3(settings: S3Settings): Promise<ImageStore & Disposable> {
-  const { DeleteObjectsCommand, GetObjectCommand, NoSuchKey, PutObjectCommand, S3Client } = await import(
+  const { DeleteObjectCommand, GetObjectCommand, NoSuchKey, PutObjectCommand, S3Client } = await import(
     "@aws-sdk/client-s3"
   );
   const { bucket: Bucket, region, endpoint, credentials } = settings;
@@ -31,6 +29,9 @@ export async function keepImagesInS3(settings: S3Settings): Promise<ImageStore &
     // services of others know buckets by path; names of hosts are for AWS
     ...(endpoint === undefined ? {} : { endpoint, forcePathStyle: true }),
     ...(credentials === undefined ? {} : { credentials }),
+    // AWS's newest checksums are unknown to many other services
+    requestChecksumCalculation: "WHEN_REQUIRED",
+    responseChecksumValidation: "WHEN_REQUIRED",
   });
   return {
     async put(images) {
@@ -49,11 +50,9 @@ export async function keepImagesInS3(settings: S3Settings): Promise<ImageStore &
         throw error;
       }
     },
+    // one by one: the request for many needs a checksum that other services know under another name
     async remove(keys) {
-      for (let start = 0; start < keys.length; start += mostKeysAtOnce) {
-        const Objects = keys.slice(start, start + mostKeysAtOnce).map((Key) => ({ Key }));
-        await client.send(new DeleteObjectsCommand({ Bucket, Delete: { Objects, Quiet: true } }));
-      }
+      await Promise.all(keys.map((Key) => client.send(new DeleteObjectCommand({ Bucket, Key }))));
     },
     removeExpired: () => Promise.resolve(),
     [Symbol.dispose]: () => client.destroy(),

@@ -10,6 +10,7 @@ import { fail, succeed, withdraw } from "../../jobs/settle.ts";
 import { sweep } from "../../jobs/sweep.ts";
 import { findGeneration, waitForEnd } from "../../jobs/watch.ts";
 import { PipelineError } from "../../pipeline/protocol.ts";
+import { delay } from "../delay.ts";
 import { testOnEachStore, testOnServer } from "../store/each_store.ts";
 import { ControlledExecutor, openTestRoom, outputOf, requestFrom, requestPrice } from "./test_room.ts";
 
@@ -34,8 +35,8 @@ async function whileAging<T>(room: JobsRoom, id: string, awaited: Promise<T>): P
       .execute(room.store.queries);
     await sql`update queue.queue set monitor_on = null`.execute(room.store.queries);
     await room.queue.supervise();
-    const result = await Promise.race([taken, new Promise<undefined>((resolve) => setTimeout(resolve, 50))]);
-    if (result !== undefined) return result.value;
+    const result = await Promise.race([taken, delay(50)]);
+    if (typeof result === "object") return result.value;
   }
 }
 
