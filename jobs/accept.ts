@@ -3,8 +3,10 @@
 import { sql } from "kysely";
 import { lockAccount, reserve } from "../billing/ledger.ts";
 import { priceOf } from "../billing/price.ts";
-import type { GenerateInput } from "../pipeline/protocol.ts";
-import { type IdempotentRequest, once } from "./idempotency.ts";
+import { PipelineError } from "../pipeline/protocol.ts";
+import type { GenerationRequest } from "./generation.ts";
+import { once } from "./idempotency.ts";
+import type { Queries } from "../store/store.ts";
 import { generationQueue, type JobsRoom } from "./room.ts";
 import { sealInput } from "./sealed_input.ts";
 
@@ -17,18 +19,6 @@ export class TooManyGenerationsError extends Error {
   }
 }
 
-/** What is asked for, by whom. */
-export interface GenerationRequest {
-  readonly account: string;
-  /** the client that asks, for usage by key */
-  readonly key: string;
-  readonly model: string;
-  readonly input: GenerateInput;
-  /** pixels of one picture */
-  readonly pixels: number;
-  readonly idempotency?: IdempotentRequest;
-}
-
 /** The generation that will answer the request. */
 export interface Acceptance {
   readonly id: string;
@@ -36,20 +26,34 @@ export interface Acceptance {
   readonly repeated: boolean;
 }
 
+/** The queue is everybody's: one more than it holds may wait for a moment until an instance takes it. */
+async function requireRoom(transaction: Queries, mostQueued: number): Promise<void> {
+  const { waiting } = await transaction.selectFrom("generations").select(sql<number>`count(*)::int`.as("waiting"))
+    .where("state", "=", "queued").executeTakeFirstOrThrow();
+  if (waiting > mostQueued) {
+    throw new PipelineError("queue_full", `${waiting} generations are waiting`, { retry_after_seconds: 1 });
+  }
+}
+
 /**
  * Accepts a generation, or finds the one an earlier request with the same key made.
  *
  * @param room the jobs room
  * @param request what is asked for
+ * @param uuid for its name, should it be a new one
  * @returns its id
+ * @throws {PipelineError} `queue_full`
  * @throws {InsufficientCreditError} when the account cannot pay
  * @throws {TooManyGenerationsError} when too many are open
  * @throws {IdempotencyKeyReusedError} when the key belongs to another request
  */
-export async function accept(room: JobsRoom, request: GenerationRequest): Promise<Acceptance> {
-  const uuid = crypto.randomUUID();
+export async function accept(
+  room: JobsRoom,
+  request: GenerationRequest,
+  uuid: string = crypto.randomUUID(),
+): Promise<Acceptance> {
   const id = `gen_${uuid}`;
-  const sealed = await sealInput(room.sealer, id, request.input);
+  const sealed = await sealInput(room.sealer, id, request);
   return await room.store.transaction(async (transaction) => {
     const { answer, repeated } = await once(transaction, request.account, request.idempotency, async () => {
       const { settings, queue } = room;
@@ -58,6 +62,7 @@ export async function accept(room: JobsRoom, request: GenerationRequest): Promis
         .select(sql<number>`count(*)::int`.as("open"))
         .where("account_id", "=", account.id).where("state", "in", ["queued", "running"]).executeTakeFirstOrThrow();
       if (open >= settings.mostAtOnce) throw new TooManyGenerationsError(settings.mostAtOnce);
+      await requireRoom(transaction, settings.mostQueued);
       const work = {
         images: request.input.numImages,
         steps: request.input.numInferenceSteps,
@@ -68,11 +73,12 @@ export async function accept(room: JobsRoom, request: GenerationRequest): Promis
         id,
         account_id: account.id,
         key_id: request.key,
+        request_id: request.requestId,
         model: request.model,
         ...work,
         price,
         message_id: uuid,
-        start_by: sql<Date>`now() + make_interval(secs => ${settings.queueSeconds})`,
+        deadline: sql<Date>`now() + make_interval(secs => ${settings.timeoutSeconds})`,
       }).execute();
       await transaction.insertInto("generation_inputs").values({ generation_id: id, sealed }).execute();
       await reserve(transaction, account, { account: account.id, generation: id, amount: price });

@@ -4,7 +4,7 @@
  */
 
 import { sql } from "kysely";
-import type { GenerateProgress } from "../pipeline/protocol.ts";
+import type { GenerateEvent, GenerateProgress } from "../pipeline/protocol.ts";
 import { type GenerationState, terminalStates } from "../store/schema.ts";
 import type { Queue } from "../store/queue.ts";
 import type { Queries } from "../store/store.ts";
@@ -17,6 +17,8 @@ export interface Notice {
   /** absent when only the progress changed */
   readonly state?: GenerationState;
   readonly progress?: GenerateProgress;
+  /** told in the instance that runs it alone: everything, previews and pictures included */
+  readonly event?: GenerateEvent;
 }
 
 /** Takes news of one generation; `undefined` means that something may have been missed. */

@@ -14,10 +14,12 @@ export interface JobSettings {
   readonly initialCredit: number;
   /** queued and running generations of one account at most */
   readonly mostAtOnce: number;
-  /** how long a generation may stay queued before it expires */
-  readonly queueSeconds: number;
-  /** how long pictures are kept */
-  readonly imageSeconds: number;
+  /** queued generations of all accounts at most */
+  readonly mostQueued: number;
+  /** how long a generation may take from its request on: then it expires in the queue, or fails while it runs */
+  readonly timeoutSeconds: number;
+  /** how long a finished generation is shown and its pictures are kept */
+  readonly resultSeconds: number;
 }
 
 /** The room's parts. */

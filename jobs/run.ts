@@ -1,7 +1,7 @@
 /** An instance at work: takes queued generations, runs them, renews their leases, and settles them. */
 
 import { sql } from "kysely";
-import { PipelineError } from "../pipeline/protocol.ts";
+import { type GenerateEvent, type GenerateOutput, PipelineError } from "../pipeline/protocol.ts";
 import { persist } from "../store/persist.ts";
 import type { Message } from "../store/queue.ts";
 import type { Executor } from "./executor.ts";
@@ -29,7 +29,7 @@ export interface Running extends AsyncDisposable {
 type Carried = { readonly id: string };
 
 /** Codes of a {@linkcode PipelineError} that are not the request's fault. */
-const faultsOfOurs: readonly string[] = ["worker_failed", "canceled"];
+const faultsOfOurs: readonly string[] = ["worker_failed", "canceled", "queue_full", "shutting_down"];
 
 /** Marks the start; a generation that is over, or canceled meanwhile, is not started. */
 async function start(room: JobsRoom, id: string): Promise<GenerationRow | undefined> {
@@ -42,6 +42,13 @@ async function start(room: JobsRoom, id: string): Promise<GenerationRow | undefi
     if (row !== undefined) await room.notices.announce(transaction, { id, state: "running" });
     return row;
   });
+}
+
+/** The engine knows how long a generation waited for it; before that it waited for an instance. */
+function withQueueTime(output: GenerateOutput, { created_at, started_at }: GenerationRow): GenerateOutput {
+  const waited = started_at === null ? 0 : Math.max(0, (started_at.getTime() - created_at.getTime()) / 1000);
+  const { queue, total, ...stages } = output.timings;
+  return { ...output, timings: { ...stages, queue: queue + waited, total: total + waited } };
 }
 
 /** Puts a generation back for another instance; the try does not count. */
@@ -70,22 +77,28 @@ export async function runGenerations(room: JobsRoom, executor: Executor, options
   const draining = new AbortController();
   let stopTaking: (() => Promise<void>) | undefined;
 
-  const tellProgress = (id: string) => {
+  const tellEvents = (id: string) => {
     let last = -Infinity;
-    return (progress: Parameters<Parameters<Executor["run"]>[2]>[0]) => {
-      room.notices.tellHere({ id, progress });
-      if (room.store.kind === "embedded" || performance.now() - last < progressMilliseconds) return;
+    return (event: GenerateEvent) => {
+      room.notices.tellHere({ id, event });
+      if (event.type !== "progress" || room.store.kind === "embedded") return;
+      if (performance.now() - last < progressMilliseconds) return;
       last = performance.now();
       // a notice that is lost is no loss: the next one says more
-      room.notices.announce(room.store.queries, { id, progress }).catch(() => {});
+      room.notices.announce(room.store.queries, { id, progress: event.progress }).catch(() => {});
     };
   };
 
   const handle = async ({ data: { id }, signal }: Message<Carried>) => {
     const row = await start(room, id);
     if (row === undefined) return;
-    room.notices.tellHere({ id, state: "running" });
     const over = new AbortController();
+    const late = new AbortController();
+    const timer = setTimeout(() => {
+      const seconds = room.settings.timeoutSeconds;
+      const message = `The generation did not finish within ${seconds} seconds`;
+      late.abort(new PipelineError("deadline_exceeded", message, { seconds }));
+    }, Math.max(0, row.deadline.getTime() - Date.now()));
     const unsubscribe = room.notices.subscribe(id, (notice) => {
       if (notice?.state !== undefined && isTerminal(notice.state)) over.abort();
     });
@@ -93,17 +106,18 @@ export async function runGenerations(room: JobsRoom, executor: Executor, options
       const sealed = await room.store.queries.selectFrom("generation_inputs").select("sealed")
         .where("generation_id", "=", id).executeTakeFirst();
       if (sealed === undefined) return;
-      const input = await openInput(room.sealer, id, sealed.sealed);
       const output = await executor.run(
-        { id, input },
-        AbortSignal.any([signal, over.signal, draining.signal]),
-        tellProgress(id),
+        { id, ...await openInput(room.sealer, id, sealed.sealed) },
+        AbortSignal.any([signal, over.signal, late.signal, draining.signal]),
+        tellEvents(id),
       );
+      unsubscribe();
       // by the lease's end another instance may have started it: then this comes too late, and does nothing
-      await persist(() => succeed(room, row, output), { signal });
-    } catch (error) {
+      await persist(() => succeed(room, row, withQueueTime(output, row)), { signal });
+    } catch (thrown) {
       if (draining.signal.aborted) return await handBack(room, row);
       if (signal.aborted || over.signal.aborted) return;
+      const error = late.signal.aborted ? late.signal.reason : thrown;
       if (error instanceof PipelineError && !faultsOfOurs.includes(error.code)) {
         const { code, message, details } = error;
         await persist(() => fail(room, row, { code, message, details }), { signal });
@@ -115,6 +129,7 @@ export async function runGenerations(room: JobsRoom, executor: Executor, options
       // the queue keeps what it is told, and a message may quote the request
       throw new Error(error instanceof Error ? error.name : "fault");
     } finally {
+      clearTimeout(timer);
       unsubscribe();
     }
   };

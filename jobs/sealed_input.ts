@@ -3,9 +3,17 @@
 import type { GenerateInput } from "../pipeline/protocol.ts";
 import type { Sealer } from "../store/sealing.ts";
 
+/** What a generation is made from. */
+export interface GenerationInput {
+  readonly input: GenerateInput;
+  /** denoising steps from one preview of a picture to the next; 0 for none */
+  readonly previewInterval: number;
+}
+
 /** Everything but the photos, and how long each of them is. */
 interface Header {
   readonly input: Omit<GenerateInput, "referenceImages">;
+  readonly previewInterval: number;
   readonly lengths: readonly number[];
 }
 
@@ -17,9 +25,13 @@ interface Header {
  * @param input prompt, photos and all
  * @returns length of the header (4 bytes, big endian), header as JSON, photos one after another; sealed
  */
-export async function sealInput(sealer: Sealer, id: string, input: GenerateInput): Promise<Uint8Array<ArrayBuffer>> {
+export async function sealInput(
+  sealer: Sealer,
+  id: string,
+  { input, previewInterval }: GenerationInput,
+): Promise<Uint8Array<ArrayBuffer>> {
   const { referenceImages, ...rest } = input;
-  const header: Header = { input: rest, lengths: referenceImages.map(({ length }) => length) };
+  const header: Header = { input: rest, previewInterval, lengths: referenceImages.map(({ length }) => length) };
   const text = new TextEncoder().encode(JSON.stringify(header));
   const photosLength = header.lengths.reduce((sum, length) => sum + length, 0);
   const plain = new Uint8Array(4 + text.length + photosLength);
@@ -42,10 +54,10 @@ export async function sealInput(sealer: Sealer, id: string, input: GenerateInput
  * @returns the input
  * @throws {SealError} when the keys do not fit
  */
-export async function openInput(sealer: Sealer, id: string, sealed: Uint8Array): Promise<GenerateInput> {
+export async function openInput(sealer: Sealer, id: string, sealed: Uint8Array): Promise<GenerationInput> {
   const plain = await sealer.open(sealed, id);
   let at = 4 + new DataView(plain.buffer, plain.byteOffset).getUint32(0);
-  const { input, lengths }: Header = JSON.parse(new TextDecoder().decode(plain.subarray(4, at)));
+  const { input, previewInterval, lengths }: Header = JSON.parse(new TextDecoder().decode(plain.subarray(4, at)));
   const referenceImages = lengths.map((length) => plain.slice(at, at += length));
-  return { ...input, referenceImages };
+  return { input: { ...input, referenceImages }, previewInterval };
 }

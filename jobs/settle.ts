@@ -30,10 +30,16 @@ interface Ending {
 }
 
 /** Sets the state, if the claim still holds. */
-async function end(transaction: Queries, claim: Claim, ending: Ending): Promise<GenerationRow | undefined> {
+async function end(
+  room: JobsRoom,
+  transaction: Queries,
+  claim: Claim,
+  ending: Ending,
+): Promise<GenerationRow | undefined> {
   let update = transaction.updateTable("generations").set({
     state: ending.state,
     finished_at: sql<Date>`now()`,
+    expires_at: sql<Date>`now() + make_interval(secs => ${room.settings.resultSeconds})`,
     failure: ending.failure === undefined ? null : JSON.stringify(ending.failure),
     timings: ending.timings === undefined ? null : JSON.stringify(ending.timings),
   }).where("id", "=", claim.id);
@@ -87,7 +93,7 @@ export async function succeed(
   { images, timings }: GenerateOutput,
 ): Promise<GenerationRow | undefined> {
   const { id } = claim;
-  const expiresAt = new Date(Date.now() + room.settings.imageSeconds * 1000);
+  const expiresAt = new Date(Date.now() + room.settings.resultSeconds * 1000);
   // first the bytes, wherever they go: a row that says "succeeded" has its pictures
   await room.images.put(images.map(({ index, contentType, data }) => ({
     key: imageKey(id, index),
@@ -96,7 +102,7 @@ export async function succeed(
     expiresAt,
   })));
   const row = await room.store.transaction(async (transaction) => {
-    const row = await end(transaction, { ...claim, from: "running" }, { state: "succeeded", timings: { ...timings } });
+    const row = await end(room, transaction, { ...claim, from: "running" }, { state: "succeeded", timings: { ...timings } });
     if (row === undefined) return undefined;
     await transaction.insertInto("generation_images").values(images.map((image) => ({
       generation_id: id,
@@ -141,7 +147,7 @@ export async function fail(
   return tell(
     room,
     await room.store.transaction(async (transaction) => {
-      const row = await end(transaction, claim, { state: "failed", failure });
+      const row = await end(room, transaction, claim, { state: "failed", failure });
       if (row === undefined) return undefined;
       await conclude(room, transaction, row);
       await room.queue.complete(transaction, generationQueue, row.message_id);
@@ -166,7 +172,7 @@ export async function withdraw(
   return tell(
     room,
     await room.store.transaction(async (transaction) => {
-      const row = await end(transaction, state === "expired" ? { id, from: "queued" } : { id }, { state });
+      const row = await end(room, transaction, state === "expired" ? { id, from: "queued" } : { id }, { state });
       if (row === undefined) return undefined;
       await conclude(room, transaction, row);
       await room.queue.cancel(transaction, generationQueue, row.message_id);

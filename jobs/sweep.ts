@@ -13,7 +13,7 @@ const batch = 500;
 /** Ends generations that nobody started in time. */
 async function expireWaiting(room: JobsRoom): Promise<void> {
   const late = await room.store.queries.selectFrom("generations").select("id")
-    .where("state", "=", "queued").where("start_by", "<=", sql<Date>`now()`).limit(batch).execute();
+    .where("state", "=", "queued").where("deadline", "<=", sql<Date>`now()`).limit(batch).execute();
   for (const { id } of late) await withdraw(room, id, "expired");
 }
 

@@ -57,6 +57,8 @@ export interface GenerationsTable {
   account_id: string;
   /** the client the token was issued to, for usage by key */
   key_id: string;
+  /** names the HTTP request that asked for it */
+  request_id: string;
   state: Generated<GenerationState>;
   model: string;
   /** pictures */
@@ -76,8 +78,10 @@ export interface GenerationsTable {
   created_at: Time;
   started_at: Date | null;
   finished_at: Date | null;
-  /** when it expires, should it still be queued */
-  start_by: Date;
+  /** when it expires, should it still be queued, and fails, should it still run */
+  deadline: Date;
+  /** when it and its pictures are no longer shown */
+  expires_at: Date | null;
 }
 
 /** Prompt and photos of a generation that is not over, encrypted. */

@@ -6,6 +6,7 @@ export const statements: readonly string[] = [
     id text primary key,
     account_id text not null references accounts,
     key_id text not null,
+    request_id text not null,
     state text not null default 'queued'
       check (state in ('queued', 'running', 'succeeded', 'failed', 'canceled', 'expired')),
     model text not null,
@@ -20,14 +21,16 @@ export const statements: readonly string[] = [
     created_at timestamptz not null default now(),
     started_at timestamptz,
     finished_at timestamptz,
-    start_by timestamptz not null,
+    deadline timestamptz not null,
+    expires_at timestamptz,
     constraint generations_failure check ((failure is not null) = (state = 'failed')),
     constraint generations_finished check
-      ((finished_at is not null) = (state in ('succeeded', 'failed', 'canceled', 'expired')))
+      (num_nonnulls(finished_at, expires_at) =
+        case when state in ('succeeded', 'failed', 'canceled', 'expired') then 2 else 0 end)
   )`,
   "create index generations_by_account on generations (account_id, created_at)",
   "create index generations_open on generations (account_id) where state in ('queued', 'running')",
-  "create index generations_waiting on generations (start_by) where state = 'queued'",
+  "create index generations_waiting on generations (deadline) where state = 'queued'",
   "create index generations_charged on generations (account_id, finished_at) where state = 'succeeded'",
   "alter table transfers add foreign key (generation_id) references generations deferrable initially deferred",
   `create table generation_inputs (
@@ -66,6 +69,10 @@ export const statements: readonly string[] = [
       raise exception 'a generation does not go from % to %', old.state, new.state using errcode = 'check_violation';
     end if;
     if old.state in ('succeeded', 'failed', 'canceled', 'expired') then
+      -- it may be forgotten earlier than was said, and that is all
+      if (to_jsonb(new) - 'expires_at') = (to_jsonb(old) - 'expires_at') and new.expires_at <= old.expires_at then
+        return new;
+      end if;
       raise exception 'a generation that is over does not change' using errcode = 'check_violation';
     end if;
     if new.state in ('succeeded', 'failed', 'canceled', 'expired') then

@@ -8,10 +8,10 @@ import type { JobsRoom } from "../../jobs/room.ts";
 import { runGenerations } from "../../jobs/run.ts";
 import { fail, succeed, withdraw } from "../../jobs/settle.ts";
 import { sweep } from "../../jobs/sweep.ts";
-import { findGeneration, waitForEnd } from "../../jobs/watch.ts";
 import { PipelineError } from "../../pipeline/protocol.ts";
 import { delay } from "../delay.ts";
 import { testOnEachStore, testOnServer } from "../store/each_store.ts";
+import { findGeneration, waitForEnd } from "./wait_for_end.ts";
 import { ControlledExecutor, openTestRoom, outputOf, requestFrom, requestPrice } from "./test_room.ts";
 
 const never = new AbortController().signal;
@@ -48,18 +48,18 @@ testOnEachStore("a generation is accepted, run, charged and kept, its photos era
   const { id } = await accept(room, request);
   deepEqual(await balances(room), { available: 1000 - requestPrice, reserved: requestPrice, spent: 0, funded: 1000 });
   const progress: unknown[] = [];
-  const end = waitForEnd(room, id, never, (notice) => progress.push(notice?.progress ?? notice?.state));
+  const end = waitForEnd(room, id, never, (notice) => progress.push(notice?.event ?? notice?.state));
   const run = await executor.next();
   deepEqual({ ...run.assignment.input, referenceImages: run.assignment.input.referenceImages.map((p) => [...p]) }, {
     ...request.input,
     referenceImages: [[1, 2, 3], [4]],
   });
   equal((await findGeneration(room, id))?.state, "running");
-  run.progress({ stage: "denoise", step: 1, steps: 10 });
+  run.tell({ type: "progress", progress: { stage: "denoise", step: 1, steps: 10 } });
   run.succeed();
   const row = await end;
   equal(row.state, "succeeded");
-  ok(progress.some((entry) => (entry as { stage?: string }).stage === "denoise"));
+  ok(progress.some((entry) => (entry as { type?: string }).type === "progress"));
   equal(progress.at(-1), "succeeded");
   deepEqual(await balances(room), { available: 1000 - requestPrice, reserved: 0, spent: requestPrice, funded: 1000 });
   equal(await count(room, "generation_inputs"), 0);
@@ -80,7 +80,7 @@ testOnEachStore("what fails, is canceled or expires costs nothing and leaves not
 
   await step("expired: nobody started it in time", async () => {
     const { id } = await accept(room, requestFrom("alice"));
-    await store.queries.updateTable("generations").set({ start_by: sql<Date>`now() - interval '1 second'` })
+    await store.queries.updateTable("generations").set({ deadline: sql<Date>`now() - interval '1 second'` })
       .where("id", "=", id).execute();
     await sweep(room);
     equal((await findGeneration(room, id))?.state, "expired");
@@ -164,7 +164,7 @@ testOnEachStore("the database refuses what the rules forbid", async ({ store }) 
   const { queries } = store;
   const set = (state: "succeeded" | "canceled" | "queued", finished = true) =>
     store.transaction((t) =>
-      t.updateTable("generations").set({ state, ...(finished ? { finished_at: new Date() } : {}) })
+      t.updateTable("generations").set({ state, ...(finished ? { finished_at: new Date(), expires_at: new Date() } : {}) })
         .where("id", "=", id).execute()
     );
   await rejects(set("succeeded"), /does not go from queued to succeeded/);
@@ -241,7 +241,7 @@ testOnServer("an instance that dies has its generation taken over by another", a
   const end = waitForEnd(room, id, never, (notice) => seen.push(notice?.progress?.step));
   const run = await whileAging(other, id, taking.next());
   equal(run.assignment.id, id);
-  run.progress({ stage: "denoise", step: 3, steps: 20 });
+  run.tell({ type: "progress", progress: { stage: "denoise", step: 3, steps: 20 } });
   run.succeed();
   equal((await end).state, "succeeded");
   ok(seen.includes(3), "progress is heard from the other instance");

@@ -5,10 +5,10 @@ import sharp from "sharp";
 import { accept } from "../../jobs/accept.ts";
 import { imageKey } from "../../jobs/image_store.ts";
 import { runGenerations } from "../../jobs/run.ts";
-import { waitForEnd } from "../../jobs/watch.ts";
 import { startInference } from "../../pipeline/client.ts";
 import { bundleFolder, portrait, realBundle, sessionSettings, smallRequest } from "../real_bundle.ts";
 import { openTestStore } from "../store/each_store.ts";
+import { waitForEnd } from "./wait_for_end.ts";
 import { openTestRoom, requestFrom } from "./test_room.ts";
 
 const never = new AbortController().signal;
@@ -19,7 +19,8 @@ Deno.test("the real engine makes a portrait, or says what is wrong with the phot
   await using store = await openTestStore();
   await using room = await openTestRoom(store);
   await using _running = await runGenerations(room, {
-    run: ({ input }, signal, onProgress) => inference.generate(input, { signal, onProgress }),
+    run: ({ input, previewInterval }, signal, onEvent) =>
+      inference.generate(input, { signal, previewInterval, onEvent }),
   }, { concurrency: 2 });
   const photo = await portrait();
   const good = smallRequest(photo, { classNoun: manifest.class_nouns[0]!, numInferenceSteps: 2 });
@@ -31,7 +32,7 @@ Deno.test("the real engine makes a portrait, or says what is wrong with the phot
   });
   const stages = new Set<string>();
   const row = await waitForEnd(room, made.id, never, (notice) => {
-    if (notice?.progress !== undefined) stages.add(notice.progress.stage);
+    if (notice?.event?.type === "progress") stages.add(notice.event.progress.stage);
   });
   equal(row.state, "succeeded");
   ok(stages.has("denoise"));

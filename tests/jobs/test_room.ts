@@ -3,9 +3,9 @@
 import { openJobsRoom } from "../../jobs/open_room.ts";
 import type { Assignment, Executor } from "../../jobs/executor.ts";
 import { keepImagesInPostgres } from "../../jobs/postgres_images.ts";
-import type { GenerationRequest } from "../../jobs/accept.ts";
+import type { GenerationRequest } from "../../jobs/generation.ts";
 import type { JobSettings, JobsRoom } from "../../jobs/room.ts";
-import type { GenerateInput, GenerateOutput, GenerateProgress } from "../../pipeline/protocol.ts";
+import type { GenerateEvent, GenerateInput, GenerateOutput } from "../../pipeline/protocol.ts";
 import { openQueue } from "../../store/queue.ts";
 import { createSealer } from "../../store/sealing.ts";
 import type { Store } from "../../store/store.ts";
@@ -15,8 +15,9 @@ export const testSettings: JobSettings = {
   prices: { perMegapixelStep: 100, minimum: 1 },
   initialCredit: 1000,
   mostAtOnce: 8,
-  queueSeconds: 600,
-  imageSeconds: 600,
+  mostQueued: 100,
+  timeoutSeconds: 600,
+  resultSeconds: 600,
 };
 
 /**
@@ -48,6 +49,8 @@ export function requestFrom(account: string, changes: Partial<GenerateInput> = {
   return {
     account,
     key: "test",
+    requestId: "request-1",
+    previewInterval: 0,
     model: "test-model",
     pixels: 128 * 128,
     input: {
@@ -74,7 +77,7 @@ export const requestPrice = 33;
 export interface ControlledRun {
   readonly assignment: Assignment;
   readonly signal: AbortSignal;
-  readonly progress: (progress: GenerateProgress) => void;
+  readonly tell: (event: GenerateEvent) => void;
   /** Ends it with as many pictures as were asked for. */
   succeed(): void;
   /** Ends it with an error. */
@@ -93,14 +96,14 @@ export class ControlledExecutor implements Executor {
   run(
     assignment: Assignment,
     signal: AbortSignal,
-    progress: (progress: GenerateProgress) => void,
+    tell: (event: GenerateEvent) => void,
   ): Promise<GenerateOutput> {
     const { promise, resolve, reject } = Promise.withResolvers<GenerateOutput>();
-    signal.addEventListener("abort", () => reject(new DOMException("stopped", "AbortError")), { once: true });
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
     const run: ControlledRun = {
       assignment,
       signal,
-      progress,
+      tell,
       succeed: () => resolve(outputOf(assignment.input)),
       fail: reject,
     };
@@ -134,6 +137,6 @@ export function outputOf(input: GenerateInput): GenerateOutput {
       data: Uint8Array.of(9, 9, index),
       identitySimilarity: 0.5,
     })),
-    timings: { references: 0.1, prompt: 0.1, denoise: 1, decode: 0.1, encode: 0.1, total: 1.4 },
+    timings: { queue: 0, references: 0.1, prompt: 0.1, denoise: 1, decode: 0.1, encode: 0.1, total: 1.4 },
   };
 }

@@ -9,6 +9,7 @@ const finished: Generation = {
   model: "m",
   numImages: 2,
   numInferenceSteps: 4,
+  price: 33,
   createdAt: new Date(0),
   status: "succeeded",
   progress: null,

@@ -1,8 +1,8 @@
 /** Waits for generations, whichever instance runs them. */
 
-import { isTerminal, type NoticeListener } from "./notices.ts";
-import type { JobsRoom } from "./room.ts";
-import type { GenerationRow } from "./settle.ts";
+import { isTerminal, type NoticeListener } from "../../jobs/notices.ts";
+import type { JobsRoom } from "../../jobs/room.ts";
+import type { GenerationRow } from "../../jobs/settle.ts";
 
 /**
  * Reads a generation.
