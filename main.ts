@@ -77,7 +77,11 @@ const ANSWER_SECONDS = 2;
 const CLOSE_SECONDS = 5;
 
 /** Opens the database; what only the operator can mend says what to do and ends the process. */
-async function openDatabase(config: Config, log: Logger, metrics: () => ServiceMetrics): Promise<JobsService> {
+async function openDatabase(
+  config: Config,
+  log: Logger,
+  metrics: () => ServiceMetrics,
+): Promise<JobsService> {
   const observers = [
     logGenerations(log),
     traceGenerations(),
@@ -91,7 +95,8 @@ async function openDatabase(config: Config, log: Logger, metrics: () => ServiceM
     log("error", "the database cannot be used", {
       ...errorFields(error),
       reason: error instanceof Error ? error.message : String(error),
-      remedy: "Check DATABASE_URL, ENCRYPTION_KEYS, the S3 variables, or STATE_DIR where there is no DATABASE_URL.",
+      remedy:
+        "Check DATABASE_URL, ENCRYPTION_KEYS, the S3 variables, or STATE_DIR where there is no DATABASE_URL.",
     });
     Deno.exit(1);
   }
@@ -132,7 +137,6 @@ async function serve(config: Config): Promise<void> {
     served.draining = true;
     // whoever watches or polls a generation may go on doing so until it has ended; the rest goes back to the queue
     await served.jobs?.drain(config.shutdownGraceSeconds * 1000);
-    served.jobs?.generations.close();
     await Promise.race([server.shutdown(), pause(ANSWER_SECONDS)]);
     await Promise.race([served.jobs?.close(), pause(CLOSE_SECONDS)]);
     await served.model?.inference.close();
@@ -147,10 +151,15 @@ async function serve(config: Config): Promise<void> {
   served.model = model;
   const { inference } = model;
   const executor: Executor = {
-    run: ({ input, previewInterval }, signal, onEvent) => inference.generate(input, { signal, previewInterval, onEvent }),
+    run: ({ input, previewInterval }, signal, onEvent) =>
+      inference.generate(input, { signal, previewInterval, onEvent }),
   };
   await (await jobs).run(executor, inference.load.maxBatch);
-  log("info", "ready", { model: model.manifest.name, version: model.manifest.version, max_batch: inference.load.maxBatch });
+  log("info", "ready", {
+    model: model.manifest.name,
+    version: model.manifest.version,
+    max_batch: inference.load.maxBatch,
+  });
 }
 
 if (import.meta.main) {

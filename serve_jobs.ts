@@ -6,7 +6,7 @@ import { DurableGenerations, type GenerationObserver } from "./jobs/durable_gene
 import type { Executor } from "./jobs/executor.ts";
 import { openJobsRoom } from "./jobs/open_room.ts";
 import { keepImagesInPostgres } from "./jobs/postgres_images.ts";
-import { runGenerations } from "./jobs/run.ts";
+import { runGenerations, type Running } from "./jobs/run.ts";
 import { keepImagesInS3 } from "./jobs/s3_images.ts";
 import { runSweep } from "./jobs/sweep.ts";
 import { deliverWebhooks } from "./jobs/webhooks/deliver.ts";
@@ -41,7 +41,11 @@ export interface JobsService extends ServedJobs {
  * @param observe told of every event of generations that were asked for here
  * @returns the jobs; they take none until `run`
  */
-export async function openJobs(config: Config, log: Logger, observe: GenerationObserver): Promise<JobsService> {
+export async function openJobs(
+  config: Config,
+  log: Logger,
+  observe: GenerationObserver,
+): Promise<JobsService> {
   const { durable } = config;
   const warn = (message: string) => (error: Error) => log("warn", message, errorFields(error));
   const sealer = await createSealer(await loadEncryptionKeys(durable.encryption));
@@ -49,7 +53,10 @@ export async function openJobs(config: Config, log: Logger, observe: GenerationO
     try {
       const store = durable.store.kind === "embedded"
         ? await openEmbeddedStore(durable.store.folder)
-        : await openServerStore({ url: durable.store.url, onConnectionLost: warn("a database connection was lost") });
+        : await openServerStore({
+          url: durable.store.url,
+          onConnectionLost: warn("a database connection was lost"),
+        });
       return { store, queue: await openQueue(store, { onError: warn("the queue met a fault") }) };
     } catch (error) {
       log("warn", "the database cannot be opened", errorFields(error));
@@ -84,20 +91,23 @@ export async function openJobs(config: Config, log: Logger, observe: GenerationO
       }),
     );
   }
-  let drain: (graceMilliseconds: number) => Promise<void> = () => Promise.resolve();
+  let running: Running | undefined;
   return {
     room,
     generations,
     requestsPerMinute: durable.requestsPerMinute,
     webhooksToPrivate: durable.webhooksToPrivate,
     async run(executor, concurrency) {
-      const running = await runGenerations(room, executor, {
+      running = await runGenerations(room, executor, {
         concurrency,
         onFault: (id, error) => log("error", "a run of a generation failed", { id, ...errorFields(error) }),
       });
-      drain = (graceMilliseconds) => running.stop(graceMilliseconds);
     },
-    drain: (graceMilliseconds) => drain(graceMilliseconds),
+    async drain(graceMilliseconds) {
+      const ids = await running?.stop(graceMilliseconds) ?? [];
+      if (ids.length > 0) log("warn", "unfinished, back in the queue", { ids });
+      await generations.close();
+    },
     async close() {
       await Promise.all(stops.map((stop) => stop()));
       await room[Symbol.asyncDispose]();

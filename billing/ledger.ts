@@ -54,7 +54,8 @@ export interface Grant {
  * @returns its balances
  */
 export async function lockAccount(transaction: Queries, id: string, initialCredit: number): Promise<Account> {
-  const find = () => transaction.selectFrom("accounts").selectAll().where("id", "=", id).forUpdate().executeTakeFirst();
+  const find = () =>
+    transaction.selectFrom("accounts").selectAll().where("id", "=", id).forUpdate().executeTakeFirst();
   const existing = await find();
   if (existing !== undefined) return existing;
   const { numInsertedOrUpdatedRows } = await transaction.insertInto("accounts").values({ id })
@@ -130,5 +131,6 @@ export async function grant(transaction: Queries, grant: Grant): Promise<Account
     actor,
     note,
   }).execute();
-  return await transaction.selectFrom("accounts").selectAll().where("id", "=", account).executeTakeFirstOrThrow();
+  return await transaction.selectFrom("accounts").selectAll().where("id", "=", account)
+    .executeTakeFirstOrThrow();
 }

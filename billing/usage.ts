@@ -41,7 +41,11 @@ export interface UsagePeriod {
  * @param period which days; a generation counts on the day it was finished
  * @returns a row for each day and key with a charge, by day and then by key, and the total
  */
-export async function readUsage(queries: Queries, account: string, { from, to }: UsagePeriod): Promise<Usage> {
+export async function readUsage(
+  queries: Queries,
+  account: string,
+  { from, to }: UsagePeriod,
+): Promise<Usage> {
   const { rows } = await sql<UsageRow>`
     select to_char(finished_at at time zone 'UTC', 'YYYY-MM-DD') as day, key_id as key,
       count(*)::bigint as generations, sum(images)::bigint as images, sum(images * steps)::bigint as steps,
@@ -55,6 +59,11 @@ export async function readUsage(queries: Queries, account: string, { from, to }:
   const sum = (field: keyof UsageSum) => rows.reduce((total, row) => total + row[field], 0);
   return {
     rows,
-    total: { generations: sum("generations"), images: sum("images"), steps: sum("steps"), credits: sum("credits") },
+    total: {
+      generations: sum("generations"),
+      images: sum("images"),
+      steps: sum("steps"),
+      credits: sum("credits"),
+    },
   };
 }

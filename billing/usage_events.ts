@@ -22,7 +22,11 @@ export interface UsageRecord {
 }
 
 /** Posts one body; any answer but 2xx is a failure. */
-export type PostEvent = (url: string, headers: Readonly<Record<string, string>>, body: string) => Promise<number>;
+export type PostEvent = (
+  url: string,
+  headers: Readonly<Record<string, string>>,
+  body: string,
+) => Promise<number>;
 
 /** Makes the queue that carries usage events. */
 export async function defineUsageEvents(queue: Queue): Promise<void> {
@@ -66,7 +70,12 @@ export async function recordUsage(transaction: Queries, queue: Queue, record: Us
     },
   });
   await transaction.insertInto("usage_events")
-    .values({ id, generation_id: record.generation, body: String(HTTP.structured(event).body), delivered_at: null })
+    .values({
+      id,
+      generation_id: record.generation,
+      body: String(HTTP.structured(event).body),
+      delivered_at: null,
+    })
     .execute();
   await queue.send(transaction, queueName, { id });
 }
@@ -80,13 +89,23 @@ export async function recordUsage(transaction: Queries, queue: Queue, record: Us
  * @param post does the request
  * @returns stops delivering
  */
-export function deliverUsage(store: Store, queue: Queue, url: string, post: PostEvent): Promise<() => Promise<void>> {
+export function deliverUsage(
+  store: Store,
+  queue: Queue,
+  url: string,
+  post: PostEvent,
+): Promise<() => Promise<void>> {
   return queue.work(queueName, 1, async ({ data: { id } }: Message<{ id: string }>) => {
     const event = await store.queries.selectFrom("usage_events").select("body")
       .where("id", "=", id).where("delivered_at", "is", null).executeTakeFirst();
     if (event === undefined) return;
-    const status = await post(url, { "Content-Type": "application/cloudevents+json; charset=utf-8" }, event.body);
+    const status = await post(
+      url,
+      { "Content-Type": "application/cloudevents+json; charset=utf-8" },
+      event.body,
+    );
     if (status < 200 || status > 299) throw new Error(`the usage endpoint answered ${status}`);
-    await store.queries.updateTable("usage_events").set({ delivered_at: new Date() }).where("id", "=", id).execute();
+    await store.queries.updateTable("usage_events").set({ delivered_at: new Date() }).where("id", "=", id)
+      .execute();
   });
 }

@@ -52,13 +52,18 @@ const databaseUrl = z.string().refine(
 const keyList = z.string()
   .transform((text) => text.split(",").map((key) => key.trim()).filter((key) => key !== ""))
   .pipe(
-    z.array(z.string().refine((key) => {
-      try {
-        return Uint8Array.fromBase64(key).length === 32;
-      } catch {
-        return false;
-      }
-    }, "must hold base64 of 32 bytes, as `openssl rand -base64 32` prints; several are separated by commas")).min(1),
+    z.array(
+      z.string().refine(
+        (key) => {
+          try {
+            return Uint8Array.fromBase64(key).length === 32;
+          } catch {
+            return false;
+          }
+        },
+        "must hold base64 of 32 bytes, as `openssl rand -base64 32` prints; several are separated by commas",
+      ),
+    ).min(1),
   );
 
 /** The variables, for `environmentSchema` of `config.ts`. */
@@ -93,7 +98,9 @@ export function durableProblems(environment: Readonly<Record<string, string>>): 
     );
   }
   if ((environment.S3_ACCESS_KEY_ID === undefined) !== (environment.S3_SECRET_ACCESS_KEY === undefined)) {
-    problems.push("S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY go together: set both, or neither for AWS's own defaults.");
+    problems.push(
+      "S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY go together: set both, or neither for AWS's own defaults.",
+    );
   }
   return problems;
 }

@@ -28,7 +28,9 @@ export interface Acceptance {
 
 /** The queue is everybody's: one more than it holds may wait for a moment until an instance takes it. */
 async function requireRoom(transaction: Queries, mostQueued: number): Promise<void> {
-  const { waiting } = await transaction.selectFrom("generations").select(sql<number>`count(*)::int`.as("waiting"))
+  const { waiting } = await transaction.selectFrom("generations").select(
+    sql<number>`count(*)::int`.as("waiting"),
+  )
     .where("state", "=", "queued").executeTakeFirstOrThrow();
   if (waiting > mostQueued) {
     throw new PipelineError("queue_full", `${waiting} generations are waiting`, { retry_after_seconds: 1 });
@@ -60,7 +62,8 @@ export async function accept(
       const account = await lockAccount(transaction, request.account, settings.initialCredit);
       const { open } = await transaction.selectFrom("generations")
         .select(sql<number>`count(*)::int`.as("open"))
-        .where("account_id", "=", account.id).where("state", "in", ["queued", "running"]).executeTakeFirstOrThrow();
+        .where("account_id", "=", account.id).where("state", "in", ["queued", "running"])
+        .executeTakeFirstOrThrow();
       if (open >= settings.mostAtOnce) throw new TooManyGenerationsError(settings.mostAtOnce);
       await requireRoom(transaction, settings.mostQueued);
       const work = {

@@ -2,7 +2,13 @@
 
 import { persist } from "../store/persist.ts";
 import { accept } from "./accept.ts";
-import type { Generation, GenerationEvent, GenerationRequest, Generations, WatchOptions } from "./generation.ts";
+import type {
+  Generation,
+  GenerationEvent,
+  GenerationRequest,
+  Generations,
+  WatchOptions,
+} from "./generation.ts";
 import { isFinal } from "./generation.ts";
 import { GenerationRecord } from "./generation_record.ts";
 import { imageKey } from "./image_store.ts";
@@ -42,6 +48,7 @@ export class DurableGenerations implements Generations {
   readonly #observe: GenerationObserver;
   readonly #followed = new Map<string, Followed>();
   readonly #closed = new AbortController();
+  readonly #looks = new Set<Promise<void>>();
 
   /**
    * @param room the jobs room
@@ -130,7 +137,11 @@ export class DurableGenerations implements Generations {
   async remove(account: string, id: string): Promise<boolean> {
     if (await this.cancel(account, id) === undefined) return false;
     const { queries } = this.#room.store;
-    const images = await queries.selectFrom("generation_images").select("index").where("generation_id", "=", id)
+    const images = await queries.selectFrom("generation_images").select("index").where(
+      "generation_id",
+      "=",
+      id,
+    )
       .execute();
     await this.#room.images.remove(images.map(({ index }) => imageKey(id, index)));
     await queries.deleteFrom("generation_images").where("generation_id", "=", id).execute();
@@ -140,7 +151,9 @@ export class DurableGenerations implements Generations {
   }
 
   /** Follows nothing any more: whoever watches is let go, and the generations go on. */
-  close(): void {
+  async close(): Promise<void> {
+    // an end that has been told of is still passed on
+    await Promise.allSettled(this.#looks);
     this.#closed.abort();
     for (const id of [...this.#followed.keys()]) this.#unfollow(id);
   }
@@ -182,7 +195,9 @@ export class DurableGenerations implements Generations {
   #hear(record: GenerationRecord, notice: Notice | undefined): void {
     if (notice === undefined || (notice.state !== undefined && isTerminal(notice.state))) {
       // an outage lasts as long as it lasts; who waits for this record waits with it
-      persist(() => this.#look(record), { signal: this.#closed.signal }).catch(() => {});
+      const look = persist(() => this.#look(record), { signal: this.#closed.signal }).catch(() => {})
+        .finally(() => this.#looks.delete(look));
+      this.#looks.add(look);
       return;
     }
     if (notice.state === "running") record.receive({ type: "started" });
@@ -193,7 +208,8 @@ export class DurableGenerations implements Generations {
   /** Brings a record to where its row is. */
   async #look(record: GenerationRecord): Promise<void> {
     const { id } = record.generation;
-    const row: GenerationRow | undefined = await this.#room.store.queries.selectFrom("generations").selectAll()
+    const row: GenerationRow | undefined = await this.#room.store.queries.selectFrom("generations")
+      .selectAll()
       .where("id", "=", id).executeTakeFirst();
     if (row === undefined) return;
     if (row.state === "running") record.receive({ type: "started" });

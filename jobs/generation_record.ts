@@ -86,7 +86,7 @@ export class GenerationRecord {
   finish(generation: Generation): void {
     if (isFinal(this.#generation)) return;
     const succeeded = generation.status === "succeeded";
-    if (succeeded) for (const image of generation.images) this.receive({ type: "image", image });
+    if (succeeded) { for (const image of generation.images) this.receive({ type: "image", image }); }
     this.#events = this.#events.filter(({ type }) => type !== "preview" && (succeeded || type !== "image"));
     this.#generation = { ...generation, lastEvent: this.#generation.lastEvent };
     this.#append((generation) => ({ type: succeeded ? "succeeded" : "failed", generation }));
@@ -104,13 +104,13 @@ export class GenerationRecord {
     const leave = () => hungUp.resolve();
     signal?.addEventListener("abort", leave, { once: true });
     try {
-      while (!signal?.aborted) {
+      while (true) {
         const news = this.#news.promise;
         const next = this.#events.find(({ number }) => number > known);
         if (next !== undefined) {
           known = next.number;
           yield next;
-        } else if (isFinal(this.#generation)) {
+        } else if (isFinal(this.#generation) || signal?.aborted) {
           return;
         } else {
           await Promise.race([news, hungUp.promise]);

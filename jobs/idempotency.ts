@@ -58,7 +58,9 @@ export async function once<Answer extends JsonValue>(
     transaction.selectFrom("idempotency_keys").where("account_id", "=", account).where("key", "=", key);
   if (claimed === undefined) {
     const first = await row().select(["fingerprint", "answer"]).executeTakeFirstOrThrow();
-    if (new Uint8Array(first.fingerprint).toHex() !== fingerprint.toHex()) throw new IdempotencyKeyReusedError();
+    if (new Uint8Array(first.fingerprint).toHex() !== fingerprint.toHex()) {
+      throw new IdempotencyKeyReusedError();
+    }
     return { answer: first.answer as Answer, repeated: true };
   }
   const answer = await effect();

@@ -12,7 +12,11 @@ import { FINAL_EVENT } from "./generation_record.ts";
 /** What a row's state means to whoever asked, where the row has no failure of its own. */
 const endings: Partial<Record<GenerationRow["state"], GenerationFailure>> = {
   canceled: { code: "canceled", message: "The generation was canceled", details: {} },
-  expired: { code: "deadline_exceeded", message: "The generation waited too long to be started", details: {} },
+  expired: {
+    code: "deadline_exceeded",
+    message: "The generation waited too long to be started",
+    details: {},
+  },
 };
 
 async function readImages(room: JobsRoom, id: string): Promise<GeneratedImage[]> {
@@ -68,9 +72,15 @@ export async function describe(room: JobsRoom, row: GenerationRow): Promise<Gene
  * @param account whose; left out, anybody's
  * @returns the row, or undefined when the account has none of that name, or no longer
  */
-export async function findRow(room: JobsRoom, id: string, account?: string): Promise<GenerationRow | undefined> {
+export async function findRow(
+  room: JobsRoom,
+  id: string,
+  account?: string,
+): Promise<GenerationRow | undefined> {
   let query = room.store.queries.selectFrom("generations").selectAll().where("id", "=", id)
-    .where((where) => where.or([where("expires_at", "is", null), where("expires_at", ">", sql<Date>`now()`)]));
+    .where((where) =>
+      where.or([where("expires_at", "is", null), where("expires_at", ">", sql<Date>`now()`)])
+    );
   if (account !== undefined) query = query.where("account_id", "=", account);
   return await query.executeTakeFirst();
 }

@@ -50,7 +50,12 @@ export const leaseSeconds = 10;
  * @param queue of the store
  */
 export async function defineGenerationQueues(queue: Queue): Promise<void> {
-  await queue.define(poisonQueue, { notify: true, retryLimit: 1000, retryDelay: 5, retentionSeconds: 30 * 86_400 });
+  await queue.define(poisonQueue, {
+    notify: true,
+    retryLimit: 1000,
+    retryDelay: 5,
+    retentionSeconds: 30 * 86_400,
+  });
   await queue.define(generationQueue, {
     notify: true,
     retryLimit: mostTries - 1,

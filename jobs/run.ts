@@ -22,8 +22,8 @@ export interface RunOptions {
 
 /** An instance at work; `await using` has it hand back what runs. */
 export interface Running extends AsyncDisposable {
-  /** Takes no more, and after `graceMilliseconds` hands back what still runs. */
-  stop(graceMilliseconds: number): Promise<void>;
+  /** Takes no more, and after `graceMilliseconds` hands back what still runs. @returns the ids of those */
+  stop(graceMilliseconds: number): Promise<readonly string[]>;
 }
 
 type Carried = { readonly id: string };
@@ -72,10 +72,15 @@ async function handBack(room: JobsRoom, row: GenerationRow): Promise<void> {
  * @param options how many at a time
  * @returns the instance at work
  */
-export async function runGenerations(room: JobsRoom, executor: Executor, options: RunOptions): Promise<Running> {
+export async function runGenerations(
+  room: JobsRoom,
+  executor: Executor,
+  options: RunOptions,
+): Promise<Running> {
   const { concurrency, progressMilliseconds = 200, onFault = () => {} } = options;
   const draining = new AbortController();
-  let stopTaking: (() => Promise<void>) | undefined;
+  const worker: { stop?: () => Promise<void> } = {};
+  const handedBack: string[] = [];
 
   const tellEvents = (id: string) => {
     let last = -Infinity;
@@ -115,7 +120,10 @@ export async function runGenerations(room: JobsRoom, executor: Executor, options
       // by the lease's end another instance may have started it: then this comes too late, and does nothing
       await persist(() => succeed(room, row, withQueueTime(output, row)), { signal });
     } catch (thrown) {
-      if (draining.signal.aborted) return await handBack(room, row);
+      if (draining.signal.aborted) {
+        handedBack.push(id);
+        return await handBack(room, row);
+      }
       if (signal.aborted || over.signal.aborted) return;
       const error = late.signal.aborted ? late.signal.reason : thrown;
       if (error instanceof PipelineError && !faultsOfOurs.includes(error.code)) {
@@ -125,7 +133,7 @@ export async function runGenerations(room: JobsRoom, executor: Executor, options
       }
       onFault(id, error);
       // a dead worker needs a new process: more generations would only waste their tries here
-      if (error instanceof PipelineError && error.code === "worker_failed") void stopTaking?.();
+      if (error instanceof PipelineError && error.code === "worker_failed") void worker.stop?.();
       // the queue keeps what it is told, and a message may quote the request
       throw new Error(error instanceof Error ? error.name : "fault");
     } finally {
@@ -134,7 +142,7 @@ export async function runGenerations(room: JobsRoom, executor: Executor, options
     }
   };
 
-  stopTaking = await room.queue.work<Carried>(generationQueue, concurrency, handle);
+  const stopTaking = worker.stop = await room.queue.work<Carried>(generationQueue, concurrency, handle);
   const stopGivingUp = await room.queue.work<Carried>(poisonQueue, 1, async ({ data: { id } }) => {
     await fail(room, { id }, {
       code: "worker_failed",
@@ -143,12 +151,13 @@ export async function runGenerations(room: JobsRoom, executor: Executor, options
     });
   });
 
-  let stopped: Promise<void> | undefined;
+  let stopped: Promise<readonly string[]> | undefined;
   const stop = (graceMilliseconds: number) =>
     stopped ??= (async () => {
       const timer = setTimeout(() => draining.abort(), graceMilliseconds);
       await Promise.all([stopTaking(), stopGivingUp()]);
       clearTimeout(timer);
+      return handedBack;
     })();
-  return { stop, [Symbol.asyncDispose]: () => stop(0) };
+  return { stop, [Symbol.asyncDispose]: async () => void await stop(0) };
 }

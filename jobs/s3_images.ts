@@ -37,7 +37,13 @@ export async function keepImagesInS3(settings: S3Settings): Promise<ImageStore &
     async put(images) {
       await Promise.all(images.map(({ key, data, contentType, expiresAt }) =>
         client.send(
-          new PutObjectCommand({ Bucket, Key: key, Body: data, ContentType: contentType, Expires: expiresAt }),
+          new PutObjectCommand({
+            Bucket,
+            Key: key,
+            Body: data,
+            ContentType: contentType,
+            Expires: expiresAt,
+          }),
         )
       ));
     },

@@ -31,7 +31,11 @@ export async function sealInput(
   { input, previewInterval }: GenerationInput,
 ): Promise<Uint8Array<ArrayBuffer>> {
   const { referenceImages, ...rest } = input;
-  const header: Header = { input: rest, previewInterval, lengths: referenceImages.map(({ length }) => length) };
+  const header: Header = {
+    input: rest,
+    previewInterval,
+    lengths: referenceImages.map(({ length }) => length),
+  };
   const text = new TextEncoder().encode(JSON.stringify(header));
   const photosLength = header.lengths.reduce((sum, length) => sum + length, 0);
   const plain = new Uint8Array(4 + text.length + photosLength);
@@ -57,7 +61,9 @@ export async function sealInput(
 export async function openInput(sealer: Sealer, id: string, sealed: Uint8Array): Promise<GenerationInput> {
   const plain = await sealer.open(sealed, id);
   let at = 4 + new DataView(plain.buffer, plain.byteOffset).getUint32(0);
-  const { input, previewInterval, lengths }: Header = JSON.parse(new TextDecoder().decode(plain.subarray(4, at)));
+  const { input, previewInterval, lengths }: Header = JSON.parse(
+    new TextDecoder().decode(plain.subarray(4, at)),
+  );
   const referenceImages = lengths.map((length) => plain.slice(at, at += length));
   return { input: { ...input, referenceImages }, previewInterval };
 }

@@ -102,7 +102,10 @@ export async function succeed(
     expiresAt,
   })));
   const row = await room.store.transaction(async (transaction) => {
-    const row = await end(room, transaction, { ...claim, from: "running" }, { state: "succeeded", timings: { ...timings } });
+    const row = await end(room, transaction, { ...claim, from: "running" }, {
+      state: "succeeded",
+      timings: { ...timings },
+    });
     if (row === undefined) return undefined;
     await transaction.insertInto("generation_images").values(images.map((image) => ({
       generation_id: id,
@@ -172,7 +175,9 @@ export async function withdraw(
   return tell(
     room,
     await room.store.transaction(async (transaction) => {
-      const row = await end(room, transaction, state === "expired" ? { id, from: "queued" } : { id }, { state });
+      const row = await end(room, transaction, state === "expired" ? { id, from: "queued" } : { id }, {
+        state,
+      });
       if (row === undefined) return undefined;
       await conclude(room, transaction, row);
       await room.queue.cancel(transaction, generationQueue, row.message_id);

@@ -39,8 +39,10 @@ export async function sweep(room: JobsRoom): Promise<void> {
   await expireWaiting(room);
   await removeExpiredImages(room);
   await queries.deleteFrom("idempotency_keys").where("expires_at", "<=", sql<Date>`now()`).execute();
-  await queries.deleteFrom("rate_limits").where("updated_at", "<", sql<Date>`now() - interval '1 hour'`).execute();
-  await queries.deleteFrom("usage_events").where("delivered_at", "<", sql<Date>`now() - interval '30 days'`).execute();
+  await queries.deleteFrom("rate_limits").where("updated_at", "<", sql<Date>`now() - interval '1 hour'`)
+    .execute();
+  await queries.deleteFrom("usage_events").where("delivered_at", "<", sql<Date>`now() - interval '30 days'`)
+    .execute();
   await queries.deleteFrom("webhook_messages").where("created_at", "<", sql<Date>`now() - interval '30 days'`)
     .execute();
 }
@@ -51,7 +53,12 @@ export async function sweep(room: JobsRoom): Promise<void> {
  * @param queue of the store
  */
 export async function defineSweep(queue: Queue): Promise<void> {
-  await queue.define(queueName, { retryLimit: 0, expireInSeconds: 300, deleteAfterSeconds: 3600, policy: "short" });
+  await queue.define(queueName, {
+    retryLimit: 0,
+    expireInSeconds: 300,
+    deleteAfterSeconds: 3600,
+    policy: "short",
+  });
   await queue.schedule(queueName, "* * * * *");
 }
 

@@ -1,7 +1,13 @@
 /** Examples of the account's and the webhooks' part of the contract; a test holds each against its schema. */
 
 import type { z } from "@hono/zod-openapi";
-import type { AccountBody, CreditRequestSchema, PriceRequestSchema, PriceSchema, UsageSchema } from "./account.ts";
+import type {
+  AccountBody,
+  CreditRequestSchema,
+  PriceRequestSchema,
+  PriceSchema,
+  UsageSchema,
+} from "./account.ts";
 import type { WebhookEndpointBody, WebhookMessageBody, WebhookSecretSchema } from "./webhook.ts";
 
 /** A balance. */

@@ -52,19 +52,31 @@ export const priceGeneration = createRoute({
   operationId: "priceGeneration",
   tags: ["account"],
   summary: "Tell what a generation would cost",
-  description: "Takes the fields of a generation, all of them optional; nothing is run and nothing is charged.",
+  description:
+    "Takes the fields of a generation, all of them optional; nothing is run and nothing is charged.",
   security: needs("account:read"),
   request: {
     body: {
       required: true,
       content: {
-        "application/json": { schema: PriceRequestSchema, examples: { four: { value: examples.priceRequest } } },
+        "application/json": {
+          schema: PriceRequestSchema,
+          examples: { four: { value: examples.priceRequest } },
+        },
       },
     },
   },
   responses: answers("The price.", {
     "application/json": { schema: PriceSchema, examples: { price: { value: examples.price } } },
-  }, [...tokenProblems, ...bodyProblems, "invalid_value", "model_unknown", "not_ready", "worker_failed", ...faults]),
+  }, [
+    ...tokenProblems,
+    ...bodyProblems,
+    "invalid_value",
+    "model_unknown",
+    "not_ready",
+    "worker_failed",
+    ...faults,
+  ]),
 });
 
 /** `POST /v1/accounts/{id}/credits` */
@@ -78,7 +90,10 @@ export const grantCredits = createRoute({
   security: needs("accounts:write"),
   request: {
     params: z.object({
-      id: z.string().min(1).max(255).openapi({ param: { name: "id", in: "path" }, description: "`sub` of its tokens" }),
+      id: z.string().min(1).max(255).openapi({
+        param: { name: "id", in: "path" },
+        description: "`sub` of its tokens",
+      }),
     }),
     headers: z.object({
       "Idempotency-Key": z.string().max(257).optional().openapi({
@@ -89,7 +104,10 @@ export const grantCredits = createRoute({
     body: {
       required: true,
       content: {
-        "application/json": { schema: CreditRequestSchema, examples: { topUp: { value: examples.creditRequest } } },
+        "application/json": {
+          schema: CreditRequestSchema,
+          examples: { topUp: { value: examples.creditRequest } },
+        },
       },
     },
   },

@@ -38,7 +38,8 @@ export const createGeneration = createRoute({
   request: {
     headers: z.object({
       "Idempotency-Key": z.string().max(257).optional().openapi({
-        description: "sent again with the same key and request within 24 hours, the answer is the first one's and " +
+        description:
+          "sent again with the same key and request within 24 hours, the answer is the first one's and " +
           "nothing is charged again (draft-ietf-httpapi-idempotency-key-header); the generation then goes on when the " +
           "connection is closed",
         example: "8e03978e-40d5-43dd-bc93-6894a57f9324",

@@ -269,7 +269,8 @@ export const problemCatalogue = {
   too_many_generations: {
     status: 429,
     title: "Too many generations at once",
-    remedy: "Wait until one of the account's generations has ended, or cancel one; `details` holds the `limit`.",
+    remedy:
+      "Wait until one of the account's generations has ended, or cancel one; `details` holds the `limit`.",
     retryAfterSeconds: 1,
   },
   queue_full: {
@@ -303,7 +304,8 @@ export const problemCatalogue = {
   store_unavailable: {
     status: 503,
     title: "The database cannot be reached",
-    remedy: "Send the request again after `Retry-After` seconds, with the same Idempotency-Key if it had one.",
+    remedy:
+      "Send the request again after `Retry-After` seconds, with the same Idempotency-Key if it had one.",
     retryAfterSeconds: 2,
   },
   keys_unavailable: {

@@ -34,7 +34,9 @@ export const WebhookMessageSchema = z.strictObject({
   type: z.string().describe("for example `generation.succeeded`"),
   state: z.enum(["pending", "delivered", "failed"]),
   attempts: z.int().min(0),
-  last_result: z.string().nullable().describe("HTTP status of the last answer, `no_answer` or `address_refused`"),
+  last_result: z.string().nullable().describe(
+    "HTTP status of the last answer, `no_answer` or `address_refused`",
+  ),
   created_at: z.iso.datetime(),
 }).openapi("WebhookMessage");
 

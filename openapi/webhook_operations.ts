@@ -19,10 +19,16 @@ const faults = ["store_unavailable", "internal_error"] as const;
 const security = needs("webhooks:write");
 const tags = ["webhooks"];
 const params = z.object({
-  id: z.string().openapi({ param: { name: "id", in: "path" }, description: "`id` of the endpoint or message" }),
+  id: z.string().openapi({
+    param: { name: "id", in: "path" },
+    description: "`id` of the endpoint or message",
+  }),
 });
 const newSecret = {
-  "application/json": { schema: WebhookSecretSchema, examples: { endpoint: { value: examples.newEndpoint } } },
+  "application/json": {
+    schema: WebhookSecretSchema,
+    examples: { endpoint: { value: examples.newEndpoint } },
+  },
 };
 
 /** `POST /v1/webhook_endpoints` */

@@ -5,7 +5,12 @@ import { type Account, grant, lockAccount } from "../billing/ledger.ts";
 import { priceOf } from "../billing/price.ts";
 import { readUsage } from "../billing/usage.ts";
 import { once } from "../jobs/idempotency.ts";
-import { type AccountBody, CreditRequestSchema, PriceRequestSchema, UsageQuerySchema } from "../openapi/account.ts";
+import {
+  type AccountBody,
+  CreditRequestSchema,
+  PriceRequestSchema,
+  UsageQuerySchema,
+} from "../openapi/account.ts";
 import * as operations from "../openapi/account_operations.ts";
 import { type AppEnv, type AppOptions, requireJobs, requireModel, type ServedJobs } from "./app_options.ts";
 import { fieldProblem, schemaProblem } from "./field_errors.ts";
@@ -103,7 +108,9 @@ export function account(options: AppOptions): Hono<AppEnv> {
       const jobs = requireJobs(options);
       const { amount, kind, note } = await readJsonBody(c, CreditRequestSchema);
       const id = c.req.param("id") ?? "";
-      if (id === "" || id.length > 255) throw new ProblemError("not_found", "No account has a name like this.");
+      if (id === "" || id.length > 255) {
+        throw new ProblemError("not_found", "No account has a name like this.");
+      }
       if (kind === "top_up" && amount < 0) {
         const detail = "must not be negative for a top_up; an adjustment may be";
         throw fieldProblem([{ pointer: "/amount", code: "out_of_range", detail }]);

@@ -2,6 +2,8 @@
 
 import type { Context } from "hono";
 import { type Generation, isFinal } from "../jobs/generation.ts";
+import { FINAL_EVENT } from "../jobs/generation_record.ts";
+import { createProblem } from "../openapi/problem.ts";
 import { type AppEnv, type AppOptions, requireJobs } from "./app_options.ts";
 import { streamEvents } from "./event_stream.ts";
 import { failureOf, generationPath, toState } from "./generation_answer.ts";
@@ -13,6 +15,11 @@ export const POLL_SECONDS = 1;
 
 /** Headers of every answer that names a generation. */
 const noStore = { "Cache-Control": "no-store" };
+
+/** The process is about to end before the generation does. */
+function leftAlone(): ProblemError {
+  return new ProblemError("shutting_down", "The service is shutting down before the generation has ended.");
+}
 
 /** Cancels a generation that nobody waits for any more. */
 function cancel({ account, id }: Generation, options: AppOptions): void {
@@ -49,7 +56,7 @@ async function waitForEnd(
     if (event.type === "progress" && event.progress.stage === "denoise") onDenoise();
     if (event.type === "succeeded" || event.type === "failed") return event.generation;
   }
-  throw new ProblemError("shutting_down", "The service is shutting down before the generation has ended.");
+  throw leftAlone();
 }
 
 /** JSON once it is there. */
@@ -120,7 +127,18 @@ export async function replyWithEvents(
   if (!lasting) bindToConnection(c, generation, options);
   c.header("Content-Location", generationPath(id));
   if (lasting) c.header("Preference-Applied", "respond-async");
-  return await streamEvents(c, id, (signal) => requireJobs(options).generations.watch(account, id, { signal }));
+  return await streamEvents(
+    c,
+    id,
+    (signal) => requireJobs(options).generations.watch(account, id, { signal }),
+    () => {
+      if (lasting || c.get("idempotency") !== undefined) return undefined;
+      cancel(generation, options);
+      const { code, message } = leftAlone();
+      const problem = createProblem(code, { detail: message, requestId: c.get("requestId") });
+      return { event: "failed", data: JSON.stringify(problem), id: String(FINAL_EVENT) };
+    },
+  );
 }
 
 /**

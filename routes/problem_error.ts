@@ -40,9 +40,13 @@ function refusalOf(error: unknown): ProblemError | undefined {
   if (error instanceof TooManyGenerationsError) {
     return new ProblemError("too_many_generations", error.message, { details: { limit: error.limit } });
   }
-  if (error instanceof IdempotencyKeyReusedError) return new ProblemError("idempotency_key_reused", error.message);
+  if (error instanceof IdempotencyKeyReusedError) {
+    return new ProblemError("idempotency_key_reused", error.message);
+  }
   if (error instanceof GenerationGoneError) return new ProblemError("generation_not_found", error.message);
-  if (error instanceof TooManyEndpointsError) return new ProblemError("too_many_webhook_endpoints", error.message);
+  if (error instanceof TooManyEndpointsError) {
+    return new ProblemError("too_many_webhook_endpoints", error.message);
+  }
   if (isStoreUnavailable(error)) {
     return new ProblemError("store_unavailable", "The database cannot be reached right now.");
   }

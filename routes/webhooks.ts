@@ -82,7 +82,12 @@ export function webhooks(options: AppOptions): Hono<AppEnv> {
 
   app.post(operations.rotateWebhookSecret.getRoutingPath(), mayWrite, async (c) => {
     const { room } = requireJobs(options);
-    const renewed = await rotateSecret(room.store.queries, room.sealer, accountOf(c), c.req.param("id") ?? "");
+    const renewed = await rotateSecret(
+      room.store.queries,
+      room.sealer,
+      accountOf(c),
+      c.req.param("id") ?? "",
+    );
     c.header("Cache-Control", "no-store");
     return c.json(toSecret(require(renewed)));
   });

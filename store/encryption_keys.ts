@@ -49,5 +49,7 @@ async function readKey(path: string): Promise<Uint8Array<ArrayBuffer> | undefine
   } catch {
     // told below
   }
-  throw new Error(`${path} is not an encryption key; what it encrypted is lost, remove it and a new one is made.`);
+  throw new Error(
+    `${path} is not an encryption key; what it encrypted is lost, remove it and a new one is made.`,
+  );
 }

@@ -17,7 +17,10 @@ export interface PersistOptions {
  * @returns what `work` returned
  * @throws whatever `work` threw that is no outage, or the outage once the signal is aborted
  */
-export async function persist<T>(work: () => Promise<T>, { signal, pause = 500 }: PersistOptions): Promise<T> {
+export async function persist<T>(
+  work: () => Promise<T>,
+  { signal, pause = 500 }: PersistOptions,
+): Promise<T> {
   while (true) {
     try {
       return await work();

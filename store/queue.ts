@@ -92,7 +92,10 @@ export async function openQueue(store: Store, settings: QueueSettings = {}): Pro
       await boss.updateQueue(name, figures);
     },
     async send(transaction, name, data, id) {
-      const sent = await boss.send(name, data, { db: fromKysely(transaction), ...(id === undefined ? {} : { id }) });
+      const sent = await boss.send(name, data, {
+        db: fromKysely(transaction),
+        ...(id === undefined ? {} : { id }),
+      });
       if (sent === null) throw new Error(`the queue ${name} took no message`);
       return sent;
     },

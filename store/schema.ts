@@ -14,7 +14,12 @@ export type GenerationState = "queued" | "running" | TerminalState;
 export type TerminalState = "succeeded" | "failed" | "canceled" | "expired";
 
 /** Every {@linkcode TerminalState}: queued leads to running and all but succeeded, running to all. */
-export const terminalStates = ["succeeded", "failed", "canceled", "expired"] as const satisfies TerminalState[];
+export const terminalStates = [
+  "succeeded",
+  "failed",
+  "canceled",
+  "expired",
+] as const satisfies TerminalState[];
 
 /** Why a generation failed, as a problem of the API tells it. */
 export interface GenerationFailure {

@@ -45,7 +45,10 @@ export async function createSealer(keys: readonly Uint8Array<ArrayBuffer>[]): Pr
   const imported = new Map<string, CryptoKey>();
   for (const key of keys) {
     if (key.length !== 32) throw new RangeError("a key must have 32 bytes");
-    imported.set(await keyId(key), await crypto.subtle.importKey("raw", key, "AES-GCM", false, ["encrypt", "decrypt"]));
+    imported.set(
+      await keyId(key),
+      await crypto.subtle.importKey("raw", key, "AES-GCM", false, ["encrypt", "decrypt"]),
+    );
   }
   const [first] = imported;
   if (first === undefined) throw new RangeError("at least one key is needed");

@@ -18,10 +18,11 @@ export interface ServerStoreOptions {
 
 /** `bigint` as a number: amounts and ids stay far below 2^53. */
 const types: pg.CustomTypesConfig = {
-  getTypeParser: ((oid: number, format?: "text" | "binary") =>
-    oid === pg.types.builtins.INT8 && format !== "binary"
-      ? Number
-      : pg.types.getTypeParser(oid, format as "text")) as typeof pg.types.getTypeParser,
+  getTypeParser:
+    ((oid: number, format?: "text" | "binary") =>
+      oid === pg.types.builtins.INT8 && format !== "binary"
+        ? Number
+        : pg.types.getTypeParser(oid, format as "text")) as typeof pg.types.getTypeParser,
 };
 
 /**

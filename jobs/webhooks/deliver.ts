@@ -33,7 +33,8 @@ async function attempt(
     "User-Agent": "IDAdapter-Webhooks/1",
     "webhook-id": message.id,
     "webhook-timestamp": String(Math.floor(now.getTime() / 1000)),
-    "webhook-signature": secrets.map((secret) => new Webhook(secret).sign(message.id, now, message.body)).join(" "),
+    "webhook-signature": secrets.map((secret) => new Webhook(secret).sign(message.id, now, message.body))
+      .join(" "),
   };
   try {
     const { status } = await post(endpoint.url, headers, message.body, options);
@@ -57,24 +58,28 @@ async function attempt(
  */
 export function deliverWebhooks(room: JobsRoom, options: DeliveryOptions): Promise<() => Promise<void>> {
   const { queries } = room.store;
-  return room.queue.work(webhookQueue, options.concurrency, async ({ data: { id } }: Message<{ id: string }>) => {
-    const message = await queries.selectFrom("webhook_messages").selectAll()
-      .where("id", "=", id).where("state", "=", "pending").executeTakeFirst();
-    // delivered by a try whose end was lost, or its endpoint was removed
-    if (message === undefined) return;
-    const { result, arrived, gone } = await attempt(room, message, options);
-    const over = gone || message.deliver_until <= new Date();
-    await queries.updateTable("webhook_messages").set({
-      state: arrived ? "delivered" : over ? "failed" : "pending",
-      attempts: sql<number>`attempts + 1`,
-      last_result: result,
-    }).where("id", "=", id).execute();
-    if (gone) {
-      await queries.updateTable("webhook_endpoints").set({ disabled_at: new Date() })
-        .where("id", "=", message.endpoint_id).execute();
-    }
-    if (!arrived && !over) throw new Error(`not delivered: ${result}`);
-  });
+  return room.queue.work(
+    webhookQueue,
+    options.concurrency,
+    async ({ data: { id } }: Message<{ id: string }>) => {
+      const message = await queries.selectFrom("webhook_messages").selectAll()
+        .where("id", "=", id).where("state", "=", "pending").executeTakeFirst();
+      // delivered by a try whose end was lost, or its endpoint was removed
+      if (message === undefined) return;
+      const { result, arrived, gone } = await attempt(room, message, options);
+      const over = gone || message.deliver_until <= new Date();
+      await queries.updateTable("webhook_messages").set({
+        state: arrived ? "delivered" : over ? "failed" : "pending",
+        attempts: sql<number>`attempts + 1`,
+        last_result: result,
+      }).where("id", "=", id).execute();
+      if (gone) {
+        await queries.updateTable("webhook_endpoints").set({ disabled_at: new Date() })
+          .where("id", "=", message.endpoint_id).execute();
+      }
+      if (!arrived && !over) throw new Error(`not delivered: ${result}`);
+    },
+  );
 }
 
 /**
@@ -97,7 +102,11 @@ export function listMessages(room: JobsRoom, account: string): Promise<WebhookMe
  * @param id which
  * @returns the message, or undefined when the account has none of that name
  */
-export async function replayMessage(room: JobsRoom, account: string, id: string): Promise<WebhookMessage | undefined> {
+export async function replayMessage(
+  room: JobsRoom,
+  account: string,
+  id: string,
+): Promise<WebhookMessage | undefined> {
   return await room.store.transaction(async (transaction) => {
     const message = await transaction.updateTable("webhook_messages").set({
       state: "pending",

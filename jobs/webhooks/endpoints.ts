@@ -78,7 +78,11 @@ export function listEndpoints(queries: Queries, account: string): Promise<Endpoi
 
 /** Removes an endpoint and its messages. @returns false when the account has none of that name */
 export async function removeEndpoint(queries: Queries, account: string, id: string): Promise<boolean> {
-  const removed = await queries.deleteFrom("webhook_endpoints").where("id", "=", id).where("account_id", "=", account)
+  const removed = await queries.deleteFrom("webhook_endpoints").where("id", "=", id).where(
+    "account_id",
+    "=",
+    account,
+  )
     .returning("id").executeTakeFirst();
   return removed !== undefined;
 }
@@ -123,5 +127,7 @@ export async function signingSecrets(
 ): Promise<string[]> {
   const old = row.previous_secret !== null && row.previous_until !== null && row.previous_until > now;
   const sealed = [row.secret, ...(old && row.previous_secret !== null ? [row.previous_secret] : [])];
-  return await Promise.all(sealed.map(async (secret) => new TextDecoder().decode(await sealer.open(secret, row.id))));
+  return await Promise.all(
+    sealed.map(async (secret) => new TextDecoder().decode(await sealer.open(secret, row.id))),
+  );
 }

@@ -53,7 +53,10 @@ export function readIdempotencyKey(): MiddlewareHandler<AppEnv> {
       const match = keyPattern.exec(header.trim());
       const key = match?.[1] ?? match?.[2];
       if (key === undefined) {
-        throw new ProblemError("idempotency_key_invalid", "The Idempotency-Key is empty, too long or not printable ASCII.");
+        throw new ProblemError(
+          "idempotency_key_invalid",
+          "The Idempotency-Key is empty, too long or not printable ASCII.",
+        );
       }
       c.set("idempotency", { key, fingerprint: await fingerprint(c.req.raw, await c.req.arrayBuffer()) });
     }

@@ -29,10 +29,14 @@ export function limitRequests(options: AppOptions): MiddlewareHandler<AppEnv> {
       "RateLimit": `"requests";r=${limit.remaining};t=${limit.seconds}`,
     };
     if (!limit.allowed) {
-      throw new ProblemError("rate_limit_exceeded", `The account may send ${requestsPerMinute} requests a minute.`, {
-        details: { limit: requestsPerMinute, retry_after_seconds: limit.seconds },
-        headers: { ...headers, "Retry-After": String(limit.seconds) },
-      });
+      throw new ProblemError(
+        "rate_limit_exceeded",
+        `The account may send ${requestsPerMinute} requests a minute.`,
+        {
+          details: { limit: requestsPerMinute, retry_after_seconds: limit.seconds },
+          headers: { ...headers, "Retry-After": String(limit.seconds) },
+        },
+      );
     }
     for (const [name, value] of Object.entries(headers)) c.header(name, value);
     await next();

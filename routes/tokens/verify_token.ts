@@ -156,12 +156,19 @@ export function createTokenVerifier(options: TokenVerifierOptions): TokenVerifie
         currentDate: now(),
       });
       if (typeof payload.sub !== "string" || payload.sub === "" || payload.sub.length > 255) {
-        throw new TokenError("token_claim_invalid", "The token's `sub` is empty, or longer than 255 characters.");
+        throw new TokenError(
+          "token_claim_invalid",
+          "The token's `sub` is empty, or longer than 255 characters.",
+        );
       }
       const { scope } = payload;
       const words = typeof scope === "string" ? scope.split(" ").filter((word) => word !== "") : [];
       const client = [payload.client_id, payload.azp].find((name) => typeof name === "string" && name !== "");
-      return { subject: payload.sub, client: (client as string | undefined) ?? payload.sub, scopes: new Set(words) };
+      return {
+        subject: payload.sub,
+        client: (client as string | undefined) ?? payload.sub,
+        scopes: new Set(words),
+      };
     } catch (error) {
       throw toTokenError(error);
     }

@@ -75,12 +75,14 @@ async function happen(room: JobsRoom, event: Event, ids: string[]): Promise<void
   }
   const id = ids[event.target % Math.max(1, ids.length)];
   if (id === undefined) return;
-  const row = await queries.selectFrom("generations").selectAll().where("id", "=", id).executeTakeFirstOrThrow();
+  const row = await queries.selectFrom("generations").selectAll().where("id", "=", id)
+    .executeTakeFirstOrThrow();
   switch (event.type) {
     case "start":
       // a second start is what follows a crash
       await queries.updateTable("generations").set({ state: "running", attempt: row.attempt + 1 })
-        .where("id", "=", id).where("state", "in", ["queued", "running"]).where("attempt", "=", row.attempt).execute();
+        .where("id", "=", id).where("state", "in", ["queued", "running"]).where("attempt", "=", row.attempt)
+        .execute();
       return;
     case "succeed":
       await succeed(room, row, outputOf(requestFrom("x").input));
@@ -111,7 +113,11 @@ async function check(room: JobsRoom): Promise<void> {
     const own = transfers.filter(({ account_id }) => account_id === account.id);
     const made = generations.filter(({ account_id }) => account_id === account.id);
     const balance = (name: string) =>
-      sum(own.map(({ debit, credit, amount }) => (credit === name ? amount : 0) - (debit === name ? amount : 0)));
+      sum(
+        own.map(({ debit, credit, amount }) =>
+          (credit === name ? amount : 0) - (debit === name ? amount : 0)
+        ),
+      );
     const priced = (states: readonly string[]) =>
       sum(made.filter(({ state }) => states.includes(state)).map(({ price }) => price));
     const { available, reserved, spent, funded } = account;
@@ -129,13 +135,18 @@ async function check(room: JobsRoom): Promise<void> {
     transfers.filter(({ generation_id }) => generation_id === id).map(({ kind }) => kind).sort();
   for (const { id, state } of generations) {
     const open = state === "queued" || state === "running";
-    deepEqual(kinds(id), open ? ["reserve"] : [state === "succeeded" ? "capture" : "release", "reserve"].sort());
+    deepEqual(
+      kinds(id),
+      open ? ["reserve"] : [state === "succeeded" ? "capture" : "release", "reserve"].sort(),
+    );
   }
   const usage = await queries.selectFrom("usage_events").select("generation_id").execute();
   const succeeded = generations.filter(({ state }) => state === "succeeded").map(({ id }) => id);
   deepEqual(usage.map(({ generation_id }) => generation_id).sort(), succeeded.sort());
   const inputs = await queries.selectFrom("generation_inputs").select("generation_id").execute();
-  const open = generations.filter(({ state }) => state === "queued" || state === "running").map(({ id }) => id);
+  const open = generations.filter(({ state }) => state === "queued" || state === "running").map(({ id }) =>
+    id
+  );
   deepEqual(inputs.map(({ generation_id }) => generation_id).sort(), open.sort());
 }
 
@@ -143,19 +154,24 @@ testOnEachStore("the ledger balances whatever happens", async ({ store }) => {
   await using room = await openTestRoom(store, { initialCredit: 400, mostAtOnce: 4 });
   const ids: string[] = [];
   await fc.assert(
-    fc.asyncProperty(fc.array(fc.array(event, { minLength: 1, maxLength: 6 }), { maxLength: 6 }), async (rounds) => {
-      // what is in one round happens at once
-      for (const round of rounds) {
-        const results = await Promise.allSettled(round.map((event) => happen(room, event, ids)));
-        for (const result of results) {
-          if (result.status === "rejected" && !refusals.some((refusal) => result.reason instanceof refusal)) {
-            throw result.reason;
+    fc.asyncProperty(
+      fc.array(fc.array(event, { minLength: 1, maxLength: 6 }), { maxLength: 6 }),
+      async (rounds) => {
+        // what is in one round happens at once
+        for (const round of rounds) {
+          const results = await Promise.allSettled(round.map((event) => happen(room, event, ids)));
+          for (const result of results) {
+            if (
+              result.status === "rejected" && !refusals.some((refusal) => result.reason instanceof refusal)
+            ) {
+              throw result.reason;
+            }
           }
+          await check(room);
         }
-        await check(room);
-      }
-      ids.splice(0, Math.max(0, ids.length - 6));
-    }),
+        ids.splice(0, Math.max(0, ids.length - 6));
+      },
+    ),
     { seed: 20_240_313, numRuns: 25, endOnFailure: true },
   );
 });

@@ -24,7 +24,8 @@ Deno.test("the real engine makes a portrait, or says what is wrong with the phot
   }, { concurrency: 2 });
   const photo = await portrait();
   const good = smallRequest(photo, { classNoun: manifest.class_nouns[0]!, numInferenceSteps: 2 });
-  const grey = await sharp({ create: { width: 64, height: 64, channels: 3, background: "grey" } }).png().toBuffer();
+  const grey = await sharp({ create: { width: 64, height: 64, channels: 3, background: "grey" } }).png()
+    .toBuffer();
   const made = await accept(room, { ...requestFrom("alice"), input: good });
   const faceless = await accept(room, {
     ...requestFrom("alice"),

@@ -34,7 +34,13 @@ export async function openTestRoom(
   const queue = await openQueue(store);
   const sealer = await createSealer([new Uint8Array(32).fill(7)]);
   const images = keepImagesInPostgres(store.queries);
-  const room = await openJobsRoom({ store, queue, images, sealer, settings: { ...testSettings, ...settings } });
+  const room = await openJobsRoom({
+    store,
+    queue,
+    images,
+    sealer,
+    settings: { ...testSettings, ...settings },
+  });
   return {
     ...room,
     async [Symbol.asyncDispose]() {

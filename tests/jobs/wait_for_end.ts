@@ -12,7 +12,11 @@ import type { GenerationRow } from "../../jobs/settle.ts";
  * @param account whose; left out, anybody's
  * @returns the row, or undefined when the account has none of that name
  */
-export async function findGeneration(room: JobsRoom, id: string, account?: string): Promise<GenerationRow | undefined> {
+export async function findGeneration(
+  room: JobsRoom,
+  id: string,
+  account?: string,
+): Promise<GenerationRow | undefined> {
   let query = room.store.queries.selectFrom("generations").selectAll().where("id", "=", id);
   if (account !== undefined) query = query.where("account_id", "=", account);
   return await query.executeTakeFirst();
@@ -44,7 +48,9 @@ export async function waitForEnd(
   // first listen, then look: nothing can happen unnoticed in between
   const unsubscribe = room.notices.subscribe(id, (notice) => {
     onNotice(notice);
-    if (notice === undefined || (notice.state !== undefined && isTerminal(notice.state))) look().catch(reject);
+    if (notice === undefined || (notice.state !== undefined && isTerminal(notice.state))) {
+      look().catch(reject);
+    }
   });
   signal.addEventListener("abort", giveUp, { once: true });
   if (signal.aborted) giveUp();

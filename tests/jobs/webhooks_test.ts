@@ -80,101 +80,114 @@ async function until<T>(look: () => Promise<T | undefined>): Promise<T> {
 const settledMessage = (room: JobsRoom, state: "delivered" | "failed") =>
   until(async () => (await listMessages(room, "alice")).find((message) => message.state === state));
 
-testOnEachStore("an end is told, signed, to every endpoint of the account and to no other", async ({ store }) => {
-  await using room = await openTestRoom(store);
-  await using mine = new Receiver([200]);
-  await using theirs = new Receiver([200]);
-  const { secret } = await subscribe(room, "alice", mine.url);
-  await subscribe(room, "bob", theirs.url);
-  const stop = await deliverWebhooks(room, options);
-  const request = requestFrom("alice");
-  const { id } = await accept(room, request);
-  await store.queries.updateTable("generations").set({ state: "running", attempt: 1 }).execute();
-  await succeed(room, { id, attempt: 1 }, outputOf(request.input));
-  const { headers, body } = await mine.next();
-  const event = new Webhook(secret).verify(body, headers) as Record<string, unknown>;
-  equal(event.type, "generation.succeeded");
-  deepEqual(event.data, {
-    id,
-    status: "succeeded",
-    model: "test-model",
-    usage: { images: 1, steps: 20 },
-    credits: 33,
-  });
-  throws(() => new Webhook(secret).verify(body.replace("succeeded", "failed"), headers));
-  equal((await settledMessage(room, "delivered")).attempts, 1);
-  deepEqual(await listMessages(room, "bob"), []);
-  ok(!JSON.stringify(await store.queries.selectFrom("webhook_endpoints").selectAll().execute()).includes(secret));
-  await stop();
-});
+testOnEachStore(
+  "an end is told, signed, to every endpoint of the account and to no other",
+  async ({ store }) => {
+    await using room = await openTestRoom(store);
+    await using mine = new Receiver([200]);
+    await using theirs = new Receiver([200]);
+    const { secret } = await subscribe(room, "alice", mine.url);
+    await subscribe(room, "bob", theirs.url);
+    const stop = await deliverWebhooks(room, options);
+    const request = requestFrom("alice");
+    const { id } = await accept(room, request);
+    await store.queries.updateTable("generations").set({ state: "running", attempt: 1 }).execute();
+    await succeed(room, { id, attempt: 1 }, outputOf(request.input));
+    const { headers, body } = await mine.next();
+    const event = new Webhook(secret).verify(body, headers) as Record<string, unknown>;
+    equal(event.type, "generation.succeeded");
+    deepEqual(event.data, {
+      id,
+      status: "succeeded",
+      model: "test-model",
+      usage: { images: 1, steps: 20 },
+      credits: 33,
+    });
+    throws(() => new Webhook(secret).verify(body.replace("succeeded", "failed"), headers));
+    equal((await settledMessage(room, "delivered")).attempts, 1);
+    deepEqual(await listMessages(room, "bob"), []);
+    ok(
+      !JSON.stringify(await store.queries.selectFrom("webhook_endpoints").selectAll().execute()).includes(
+        secret,
+      ),
+    );
+    await stop();
+  },
+);
 
-testOnEachStore("what does not arrive is tried again, and can be sent again later, always the same", async ({ store }) => {
-  await using room = await openTestRoom(store);
-  await using receiver = new Receiver([500, 302, 200]);
-  const { endpoint, secret } = await subscribe(room, "alice", receiver.url);
-  const stop = await deliverWebhooks(room, options);
-  const { id } = await accept(room, requestFrom("alice"));
-  await withdraw(room, id, "canceled");
-  const first = await receiver.next();
-  // no need to wait for the backoff: bring the next try forward
-  const hurry = async () => {
-    await store.queries.withSchema("queue").updateTable("job" as never)
-      .set({ start_after: new Date(0) } as never).where("state" as never, "=", "retry" as never).execute();
-    return undefined;
-  };
-  const hurried = async (): Promise<Delivery> => {
-    const next = receiver.next().then((delivery) => ({ delivery }));
-    while (true) {
-      await hurry();
-      const arrived = await Promise.race([next, delay(100)]);
-      if (typeof arrived === "object") return arrived.delivery;
+testOnEachStore(
+  "what does not arrive is tried again, and can be sent again later, always the same",
+  async ({ store }) => {
+    await using room = await openTestRoom(store);
+    await using receiver = new Receiver([500, 302, 200]);
+    const { endpoint, secret } = await subscribe(room, "alice", receiver.url);
+    const stop = await deliverWebhooks(room, options);
+    const { id } = await accept(room, requestFrom("alice"));
+    await withdraw(room, id, "canceled");
+    const first = await receiver.next();
+    // no need to wait for the backoff: bring the next try forward
+    const hurry = async () => {
+      await store.queries.withSchema("queue").updateTable("job" as never)
+        .set({ start_after: new Date(0) } as never).where("state" as never, "=", "retry" as never).execute();
+      return undefined;
+    };
+    const hurried = async (): Promise<Delivery> => {
+      const next = receiver.next().then((delivery) => ({ delivery }));
+      while (true) {
+        await hurry();
+        const arrived = await Promise.race([next, delay(100)]);
+        if (typeof arrived === "object") return arrived.delivery;
+      }
+    };
+    const second = await hurried();
+    const third = await hurried();
+    for (const delivery of [second, third]) {
+      equal(delivery.body, first.body);
+      equal(delivery.headers["webhook-id"], first.headers["webhook-id"]);
     }
-  };
-  const second = await hurried();
-  const third = await hurried();
-  for (const delivery of [second, third]) {
-    equal(delivery.body, first.body);
-    equal(delivery.headers["webhook-id"], first.headers["webhook-id"]);
-  }
-  const message = await settledMessage(room, "delivered");
-  deepEqual([message.attempts, message.last_result], [3, "200"]);
+    const message = await settledMessage(room, "delivered");
+    deepEqual([message.attempts, message.last_result], [3, "200"]);
 
-  const renewed = await rotateSecret(store.queries, room.sealer, "alice", endpoint.id);
-  equal(await rotateSecret(store.queries, room.sealer, "bob", endpoint.id), undefined);
-  equal(await replayMessage(room, "bob", message.id), undefined);
-  equal((await replayMessage(room, "alice", message.id))?.state, "pending");
-  const again = await receiver.next();
-  equal(again.body, first.body);
-  equal(again.headers["webhook-id"], first.headers["webhook-id"]);
-  new Webhook(secret).verify(again.body, again.headers);
-  new Webhook(renewed!.secret).verify(again.body, again.headers);
-  await settledMessage(room, "delivered");
+    const renewed = await rotateSecret(store.queries, room.sealer, "alice", endpoint.id);
+    equal(await rotateSecret(store.queries, room.sealer, "bob", endpoint.id), undefined);
+    equal(await replayMessage(room, "bob", message.id), undefined);
+    equal((await replayMessage(room, "alice", message.id))?.state, "pending");
+    const again = await receiver.next();
+    equal(again.body, first.body);
+    equal(again.headers["webhook-id"], first.headers["webhook-id"]);
+    new Webhook(secret).verify(again.body, again.headers);
+    new Webhook(renewed!.secret).verify(again.body, again.headers);
+    await settledMessage(room, "delivered");
 
-  await store.queries.updateTable("webhook_endpoints").set({ previous_until: new Date(0) }).execute();
-  await replayMessage(room, "alice", message.id);
-  const later = await receiver.next();
-  throws(() => new Webhook(secret).verify(later.body, later.headers), "the old secret's time is over");
-  new Webhook(renewed!.secret).verify(later.body, later.headers);
-  await stop();
-});
+    await store.queries.updateTable("webhook_endpoints").set({ previous_until: new Date(0) }).execute();
+    await replayMessage(room, "alice", message.id);
+    const later = await receiver.next();
+    throws(() => new Webhook(secret).verify(later.body, later.headers), "the old secret's time is over");
+    new Webhook(renewed!.secret).verify(later.body, later.headers);
+    await stop();
+  },
+);
 
-testOnEachStore("it is given up after a day, or at once when the endpoint says it is gone", async ({ store }) => {
-  await using room = await openTestRoom(store);
-  await using receiver = new Receiver([500, 410]);
-  await subscribe(room, "alice", receiver.url);
-  const end = async () => withdraw(room, (await accept(room, requestFrom("alice"))).id, "canceled");
-  await end();
-  await store.queries.updateTable("webhook_messages").set({ deliver_until: new Date(0) }).execute();
-  const stop = await deliverWebhooks(room, options);
-  deepEqual((await settledMessage(room, "failed")).last_result, "500");
-  await store.queries.deleteFrom("webhook_messages").execute();
-  await end();
-  deepEqual((await settledMessage(room, "failed")).last_result, "410");
-  await until(async () => (await listEndpoints(store.queries, "alice"))[0]?.disabled_at ?? undefined);
-  await end();
-  equal((await listMessages(room, "alice")).length, 1, "nothing more is sent there");
-  await stop();
-});
+testOnEachStore(
+  "it is given up after a day, or at once when the endpoint says it is gone",
+  async ({ store }) => {
+    await using room = await openTestRoom(store);
+    await using receiver = new Receiver([500, 410]);
+    await subscribe(room, "alice", receiver.url);
+    const end = async () => withdraw(room, (await accept(room, requestFrom("alice"))).id, "canceled");
+    await end();
+    await store.queries.updateTable("webhook_messages").set({ deliver_until: new Date(0) }).execute();
+    const stop = await deliverWebhooks(room, options);
+    deepEqual((await settledMessage(room, "failed")).last_result, "500");
+    await store.queries.deleteFrom("webhook_messages").execute();
+    await end();
+    deepEqual((await settledMessage(room, "failed")).last_result, "410");
+    await until(async () => (await listEndpoints(store.queries, "alice"))[0]?.disabled_at ?? undefined);
+    await end();
+    equal((await listMessages(room, "alice")).length, 1, "nothing more is sent there");
+    await stop();
+  },
+);
 
 testOnEachStore("endpoints are the account's own, and not without number", async ({ store }) => {
   await using room = await openTestRoom(store);

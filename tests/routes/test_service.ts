@@ -84,12 +84,13 @@ export async function startService(options: TestServiceOptions): Promise<TestSer
   const drain = async (graceMilliseconds: number) => {
     draining = true;
     await running.stop(graceMilliseconds);
-    generations.close();
+    await generations.close();
   };
   const { requestsPerMinute = 100_000 } = options;
   const app = createApp({
     model: options.model,
-    jobs: () => options.jobs === false ? undefined : { room, generations, requestsPerMinute, webhooksToPrivate: true },
+    jobs: () =>
+      options.jobs === false ? undefined : { room, generations, requestsPerMinute, webhooksToPrivate: true },
     draining: () => draining,
     metrics: new Registry(),
     ...(options.onProblem === undefined ? {} : { onProblem: options.onProblem }),

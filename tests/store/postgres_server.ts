@@ -1,6 +1,5 @@
 /** A real PostgreSQL server of the tests' own: on loopback, on a free port, with its data in a temporary folder. */
 
-
 const folders = ["/usr/lib/postgresql", "/opt/homebrew/opt"];
 
 /** Where PostgreSQL's programs are, newest version first; undefined when it is not installed. */
@@ -68,9 +67,19 @@ export async function startPostgres(): Promise<PostgresServer> {
   // the server's own user owns its data
   await Deno.chmod(folder, 0o777);
   const data = `${folder}/data`;
-  await run("initdb", ["-D", data, "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]);
+  await run("initdb", [
+    "-D",
+    data,
+    "-U",
+    "postgres",
+    "--auth=trust",
+    "--encoding=UTF8",
+    "--locale=C",
+    "--no-sync",
+  ]);
   const port = freePort();
-  const options = `-p ${port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c max_connections=200`;
+  const options =
+    `-p ${port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c max_connections=200`;
   const address = (database: string) => `postgres://postgres@127.0.0.1:${port}/${database}`;
   const control = (verb: string, ...more: string[]) => run("pg_ctl", [verb, "-D", data, "-w", "-s", ...more]);
   const start = () => control("start", "-l", `${folder}/log`, "-o", options);

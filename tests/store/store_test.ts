@@ -10,7 +10,9 @@ testOnEachStore("values come back as they went in", async ({ store: { queries } 
   const bytes = Uint8Array.of(0, 1, 255);
   const { rows: [row] } = await sql<Record<string, unknown>>`
     select ${bytes}::bytea as bytes, ${2 ** 40}::bigint as whole, ${0.25}::double precision as fraction,
-      ${JSON.stringify({ a: [1, null] })}::jsonb as json, sum(2::bigint)::bigint as total, null::text as nothing,
+      ${
+    JSON.stringify({ a: [1, null] })
+  }::jsonb as json, sum(2::bigint)::bigint as total, null::text as nothing,
       timestamptz '2026-01-02T03:04:05Z' as time
   `.execute(queries);
   deepEqual({ ...row, bytes: new Uint8Array(row?.bytes as Uint8Array) }, {
@@ -25,10 +27,13 @@ testOnEachStore("values come back as they went in", async ({ store: { queries } 
 });
 
 testOnEachStore("a transaction takes effect as a whole or not at all", async ({ store }) => {
-  await rejects(store.transaction(async (transaction) => {
-    await transaction.insertInto("accounts").values({ id: "a" }).execute();
-    throw new Error("changed my mind");
-  }), /changed my mind/);
+  await rejects(
+    store.transaction(async (transaction) => {
+      await transaction.insertInto("accounts").values({ id: "a" }).execute();
+      throw new Error("changed my mind");
+    }),
+    /changed my mind/,
+  );
   deepEqual(await store.queries.selectFrom("accounts").select("id").execute(), []);
   await store.transaction(async (transaction) => {
     await transaction.insertInto("accounts").values({ id: "a" }).execute();
