@@ -9,6 +9,7 @@ import { loadManifest } from "./models/manifest.ts";
 import type { Executor } from "./jobs/executor.ts";
 import { startInference } from "./pipeline/client.ts";
 import type { Measurements } from "./pipeline/messages.ts";
+import { countWaiting } from "./jobs/read_generation.ts";
 import { createApp } from "./routes/app.ts";
 import type { ServedModel } from "./routes/app_options.ts";
 import { logGenerations } from "./routes/generation_log.ts";
@@ -109,6 +110,8 @@ async function serve(config: Config): Promise<void> {
   const served: { model?: ServedModel; jobs?: JobsService; draining: boolean } = { draining: false };
   const metrics = new ServiceMetrics({
     load: () => served.model?.inference.load,
+    waiting: async () =>
+      served.jobs === undefined ? 0 : await countWaiting(served.jobs.room).catch(() => NaN),
     kept: () => served.jobs?.generations.size ?? { generations: 0, bytes: 0 },
     residentMemory: () => Deno.memoryUsage().rss,
   });

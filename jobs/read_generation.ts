@@ -84,3 +84,17 @@ export async function findRow(
   if (account !== undefined) query = query.where("account_id", "=", account);
   return await query.executeTakeFirst();
 }
+
+/**
+ * Counts what waits for an instance.
+ *
+ * @param room the jobs room
+ * @returns queued generations of all accounts
+ */
+export async function countWaiting(room: JobsRoom): Promise<number> {
+  const { waiting } = await room.store.queries.selectFrom("generations").select(
+    sql<number>`count(*)::int`.as("waiting"),
+  )
+    .where("state", "=", "queued").executeTakeFirstOrThrow();
+  return waiting;
+}

@@ -18,7 +18,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   config: [],
   routes: ["config.ts", "openapi/", "billing/", "jobs/", "pipeline/", "models/", "store/"],
   demo: ["config.ts", "openapi/", "routes/tokens/", "type:pipeline/protocol.ts"],
-  bench: ["demo/service_process.ts", "routes/tokens/", "pipeline/", "models/"],
+  bench: ["config.ts", "demo/service_process.ts", "routes/tokens/", "store/", "pipeline/", "models/"],
 };
 
 /** Paths of a room's sources, from the repository's root. */

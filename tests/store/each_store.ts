@@ -5,7 +5,7 @@ import { PGlite } from "@electric-sql/pglite";
 import { openEmbeddedStore } from "../../store/embedded_store.ts";
 import { openServerStore } from "../../store/server_store.ts";
 import type { Store } from "../../store/store.ts";
-import { postgresInstalled, type PostgresServer, startPostgres } from "./postgres_server.ts";
+import { postgresInstalled, type PostgresServer, startPostgres } from "../../bench/shared/postgres_server.ts";
 
 let server: PostgresServer | undefined;
 
