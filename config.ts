@@ -6,6 +6,8 @@
 import { isAbsolute, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { z } from "zod";
+import { anyWholeNumber, wholeNumber } from "./config/numbers.ts";
+import { type DurableConfig, durableProblems, durableVariables, readDurable } from "./config/durable.ts";
 
 /** Signature algorithms a token may use; all asymmetric, so that no verifier can forge a token (RFC 8725, 2.1). */
 export const asymmetricAlgorithms = [
@@ -62,10 +64,10 @@ export interface Config {
   readonly maxQueue: number;
   /** how long a generation may take from its request on */
   readonly generationTimeoutSeconds: number;
-  /** how long a finished generation is kept, and... */
+  /** how long a finished generation and its pictures are kept */
   readonly resultTtlSeconds: number;
-  /** ...how much memory all of them may take */
-  readonly maxResultBytes: number;
+  /** database, image store, keys, prices, limits, webhooks */
+  readonly durable: DurableConfig;
   readonly jwt: TokenConfig;
   readonly maxBodyBytes: number;
   readonly logLevel: LogLevel;
@@ -89,13 +91,6 @@ export class ConfigError extends Error {
     super(problems.join("\n"));
   }
 }
-
-const anyWholeNumber = (least: number, most: number) =>
-  z.string().regex(/^\d{1,12}$/, `must be a whole number from ${least} to ${most}`).transform(Number)
-    .pipe(z.number().min(least, `must be at least ${least}`).max(most, `must be at most ${most}`));
-
-const wholeNumber = (least: number, most: number, fallback: number) =>
-  anyWholeNumber(least, most).default(fallback);
 
 const oneOf = <const T extends readonly string[]>(values: T, fallback: T[number]) =>
   z.enum(values, `must be one of ${values.join(", ")}`).default(fallback as never);
@@ -129,8 +124,7 @@ const environmentSchema = (defaults: ConfigDefaults) =>
     MAX_BATCH: anyWholeNumber(1, 256).optional(),
     MAX_QUEUE: wholeNumber(0, 10_000, 64),
     GENERATION_TIMEOUT_SECONDS: wholeNumber(1, 86_400, 600),
-    RESULT_TTL_SECONDS: wholeNumber(1, 86_400, 900),
-    MAX_RESULT_BYTES: wholeNumber(0, 68_719_476_736, 268_435_456),
+    RESULT_TTL_SECONDS: wholeNumber(1, 2_592_000, 86_400),
     JWT_ISSUER: z.string().optional(),
     JWT_AUDIENCE: z.string().optional(),
     JWT_JWKS_URL: z.string().refine(
@@ -144,6 +138,7 @@ const environmentSchema = (defaults: ConfigDefaults) =>
     MAX_BODY_BYTES: wholeNumber(1024, 1_073_741_824, 33_554_432),
     LOG_LEVEL: oneOf(["debug", "info", "warn", "error"], "info"),
     SHUTDOWN_GRACE_SECONDS: wholeNumber(0, 3600, 30),
+    ...durableVariables,
   });
 
 /** What no single variable can tell: which go together. */
@@ -194,6 +189,7 @@ export function loadConfig(environment: Readonly<Record<string, string>>, defaul
   const problems = [
     ...(parsed.error?.issues ?? []).map((issue) => `${String(issue.path[0])} ${issue.message}.`),
     ...combinationProblems(given),
+    ...durableProblems(given),
   ];
   if (!parsed.success || problems.length > 0) throw new ConfigError(problems);
   const variables = parsed.data;
@@ -215,7 +211,10 @@ export function loadConfig(environment: Readonly<Record<string, string>>, defaul
     maxQueue: variables.MAX_QUEUE,
     generationTimeoutSeconds: variables.GENERATION_TIMEOUT_SECONDS,
     resultTtlSeconds: variables.RESULT_TTL_SECONDS,
-    maxResultBytes: variables.MAX_RESULT_BYTES,
+    durable: readDurable(variables, {
+      stateFolder: fromHere(variables.STATE_DIR),
+      development: keys.kind === "development",
+    }),
     jwt: {
       issuer: variables.JWT_ISSUER ?? "idadapter-development",
       audience: variables.JWT_AUDIENCE ?? "idadapter",

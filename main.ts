@@ -1,20 +1,22 @@
 /**
  * The process: reads the configuration, listens, loads the model, and on SIGTERM finishes what it has begun.
  *
- * Exit codes: 0 after a signal, 1 when the model cannot be loaded, 2 when the configuration is wrong.
+ * Exit codes: 0 after a signal, 1 when the model cannot be loaded or the database not be used, 2 when the configuration is wrong.
  */
 
 import { type Config, ConfigError, loadConfig } from "./config.ts";
 import { loadManifest } from "./models/manifest.ts";
-import { GenerationRegistry } from "./jobs/generation_registry.ts";
+import type { Executor } from "./jobs/executor.ts";
 import { startInference } from "./pipeline/client.ts";
 import type { Measurements } from "./pipeline/messages.ts";
+import { countWaiting } from "./jobs/read_generation.ts";
 import { createApp } from "./routes/app.ts";
 import type { ServedModel } from "./routes/app_options.ts";
 import { logGenerations } from "./routes/generation_log.ts";
 import { createLogger, errorFields, type Logger } from "./routes/logger.ts";
 import { createKeySource } from "./routes/tokens/key_source.ts";
 import { createTokenVerifier } from "./routes/tokens/verify_token.ts";
+import { type JobsService, openJobs } from "./serve_jobs.ts";
 import { ServiceMetrics } from "./telemetry/metrics.ts";
 import { traceGenerations } from "./telemetry/traces.ts";
 
@@ -43,8 +45,6 @@ async function loadModel(
       onMeasured,
       ...(maxBatch === undefined ? {} : { maxBatch }),
     });
-    const { load } = inference;
-    log("info", "ready", { model: manifest.name, version: manifest.version, max_batch: load.maxBatch });
     return { manifest, inference };
   } catch (error) {
     // nothing of a request can be in this message
@@ -74,43 +74,51 @@ function pause(seconds: number): Promise<void> {
 /** Seconds for answers to leave once every generation has ended. */
 const ANSWER_SECONDS = 2;
 
-/** Seconds between two looks for results that have expired. */
-const SWEEP_SECONDS = 30;
+/** Seconds for the database to be closed. */
+const CLOSE_SECONDS = 5;
 
-/** Keeps generations, and tells log, figures and traces of them. */
-function createRegistry(config: Config, log: Logger, metrics: () => ServiceMetrics): GenerationRegistry {
+/** Opens the database; what only the operator can mend says what to do and ends the process. */
+async function openDatabase(
+  config: Config,
+  log: Logger,
+  metrics: () => ServiceMetrics,
+): Promise<JobsService> {
   const observers = [
     logGenerations(log),
     traceGenerations(),
     (...[generation, event]: Parameters<ServiceMetrics["addEvent"]>) => metrics().addEvent(generation, event),
   ];
-  const registry = new GenerationRegistry({
-    timeoutSeconds: config.generationTimeoutSeconds,
-    resultTtlSeconds: config.resultTtlSeconds,
-    maxResultBytes: config.maxResultBytes,
-    onEvent: (generation, event, cause) => {
-      for (const observe of observers) observe(generation, event, cause);
-    },
-  });
-  Deno.unrefTimer(setInterval(() => registry.sweep(), SWEEP_SECONDS * 1000));
-  return registry;
+  try {
+    return await openJobs(config, log, (generation, event) => {
+      for (const observe of observers) observe(generation, event);
+    });
+  } catch (error) {
+    log("error", "the database cannot be used", {
+      ...errorFields(error),
+      reason: error instanceof Error ? error.message : String(error),
+      remedy:
+        "Check DATABASE_URL, ENCRYPTION_KEYS, the S3 variables, or STATE_DIR where there is no DATABASE_URL.",
+    });
+    Deno.exit(1);
+  }
 }
 
 /** Serves until a signal comes; a second signal ends the process at once. */
 async function serve(config: Config): Promise<void> {
   const log = createLogger({ level: config.logLevel });
   const keys = await createKeySource(config.jwt.keys);
-  const served: { model?: ServedModel } = {};
-  const generations = createRegistry(config, log, () => metrics);
+  const served: { model?: ServedModel; jobs?: JobsService; draining: boolean } = { draining: false };
   const metrics = new ServiceMetrics({
     load: () => served.model?.inference.load,
-    kept: () => generations.size,
+    waiting: async () =>
+      served.jobs === undefined ? 0 : await countWaiting(served.jobs.room).catch(() => NaN),
+    kept: () => served.jobs?.generations.size ?? { generations: 0, bytes: 0 },
     residentMemory: () => Deno.memoryUsage().rss,
   });
   const app = createApp({
     model: () => served.model,
-    generations,
-    draining: () => generations.draining,
+    jobs: () => served.jobs,
+    draining: () => served.draining,
     metrics: metrics.registry,
     onProblem: (code) => metrics.addProblem(code),
     verifyToken: createTokenVerifier({ ...config.jwt, keys }),
@@ -129,10 +137,11 @@ async function serve(config: Config): Promise<void> {
     if (stopping) Deno.exit(1);
     stopping = true;
     log("info", "stopping", { signal, grace_seconds: config.shutdownGraceSeconds });
-    // whoever watches or polls a generation may go on doing so until it has ended
-    const unfinished = await generations.drain(pause(config.shutdownGraceSeconds));
-    if (unfinished.length > 0) log("warn", "unfinished", { ids: unfinished.map(({ id }) => id) });
+    served.draining = true;
+    // whoever watches or polls a generation may go on doing so until it has ended; the rest goes back to the queue
+    await served.jobs?.drain(config.shutdownGraceSeconds * 1000);
     await Promise.race([server.shutdown(), pause(ANSWER_SECONDS)]);
+    await Promise.race([served.jobs?.close(), pause(CLOSE_SECONDS)]);
     await served.model?.inference.close();
     Deno.exit(0);
   };
@@ -140,7 +149,20 @@ async function serve(config: Config): Promise<void> {
     Deno.addSignalListener(signal, () => void stop(signal));
   }
 
-  served.model = await loadModel(config, log, (measurements) => metrics.addMeasurements(measurements));
+  const jobs = openDatabase(config, log, () => metrics).then((jobs) => served.jobs = jobs);
+  const model = await loadModel(config, log, (measurements) => metrics.addMeasurements(measurements));
+  served.model = model;
+  const { inference } = model;
+  const executor: Executor = {
+    run: ({ input, previewInterval }, signal, onEvent) =>
+      inference.generate(input, { signal, previewInterval, onEvent }),
+  };
+  await (await jobs).run(executor, inference.load.maxBatch);
+  log("info", "ready", {
+    model: model.manifest.name,
+    version: model.manifest.version,
+    max_batch: inference.load.maxBatch,
+  });
 }
 
 if (import.meta.main) {

@@ -1,7 +1,7 @@
 /**
  * Runs one bench by its name: `deno task bench pause [--option value]`.
  *
- * A bench is a file of this folder that exports `run(args)`. It prints a table for people and, as its last line, one
+ * A bench is a file of this folder (`crash_postgres.ts` is `crash-postgres`) that exports `run(args)`. It prints a table for people and, as its last line, one
  * JSON object {@linkcode Verdict} for machines.
  */
 
@@ -35,7 +35,7 @@ function benchNames(): string[] {
   return [...Deno.readDirSync(import.meta.dirname!)]
     .map(({ name }) => name)
     .filter((name) => name.endsWith(".ts") && name !== "run.ts")
-    .map((name) => name.slice(0, -".ts".length))
+    .map((name) => name.slice(0, -".ts".length).replaceAll("_", "-"))
     .sort();
 }
 
@@ -45,7 +45,7 @@ if (name === undefined || !names.includes(name)) {
   console.error(`usage: deno task bench NAME, where NAME is one of: ${names.join(", ")}`);
   Deno.exit(2);
 }
-const { run }: Bench = await import(`./${name}.ts`);
+const { run }: Bench = await import(`./${name.replaceAll("-", "_")}.ts`);
 const verdict: Verdict = { bench: name, ...await run(args), processor: cpus()[0]?.model.trim() ?? "unknown" };
 console.log(JSON.stringify(verdict));
 Deno.exit(verdict.holds ? 0 : 1);

@@ -28,6 +28,14 @@ function environment(stateFolder: string): Record<string, string> {
     HOST: "127.0.0.1",
     PORT: "0",
     STATE_DIR: stateFolder,
+    // what an operator's shell may say of databases and accounts is not meant for a throw-away service
+    DATABASE_URL: "",
+    ENCRYPTION_KEYS: "",
+    S3_BUCKET: "",
+    USAGE_EVENTS_URL: "",
+    INITIAL_CREDIT: "",
+    REQUESTS_PER_MINUTE: "1000000",
+    GENERATIONS_AT_ONCE: "1000",
     JWT_JWKS_URL: "",
     JWT_JWKS_FILE: "",
     JWT_ISSUER: "",
@@ -93,7 +101,7 @@ class ServiceLog {
 }
 
 function deathOf(log: ServiceLog, code: number): DemoFailure {
-  const refusal = log.find("the model cannot be loaded");
+  const refusal = log.find("the model cannot be loaded") ?? log.find("the database cannot be used");
   if (refusal !== undefined) {
     return new DemoFailure("service_failed", String(refusal.reason), String(refusal.remedy));
   }

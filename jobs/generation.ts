@@ -1,6 +1,5 @@
 /** A generation as its caller knows it, and the small set of calls that routes need: whoever keeps them. */
 
-import type { Inference } from "../pipeline/inference.ts";
 import type {
   GeneratedImage,
   GenerateInput,
@@ -9,9 +8,11 @@ import type {
   PipelineErrorCode,
   StageTimings,
 } from "../pipeline/protocol.ts";
+import type { GenerationState } from "../store/schema.ts";
+import type { IdempotentRequest } from "./idempotency.ts";
 
-/** Where a generation is in its life; the last three are final. */
-export type GenerationStatus = "queued" | "running" | "succeeded" | "failed" | "canceled";
+/** Where a generation is in its life; all but `queued` and `running` are final. */
+export type GenerationStatus = GenerationState;
 
 /** Why a generation has no portraits; `internal_error` is a fault of the service that says nothing of itself. */
 export interface GenerationFailure {
@@ -31,15 +32,17 @@ export interface Generation {
   readonly model: string;
   readonly numImages: number;
   readonly numInferenceSteps: number;
+  /** what it costs when it succeeds, in credits */
+  readonly price: number;
   readonly createdAt: Date;
   readonly status: GenerationStatus;
-  /** null while it is queued */
+  /** null while it is queued, and where another instance has not told yet */
   readonly progress: GenerateProgress | null;
-  /** those that are finished, in their order */
+  /** those that are finished, in their order; all of them when it succeeded, else those of this instance */
   readonly images: readonly GeneratedImage[];
   /** when it succeeded */
   readonly timings: StageTimings | null;
-  /** when it failed or was canceled */
+  /** when it ended without portraits */
   readonly failure: GenerationFailure | null;
   /** when a finished one is forgotten */
   readonly expiresAt: Date | null;
@@ -47,7 +50,7 @@ export interface Generation {
   readonly lastEvent: number;
 }
 
-/** What happened to a generation; `number` counts from 1 and tells a watcher where to go on. */
+/** What happened to a generation; `number` rises from 1 and tells a watcher where to go on. */
 export type GenerationEvent =
   & { readonly number: number }
   & (
@@ -57,15 +60,19 @@ export type GenerationEvent =
     | { readonly type: "image"; readonly image: GeneratedImage }
   );
 
-/** What to make, for whom, and with what. */
+/** What to make, and for whom. */
 export interface GenerationRequest {
   readonly account: string;
+  /** the client that asks, for usage by key */
+  readonly key: string;
   readonly requestId: string;
   readonly model: string;
-  readonly inference: Pick<Inference, "generate" | "requireRoom">;
   readonly input: GenerateInput;
+  /** pixels of one picture */
+  readonly pixels: number;
   /** denoising steps from one preview of a picture to the next; 0 for none */
   readonly previewInterval: number;
+  readonly idempotency?: IdempotentRequest;
 }
 
 /** Where in a generation's events to begin, and when to stop waiting for more. */
@@ -78,9 +85,9 @@ export interface WatchOptions {
 /** Keeps generations: what the routes ask of it. Every call names the account; others' generations do not exist. */
 export interface Generations {
   /**
-   * Takes a generation on.
+   * Takes a generation on, or finds the one an earlier request with the same key made.
    *
-   * @throws {PipelineError} `queue_full` or `shutting_down`; then nothing is kept of it
+   * @throws whatever `accept` throws; then nothing is kept of it
    */
   submit(request: GenerationRequest): Promise<Generation>;
   /** @returns undefined when there is none, or no longer */

@@ -1,67 +1,42 @@
-import {
-  type GeneratedImage,
-  type GenerateEvent,
-  type GeneratePreview,
-  PipelineError,
-  type StageTimings,
-} from "../pipeline/protocol.ts";
-import {
-  type Generation,
-  type GenerationEvent,
-  type GenerationFailure,
-  type GenerationRequest,
-  isFinal,
-} from "./generation.ts";
+import type { GeneratedImage, GenerateEvent, GeneratePreview } from "../pipeline/protocol.ts";
+import { type Generation, type GenerationEvent, isFinal } from "./generation.ts";
 
 /** What a record takes beside its pictures, in bytes: a generous guess of its events. */
 const RECORD_BYTES = 16_384;
 
+/**
+ * Number of the final event. Instances may have told different events before it: with this one number, whoever has it
+ * has everything, and whoever has not will get it, wherever the watching goes on.
+ */
+export const FINAL_EVENT = 999_999_999;
+
 type News<Event = GenerationEvent> = Event extends GenerationEvent ? Omit<Event, "number"> : never;
 
 /**
- * One generation in memory: its state, and the events that led to it. Of the previews only the newest of each picture
- * is kept, and none when it is finished.
+ * One generation as this instance can tell of it: its state, and the events that led to it. Of the previews only the
+ * newest of each picture is kept, and none when it is finished.
  */
 export class GenerationRecord {
-  /** aborting it ends the generation */
-  readonly controller = new AbortController();
   #generation: Generation;
   #events: GenerationEvent[] = [];
   #news = Promise.withResolvers<void>();
   readonly #onEvent: (event: GenerationEvent) => void;
 
   /**
-   * Begins a generation's life in the queue.
+   * Begins with what is known: events are made of it.
    *
-   * @param id its name
-   * @param request what was asked; photos and prompt are not kept
-   * @param createdAt now
-   * @param onEvent told of every event
+   * @param generation in any state
+   * @param onEvent told of every event that follows
    */
-  constructor(
-    id: string,
-    { account, requestId, model, input }: GenerationRequest,
-    createdAt: Date,
-    onEvent: (event: GenerationEvent) => void,
-  ) {
-    this.#onEvent = onEvent;
-    this.#generation = {
-      id,
-      account,
-      requestId,
-      model,
-      numImages: input.numImages,
-      numInferenceSteps: input.numInferenceSteps,
-      createdAt,
-      status: "queued",
-      progress: null,
-      images: [],
-      timings: null,
-      failure: null,
-      expiresAt: null,
-      lastEvent: 0,
-    };
+  constructor(generation: Generation, onEvent: (event: GenerationEvent) => void = () => {}) {
+    this.#onEvent = () => {};
+    const { status, images } = generation;
+    this.#generation = { ...generation, status: "queued", images: [], lastEvent: 0 };
     this.#append((generation) => ({ type: "queued", generation }));
+    if (status === "running" || status === "succeeded") this.receive({ type: "started" });
+    for (const image of images) this.receive({ type: "image", image });
+    if (isFinal(generation)) this.finish(generation);
+    this.#onEvent = onEvent;
   }
 
   /** as it is now */
@@ -76,11 +51,12 @@ export class GenerationRecord {
     return pictures.reduce((sum, { data }) => sum + data.byteLength, RECORD_BYTES);
   }
 
-  /** Takes what the pipeline tells; a finished generation hears nothing any more. */
+  /** Takes what the pipeline tells; a finished generation hears nothing any more, and none starts twice. */
   receive(event: GenerateEvent): void {
     if (isFinal(this.#generation)) return;
     switch (event.type) {
       case "started":
+        if (this.#generation.status === "running") return;
         this.#generation = { ...this.#generation, status: "running" };
         return this.#append((generation) => ({ type: "started", generation }));
       case "progress":
@@ -92,56 +68,49 @@ export class GenerationRecord {
         return this.#append(() => event);
       }
       case "image": {
-        const images = [...this.#generation.images, event.image].toSorted((one, other) =>
-          one.index - other.index
-        );
+        const others = this.#generation.images.filter(({ index }) => index !== event.image.index);
+        // made again after an instance died: it is the same picture
+        if (others.length < this.#generation.images.length) return;
+        const images = [...others, event.image].toSorted((one, other) => one.index - other.index);
         this.#generation = { ...this.#generation, images };
         return this.#append(() => event);
       }
     }
   }
 
-  /** All portraits are there. */
-  succeed(images: readonly GeneratedImage[], timings: StageTimings, expiresAt: Date): void {
-    if (isFinal(this.#generation)) return;
-    this.#generation = { ...this.#generation, status: "succeeded", images, timings, expiresAt };
-    this.#end("succeeded");
-  }
-
   /**
-   * There will be no portraits; those of its pictures that were finished are dropped.
+   * Takes the end, as the database has it: pictures that were not told yet are told before it.
    *
-   * @param error what ended it
-   * @param expiresAt when it is forgotten
+   * @param generation in its final state, with its pictures when it succeeded
    */
-  fail(error: unknown, expiresAt: Date): void {
+  finish(generation: Generation): void {
     if (isFinal(this.#generation)) return;
-    const failure = failureOf(error);
-    const status = failure.code === "canceled" ? "canceled" : "failed";
-    this.#generation = { ...this.#generation, status, failure, images: [], expiresAt };
-    this.#events = this.#events.filter(({ type }) => type !== "image");
-    this.#end("failed");
+    const succeeded = generation.status === "succeeded";
+    if (succeeded) { for (const image of generation.images) this.receive({ type: "image", image }); }
+    this.#events = this.#events.filter(({ type }) => type !== "preview" && (succeeded || type !== "image"));
+    this.#generation = { ...generation, lastEvent: this.#generation.lastEvent };
+    this.#append((generation) => ({ type: succeeded ? "succeeded" : "failed", generation }));
   }
 
   /**
    * Events after a number, as they come, up to the final one.
    *
-   * @param after number of the last one known
+   * @param after number of the last one known; one that this instance never gave means all that is to come
    * @param signal ends the wait for more
    */
   async *watch(after: number, signal?: AbortSignal): AsyncGenerator<GenerationEvent> {
-    let known = after;
+    let known = after === FINAL_EVENT ? after : Math.min(after, this.#newest());
     const hungUp = Promise.withResolvers<void>();
     const leave = () => hungUp.resolve();
     signal?.addEventListener("abort", leave, { once: true });
     try {
-      while (!signal?.aborted) {
+      while (true) {
         const news = this.#news.promise;
         const next = this.#events.find(({ number }) => number > known);
         if (next !== undefined) {
           known = next.number;
           yield next;
-        } else if (isFinal(this.#generation)) {
+        } else if (isFinal(this.#generation) || signal?.aborted) {
           return;
         } else {
           await Promise.race([news, hungUp.promise]);
@@ -152,13 +121,13 @@ export class GenerationRecord {
     }
   }
 
-  #end(type: "succeeded" | "failed"): void {
-    this.#events = this.#events.filter((event) => event.type !== "preview");
-    this.#append((generation) => ({ type, generation }));
+  /** Number of the newest event before the final one. */
+  #newest(): number {
+    return this.#events.findLast(({ number }) => number !== FINAL_EVENT)?.number ?? 0;
   }
 
   #append(describe: (generation: Generation) => News): void {
-    const number = this.#generation.lastEvent + 1;
+    const number = isFinal(this.#generation) ? FINAL_EVENT : this.#generation.lastEvent + 1;
     this.#generation = { ...this.#generation, lastEvent: number };
     const event: GenerationEvent = { ...describe(this.#generation), number };
     this.#events.push(event);
@@ -167,12 +136,4 @@ export class GenerationRecord {
     this.#news = Promise.withResolvers();
     resolve();
   }
-}
-
-function failureOf(error: unknown): GenerationFailure {
-  if (!(error instanceof PipelineError)) {
-    return { code: "internal_error", message: "The service met a fault of its own.", details: {} };
-  }
-  const { code, message, details } = error;
-  return { code, message, details };
 }

@@ -4,8 +4,9 @@ import type { z } from "@hono/zod-openapi";
 import { ProblemSchema } from "./problem.ts";
 import { problemCatalogue, type ProblemCode } from "./problems.ts";
 
-/** Problems of a request that fails to prove who sends it. */
+/** Problems of a request that fails to prove who sends it, or comes too often. */
 export const tokenProblems = [
+  "rate_limit_exceeded",
   "token_missing",
   "token_malformed",
   "token_expired",
@@ -47,12 +48,17 @@ export const serviceProblems = [
   "not_ready",
   "shutting_down",
   "worker_failed",
+  "store_unavailable",
   "internal_error",
 ] as const satisfies readonly ProblemCode[];
 
 /** Problems of a generation that is waited for, beyond those of its fields. */
 export const generationProblems = [
   "queue_full",
+  "too_many_generations",
+  "insufficient_credits",
+  "idempotency_key_invalid",
+  "idempotency_key_reused",
   "canceled",
   "deadline_exceeded",
 ] as const satisfies readonly ProblemCode[];

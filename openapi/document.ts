@@ -45,6 +45,8 @@ export function createDocument() {
     tags: [
       { name: "generations", description: "portraits" },
       { name: "faces", description: "is this photo good enough" },
+      { name: "account", description: "balance, usage, prices" },
+      { name: "webhooks", description: "be told when generations end" },
       { name: "models", description: "what can be asked for" },
       { name: "health", description: "probes of the platform" },
     ],

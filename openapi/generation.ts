@@ -156,7 +156,7 @@ const identifying = {
 };
 
 /** When a finished generation is forgotten. */
-const expiresAt = z.iso.datetime().describe("until when it is kept, unless memory runs short before");
+const expiresAt = z.iso.datetime().describe("until when it is kept");
 
 /** Data of a `progress` event. */
 export const GenerationProgressSchema = z.strictObject({
@@ -192,7 +192,7 @@ export const PendingGenerationSchema = z.strictObject({
 /** A generation that ended without portraits. */
 export const FailedGenerationSchema = z.strictObject({
   ...identifying,
-  status: z.enum(["failed", "canceled"]),
+  status: z.enum(["failed", "canceled", "expired"]).describe("expired: nobody could start it in time"),
   error: ProblemSchema,
   expires_at: expiresAt,
 }).openapi("FailedGeneration");

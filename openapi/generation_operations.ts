@@ -37,6 +37,13 @@ export const createGeneration = createRoute({
   security: needs("generations:write"),
   request: {
     headers: z.object({
+      "Idempotency-Key": z.string().max(257).optional().openapi({
+        description:
+          "sent again with the same key and request within 24 hours, the answer is the first one's and " +
+          "nothing is charged again (draft-ietf-httpapi-idempotency-key-header); the generation then goes on when the " +
+          "connection is closed",
+        example: "8e03978e-40d5-43dd-bc93-6894a57f9324",
+      }),
       Prefer: z.string().optional().openapi({
         description: "`respond-async`, and with it `wait=SECONDS` to wait that long first",
         example: "respond-async, wait=10",
@@ -76,6 +83,7 @@ export const createGeneration = createRoute({
     "prompt_empty",
     "prompt_too_long",
     "too_many_reference_images",
+    "generation_not_found",
     ...photoProblems,
     "face_not_found",
     "multiple_faces",
@@ -107,6 +115,7 @@ const generationId = z.object({
 const generationProblemsOfOne = [
   ...tokenProblems,
   "generation_not_found",
+  "store_unavailable",
   "internal_error",
 ] as const;
 

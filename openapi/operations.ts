@@ -1,6 +1,7 @@
 /** The operations of the API: where they are, who may call them, what they take and what they answer. */
 
 import { createRoute, z } from "@hono/zod-openapi";
+import { getAccount, getUsage, grantCredits, priceGeneration } from "./account_operations.ts";
 import { answers, bodyProblems, photoProblems, serviceProblems, tokenProblems } from "./answers.ts";
 import * as examples from "./examples.ts";
 import { FaceFormSchema, FaceReportSchema, FaceRequestSchema } from "./face.ts";
@@ -15,6 +16,14 @@ import {
 import { HealthSchema, ReadinessSchema } from "./health.ts";
 import { ModelListSchema } from "./model.ts";
 import { needs } from "./scopes.ts";
+import {
+  addWebhookEndpoint,
+  listWebhookEndpoints,
+  listWebhookMessages,
+  removeWebhookEndpoint,
+  replayWebhookMessage,
+  rotateWebhookSecret,
+} from "./webhook_operations.ts";
 
 /** `POST /v1/faces` */
 export const checkFace = createRoute({
@@ -91,7 +100,7 @@ export const getReadiness = createRoute({
   security: [],
   responses: answers("Generations will be served at once.", {
     "application/json": { schema: ReadinessSchema, examples: { ready: { value: { status: "ready" } } } },
-  }, ["not_ready", "shutting_down", "worker_failed", "internal_error"]),
+  }, ["not_ready", "shutting_down", "worker_failed", "store_unavailable", "internal_error"]),
 });
 
 /** `GET /metrics` */
@@ -116,6 +125,16 @@ export const operations = [
   watchGeneration,
   cancelGeneration,
   getGenerationImage,
+  priceGeneration,
+  getAccount,
+  getUsage,
+  grantCredits,
+  addWebhookEndpoint,
+  listWebhookEndpoints,
+  removeWebhookEndpoint,
+  rotateWebhookSecret,
+  listWebhookMessages,
+  replayWebhookMessage,
   checkFace,
   listModels,
   getHealth,

@@ -8,7 +8,7 @@ import type { PipelineErrorCode } from "../pipeline/protocol.ts";
 /** What is always true of a problem, whatever request caused it. */
 export interface ProblemDefinition {
   /** HTTP status, RFC 9110 */
-  readonly status: 400 | 401 | 403 | 404 | 405 | 409 | 413 | 415 | 422 | 429 | 500 | 503 | 504;
+  readonly status: 400 | 401 | 402 | 403 | 404 | 405 | 409 | 413 | 415 | 422 | 429 | 500 | 503 | 504;
   /** short and the same for every occurrence */
   readonly title: string;
   /** what the caller can do about it */
@@ -28,6 +28,11 @@ export const problemCatalogue = {
     status: 400,
     title: "The body is not multipart/form-data",
     remedy: "Let your HTTP library write the form and its Content-Type, with the boundary it used.",
+  },
+  idempotency_key_invalid: {
+    status: 400,
+    title: "The Idempotency-Key is not one",
+    remedy: "Send 1 to 255 printable ASCII characters, with or without quotes; a UUID does well.",
   },
   token_missing: {
     status: 401,
@@ -79,6 +84,11 @@ export const problemCatalogue = {
     title: "The token lacks a claim or holds a wrong one",
     remedy: "Have tokens issued with `sub`, `exp`, `iss`, `aud` and `scope`.",
   },
+  insufficient_credits: {
+    status: 402,
+    title: "The account has not enough credits",
+    remedy: "Top the account up, or ask for fewer or smaller steps; `details` holds `price` and `available`.",
+  },
   scope_missing: {
     status: 403,
     title: "The token does not allow this operation",
@@ -94,6 +104,11 @@ export const problemCatalogue = {
     title: "There is no such generation",
     remedy:
       "Check the id, and that the token is of the account that made it; finished ones are kept for a while only.",
+  },
+  webhook_not_found: {
+    status: 404,
+    title: "There is no such webhook endpoint or message",
+    remedy: "See GET /v1/webhook_endpoints and GET /v1/webhook_messages.",
   },
   image_not_found: {
     status: 404,
@@ -114,6 +129,11 @@ export const problemCatalogue = {
     status: 409,
     title: "The generation has finished already",
     remedy: "Get its result, or delete it.",
+  },
+  too_many_webhook_endpoints: {
+    status: 409,
+    title: "The account has too many webhook endpoints",
+    remedy: "Delete one that is not needed any more.",
   },
   body_too_large: {
     status: 413,
@@ -230,6 +250,29 @@ export const problemCatalogue = {
     title: "The scheduler is not known",
     remedy: "Send one of the model's `schedulers`, see GET /v1/models.",
   },
+  idempotency_key_reused: {
+    status: 422,
+    title: "The Idempotency-Key was used for another request",
+    remedy: "Send a new key with a new request; the same key only with the same request.",
+  },
+  webhook_url_refused: {
+    status: 422,
+    title: "Webhooks are not sent to this address",
+    remedy: "Send an https address of the public internet, without user name and password.",
+  },
+  rate_limit_exceeded: {
+    status: 429,
+    title: "Too many requests",
+    remedy: "Send the request again after `Retry-After` seconds; `RateLimit` tells what is left.",
+    retryAfterSeconds: 1,
+  },
+  too_many_generations: {
+    status: 429,
+    title: "Too many generations at once",
+    remedy:
+      "Wait until one of the account's generations has ended, or cancel one; `details` holds the `limit`.",
+    retryAfterSeconds: 1,
+  },
   queue_full: {
     status: 429,
     title: "The queue is full",
@@ -256,6 +299,13 @@ export const problemCatalogue = {
     status: 503,
     title: "The model is still loading",
     remedy: "Send the request again after `Retry-After` seconds; GET /readyz tells when the model is ready.",
+    retryAfterSeconds: 2,
+  },
+  store_unavailable: {
+    status: 503,
+    title: "The database cannot be reached",
+    remedy:
+      "Send the request again after `Retry-After` seconds, with the same Idempotency-Key if it had one.",
     retryAfterSeconds: 2,
   },
   keys_unavailable: {

@@ -4,6 +4,9 @@
 export const scopes = {
   "generations:write": "make portraits, cancel and delete them",
   "generations:read": "watch generations and get their images",
+  "account:read": "see balance, usage and prices",
+  "accounts:write": "for the operator: give any account credits, or take them",
+  "webhooks:write": "add, change and remove webhook endpoints, see and repeat messages",
   "faces:read": "check photos",
   "models:read": "list models",
 } as const;

@@ -4,6 +4,7 @@ import { Hono } from "hono";
 import { requestId } from "hono/request-id";
 import { secureHeaders } from "hono/secure-headers";
 import { operations } from "../openapi/operations.ts";
+import { account } from "./account.ts";
 import type { AppEnv, AppOptions } from "./app_options.ts";
 import { docs, docsPaths } from "./docs.ts";
 import { faces } from "./faces.ts";
@@ -14,6 +15,7 @@ import { metrics } from "./metrics.ts";
 import { accessLog } from "./middleware/access_log.ts";
 import { answerErrors, answerMethodNotAllowed, answerNotFound } from "./middleware/problems.ts";
 import { models } from "./models.ts";
+import { webhooks } from "./webhooks.ts";
 
 /** Every address with the methods it takes. */
 function methodsByPath(): Map<string, string[]> {
@@ -37,7 +39,7 @@ function methodsByPath(): Map<string, string[]> {
  *
  * @example
  * ```ts
- * const app = createApp({ model: () => served, generations, metrics, verifyToken, maxBodyBytes: 32_000_000, log });
+ * const app = createApp({ model: () => served, jobs: () => jobs, metrics, verifyToken, maxBodyBytes: 32_000_000, log });
  * Deno.serve({ port: 8080 }, app.fetch);
  * ```
  */
@@ -56,6 +58,8 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
     contentSecurityPolicy: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] },
     xFrameOptions: "DENY",
   }));
+  app.route("/", account(options));
+  app.route("/", webhooks(options));
   app.route("/", generations(options));
   app.route("/", generationResults(options));
   app.route("/", faces(options));

@@ -1,7 +1,9 @@
 /** What the app is built from, and what its handlers share. */
 
 import type { Manifest } from "../models/manifest.ts";
-import type { Generations } from "../jobs/generation.ts";
+import type { DurableGenerations } from "../jobs/durable_generations.ts";
+import type { IdempotentRequest } from "../jobs/idempotency.ts";
+import type { JobsRoom } from "../jobs/room.ts";
 import type { Inference } from "../pipeline/inference.ts";
 import type { ProblemCode } from "../openapi/problems.ts";
 import type { Logger } from "./logger.ts";
@@ -14,11 +16,20 @@ export interface ServedModel {
   readonly inference: Inference;
 }
 
+/** The open database, and what works on it. */
+export interface ServedJobs {
+  readonly room: JobsRoom;
+  readonly generations: DurableGenerations;
+  readonly requestsPerMinute: number;
+  readonly webhooksToPrivate: boolean;
+}
+
 /** Everything the app needs from outside. */
 export interface AppOptions {
   /** undefined until the bundle is loaded and warm: HTTP answers before it is */
   readonly model: () => ServedModel | undefined;
-  readonly generations: Generations;
+  /** undefined until the database is open and migrated */
+  readonly jobs: () => ServedJobs | undefined;
   /** true once the process is about to end: new generations are refused, those under way go on */
   readonly draining?: () => boolean;
   /** the figures of `GET /metrics`; a registry of prom-client is one */
@@ -38,6 +49,10 @@ export interface AppEnv {
     requestId: string;
     /** `sub` of the token; unset on public routes */
     subject?: string;
+    /** the client the token was issued to */
+    client?: string;
+    /** what the request's Idempotency-Key stands for, if it has one */
+    idempotency?: IdempotentRequest;
     /** for the access log, when the answer is a problem */
     problemCode?: ProblemCode;
   };
@@ -69,4 +84,17 @@ export function requireModel(options: AppOptions): ServedModel {
 export function requireRunning(options: AppOptions): ServedModel {
   if (options.draining?.() === true) throw new ProblemError("shutting_down", "The service is shutting down.");
   return requireModel(options);
+}
+
+/**
+ * The jobs, if the database is there.
+ *
+ * @param options of the app
+ * @returns what works on the database
+ * @throws {ProblemError} `store_unavailable` until it has been opened
+ */
+export function requireJobs(options: AppOptions): ServedJobs {
+  const jobs = options.jobs();
+  if (jobs === undefined) throw new ProblemError("store_unavailable", "The database is not open yet.");
+  return jobs;
 }

@@ -4,7 +4,7 @@ import type { Context } from "hono";
 import { streamSSE } from "hono/streaming";
 import type { GenerationEvent } from "../jobs/generation.ts";
 import type { AppEnv } from "./app_options.ts";
-import { toServerSentEvent } from "./generation_answer.ts";
+import { type ServerSentEvent, toServerSentEvent } from "./generation_answer.ts";
 
 /** Proxies close connections that are silent for half a minute or more. */
 const KEEP_ALIVE_MILLISECONDS = 15_000;
@@ -15,12 +15,14 @@ const KEEP_ALIVE_MILLISECONDS = 15_000;
  * @param c the request
  * @param id the generation's name
  * @param watch its events; the signal is aborted when the client hangs up
+ * @param onLeft what to tell last when the process ends before the generation does; nothing, and the client comes again
  * @returns 200 with the stream, which ends with the final event
  */
 export async function streamEvents(
   c: Context<AppEnv>,
   id: string,
   watch: (signal: AbortSignal) => Promise<AsyncIterable<GenerationEvent> | undefined>,
+  onLeft: () => ServerSentEvent | undefined = () => undefined,
 ): Promise<Response> {
   const hangUp = new AbortController();
   const events = await watch(hangUp.signal) ?? [];
@@ -30,7 +32,13 @@ export async function streamEvents(
     stream.onAbort(() => hangUp.abort());
     const timer = setInterval(() => void stream.write(": waiting\n\n"), KEEP_ALIVE_MILLISECONDS);
     try {
-      for await (const event of events) await stream.writeSSE(toServerSentEvent(id, event));
+      let last: GenerationEvent["type"] | undefined;
+      for await (const event of events) {
+        await stream.writeSSE(toServerSentEvent(id, event));
+        last = event.type;
+      }
+      const left = last === "succeeded" || last === "failed" || hangUp.signal.aborted ? undefined : onLeft();
+      if (left !== undefined) await stream.writeSSE(left);
     } finally {
       clearInterval(timer);
     }

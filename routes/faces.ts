@@ -6,7 +6,7 @@ import { FaceFormSchema, type FaceReportBody, FaceRequestSchema } from "../opena
 import { checkFace } from "../openapi/operations.ts";
 import type { FaceReport } from "../pipeline/protocol.ts";
 import { type AppEnv, type AppOptions, requireModel } from "./app_options.ts";
-import { authenticate } from "./middleware/authenticate.ts";
+import { admit } from "./middleware/admit.ts";
 import { limitBodySize } from "./middleware/body_size.ts";
 import { type BodySchemas, decodePhotoText, readBody } from "./request_body.ts";
 
@@ -43,7 +43,7 @@ export function faces(options: AppOptions): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
   app.post(
     checkFace.path,
-    authenticate(options.verifyToken, "faces:read"),
+    admit(options, "faces:read"),
     limitBodySize(options.maxBodyBytes),
     async (c) => {
       const { inference } = requireModel(options);

@@ -51,15 +51,26 @@ export function decodeReferences(texts: readonly string[]): PhotoBytes[] {
   return texts.map((text, index) => decodePhotoText(text, `/reference_images/${index}`));
 }
 
-/** What the schema cannot know: which model is served and what it can do. */
-function checkAgainstModel(photos: number, body: GenerationOptions, manifest: Manifest): void {
-  if (typeof body.model === "string" && body.model !== manifest.name) {
+/**
+ * Checks which model is asked for.
+ *
+ * @param model what the request names, if anything
+ * @param manifest of the model that is served
+ * @throws {ProblemError} `model_unknown`
+ */
+export function checkModel(model: string | null | undefined, manifest: Manifest): void {
+  if (typeof model === "string" && model !== manifest.name) {
     throw fieldProblem([{
       pointer: "/model",
       code: "model_unknown",
       detail: `must be ${manifest.name} or left out`,
     }]);
   }
+}
+
+/** What the schema cannot know: which model is served and what it can do. */
+function checkAgainstModel(photos: number, body: GenerationOptions, manifest: Manifest): void {
+  checkModel(body.model, manifest);
   if (photos > manifest.max_reference_images) {
     throw fieldProblem([{
       pointer: "/reference_images",

@@ -2,9 +2,13 @@
 
 import type { Context } from "hono";
 import { type Generation, isFinal } from "../jobs/generation.ts";
-import type { AppEnv, AppOptions } from "./app_options.ts";
+import { FINAL_EVENT } from "../jobs/generation_record.ts";
+import { createProblem } from "../openapi/problem.ts";
+import { type AppEnv, type AppOptions, requireJobs } from "./app_options.ts";
 import { streamEvents } from "./event_stream.ts";
 import { failureOf, generationPath, toState } from "./generation_answer.ts";
+import { errorFields } from "./logger.ts";
+import { ProblemError } from "./problem_error.ts";
 
 /** Seconds a client should let pass between two looks at a generation. */
 export const POLL_SECONDS = 1;
@@ -12,16 +16,29 @@ export const POLL_SECONDS = 1;
 /** Headers of every answer that names a generation. */
 const noStore = { "Cache-Control": "no-store" };
 
+/** The process is about to end before the generation does. */
+function leftAlone(): ProblemError {
+  return new ProblemError("shutting_down", "The service is shutting down before the generation has ended.");
+}
+
+/** Cancels a generation that nobody waits for any more. */
+function cancel({ account, id }: Generation, options: AppOptions): void {
+  requireJobs(options).generations.cancel(account, id).catch((error) =>
+    options.log("warn", "a generation that nobody waits for goes on", { id, ...errorFields(error) })
+  );
+}
+
 /** Cancels a generation when its client hangs up. */
 function bindToConnection(
   c: Context<AppEnv>,
-  { account, id }: Generation,
-  { generations }: AppOptions,
+  generation: Generation,
+  options: AppOptions,
 ): void {
-  const cancel = () => void generations.cancel(account, id);
+  // whoever sent a key may come back with it
+  if (c.get("idempotency") !== undefined) return;
   const { signal } = c.req.raw;
-  if (signal.aborted) cancel();
-  else signal.addEventListener("abort", cancel, { once: true });
+  if (signal.aborted) cancel(generation, options);
+  else signal.addEventListener("abort", () => cancel(generation, options), { once: true });
 }
 
 /**
@@ -32,22 +49,22 @@ function bindToConnection(
  */
 async function waitForEnd(
   { account, id }: Generation,
-  { generations }: AppOptions,
+  options: AppOptions,
   onDenoise: () => void = () => {},
 ): Promise<Generation> {
-  for await (const event of await generations.watch(account, id) ?? []) {
+  for await (const event of await requireJobs(options).generations.watch(account, id) ?? []) {
     if (event.type === "progress" && event.progress.stage === "denoise") onDenoise();
     if (event.type === "succeeded" || event.type === "failed") return event.generation;
   }
-  throw new Error("a generation's events ended before it did");
+  throw leftAlone();
 }
 
 /** JSON once it is there. */
 function streamJson(finished: Promise<Generation>): ReadableStream<Uint8Array> {
   return new ReadableStream({
     async start(controller) {
-      const generation = await finished;
-      if (generation.status === "succeeded") {
+      const generation = await finished.catch(() => undefined);
+      if (generation?.status === "succeeded") {
         controller.enqueue(new TextEncoder().encode(JSON.stringify(toState(generation, "data"))));
         controller.close();
       } else {
@@ -80,6 +97,8 @@ export async function replyWithResult(
   bindToConnection(c, generation, options);
   const accepted = Promise.withResolvers<void>();
   const finished = waitForEnd(generation, options, accepted.resolve);
+  // nobody could come back for it without a key
+  finished.catch(() => c.get("idempotency") === undefined && cancel(generation, options));
   const early = await Promise.race([accepted.promise, finished]);
   if (early !== undefined && early.status !== "succeeded") throw failureOf(early);
   return c.body(streamJson(finished), 200, {
@@ -108,7 +127,18 @@ export async function replyWithEvents(
   if (!lasting) bindToConnection(c, generation, options);
   c.header("Content-Location", generationPath(id));
   if (lasting) c.header("Preference-Applied", "respond-async");
-  return await streamEvents(c, id, (signal) => options.generations.watch(account, id, { signal }));
+  return await streamEvents(
+    c,
+    id,
+    (signal) => requireJobs(options).generations.watch(account, id, { signal }),
+    () => {
+      if (lasting || c.get("idempotency") !== undefined) return undefined;
+      cancel(generation, options);
+      const { code, message } = leftAlone();
+      const problem = createProblem(code, { detail: message, requestId: c.get("requestId") });
+      return { event: "failed", data: JSON.stringify(problem), id: String(FINAL_EVENT) };
+    },
+  );
 }
 
 /**
@@ -130,8 +160,12 @@ export async function replyLater(
   const { account, id } = generation;
   c.header("Preference-Applied", "respond-async");
   c.header("Cache-Control", "no-store");
-  if (waitSeconds > 0) await Promise.race([waitForEnd(generation, options), pause(waitSeconds)]);
-  const now = await options.generations.find(account, id) ?? generation;
+  if (waitSeconds > 0) {
+    // a process that is about to end waits for nothing: the generation goes on
+    const ended = waitForEnd(generation, options).catch(() => undefined);
+    await Promise.race([ended, pause(waitSeconds)]);
+  }
+  const now = await requireJobs(options).generations.find(account, id) ?? generation;
   if (now.status === "succeeded") return c.json(toState(now, "data"), 200);
   if (isFinal(now)) throw failureOf(now);
   return c.json(toState(now, "url"), 202, {

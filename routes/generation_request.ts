@@ -18,18 +18,22 @@ export async function readGenerationRequest(
   c: Context<AppEnv>,
   options: AppOptions,
 ): Promise<GenerationRequest> {
-  const { manifest, inference } = requireRunning(options);
+  const { manifest } = requireRunning(options);
   const request = await readBody(c, generationBody);
   const photos = request.kind === "json"
     ? decodeReferences(request.body.reference_images)
     : request.body.reference_images;
+  const account = accountOf(c);
+  const idempotency = c.get("idempotency");
   return {
-    account: accountOf(c),
+    account,
+    key: c.get("client") ?? account,
     requestId: c.get("requestId"),
     model: manifest.name,
-    inference,
+    pixels: manifest.image_size ** 2,
     input: toGenerateInput(photos, request.body, manifest, options.randomSeed),
     previewInterval: request.body.preview_interval ?? 0,
+    ...(idempotency === undefined ? {} : { idempotency }),
   };
 }
 

@@ -4,12 +4,12 @@ import { type Context, Hono } from "hono";
 import { etag } from "hono/etag";
 import { type Generation, isFinal } from "../jobs/generation.ts";
 import * as operations from "../openapi/generation_operations.ts";
-import type { AppEnv, AppOptions } from "./app_options.ts";
+import { type AppEnv, type AppOptions, requireJobs } from "./app_options.ts";
 import { streamEvents } from "./event_stream.ts";
 import { toState } from "./generation_answer.ts";
 import { POLL_SECONDS } from "./generation_reply.ts";
 import { accountOf } from "./generation_request.ts";
-import { authenticate } from "./middleware/authenticate.ts";
+import { admit } from "./middleware/admit.ts";
 import { ProblemError } from "./problem_error.ts";
 
 /** Others' generations are answered as those that never were: an id must not tell that it exists. */
@@ -42,31 +42,31 @@ function lastEventId(c: Context<AppEnv>): number {
  * @returns a Hono app with five routes
  */
 export function generationResults(options: AppOptions): Hono<AppEnv> {
-  const { generations, verifyToken } = options;
-  const mayRead = authenticate(verifyToken, "generations:read");
-  const mayWrite = authenticate(verifyToken, "generations:write");
+  const kept = () => requireJobs(options).generations;
+  const mayRead = admit(options, "generations:read");
+  const mayWrite = admit(options, "generations:write");
   const app = new Hono<AppEnv>();
 
   app.get(operations.getGeneration.getRoutingPath(), mayRead, async (c) => {
-    return answerState(c, requireGeneration(await generations.find(accountOf(c), c.req.param("id"))));
+    return answerState(c, requireGeneration(await kept().find(accountOf(c), c.req.param("id"))));
   });
 
   app.delete(operations.deleteGeneration.getRoutingPath(), mayWrite, async (c) => {
-    const removed = await generations.remove(accountOf(c), c.req.param("id"));
+    const removed = await kept().remove(accountOf(c), c.req.param("id"));
     requireGeneration(removed || undefined);
     return c.body(null, 204);
   });
 
   app.get(operations.watchGeneration.getRoutingPath(), mayRead, async (c) => {
     const [account, id, after] = [accountOf(c), c.req.param("id"), lastEventId(c)];
-    const generation = requireGeneration(await generations.find(account, id));
+    const generation = requireGeneration(await kept().find(account, id));
     // WHATWG HTML, 9.2.3: this, and nothing else, keeps an EventSource from coming again
     if (isFinal(generation) && after > 0 && after >= generation.lastEvent) return c.body(null, 204);
-    return await streamEvents(c, id, (signal) => generations.watch(account, id, { after, signal }));
+    return await streamEvents(c, id, (signal) => kept().watch(account, id, { after, signal }));
   });
 
   app.post(operations.cancelGeneration.getRoutingPath(), mayWrite, async (c) => {
-    const generation = requireGeneration(await generations.cancel(accountOf(c), c.req.param("id")));
+    const generation = requireGeneration(await kept().cancel(accountOf(c), c.req.param("id")));
     if (generation.status !== "canceled") {
       throw new ProblemError("generation_finished", `The generation has ${generation.status} already.`);
     }
@@ -74,7 +74,7 @@ export function generationResults(options: AppOptions): Hono<AppEnv> {
   });
 
   app.get(operations.getGenerationImage.getRoutingPath(), mayRead, etag(), async (c) => {
-    const generation = requireGeneration(await generations.find(accountOf(c), c.req.param("id")));
+    const generation = requireGeneration(await kept().find(accountOf(c), c.req.param("id")));
     const wanted = c.req.param("index");
     const image = generation.images.find(({ index }) => String(index) === wanted);
     if (image === undefined) {

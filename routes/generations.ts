@@ -3,11 +3,12 @@
 import { Hono } from "hono";
 import { accepts } from "hono/accepts";
 import { createGeneration } from "../openapi/generation_operations.ts";
-import type { AppEnv, AppOptions } from "./app_options.ts";
+import { type AppEnv, type AppOptions, requireJobs } from "./app_options.ts";
 import { replyLater, replyWithEvents, replyWithResult } from "./generation_reply.ts";
 import { readGenerationRequest } from "./generation_request.ts";
-import { authenticate } from "./middleware/authenticate.ts";
+import { admit } from "./middleware/admit.ts";
 import { limitBodySize } from "./middleware/body_size.ts";
+import { readIdempotencyKey } from "./middleware/idempotency_key.ts";
 import { readPreferences } from "./prefer.ts";
 
 /**
@@ -20,8 +21,9 @@ export function generations(options: AppOptions): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
   app.post(
     createGeneration.path,
-    authenticate(options.verifyToken, "generations:write"),
+    admit(options, "generations:write"),
     limitBodySize(options.maxBodyBytes),
+    readIdempotencyKey(),
     async (c) => {
       const request = await readGenerationRequest(c, options);
       const { respondAsync, waitSeconds } = readPreferences(c.req.header("Prefer"));
@@ -30,7 +32,7 @@ export function generations(options: AppOptions): Hono<AppEnv> {
         supports: ["application/json", "text/event-stream"],
         default: "application/json",
       });
-      const generation = await options.generations.submit(request);
+      const generation = await requireJobs(options).generations.submit(request);
       if (wanted === "text/event-stream") return await replyWithEvents(c, generation, options, respondAsync);
       if (respondAsync) return await replyLater(c, generation, options, waitSeconds);
       return await replyWithResult(c, generation, options);

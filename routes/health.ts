@@ -2,7 +2,7 @@
 
 import { Hono } from "hono";
 import { getHealth, getReadiness } from "../openapi/operations.ts";
-import { type AppEnv, type AppOptions, requireModel, requireRunning } from "./app_options.ts";
+import { type AppEnv, type AppOptions, requireJobs, requireModel, requireRunning } from "./app_options.ts";
 
 /**
  * The probes.
@@ -20,6 +20,7 @@ export function health(options: AppOptions): Hono<AppEnv> {
   });
   app.get(getReadiness.path, (c) => {
     requireRunning(options);
+    requireJobs(options);
     c.header("Cache-Control", "no-store");
     return c.json({ status: "ready" });
   });

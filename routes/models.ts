@@ -8,7 +8,7 @@ import type { Model } from "../openapi/model.ts";
 import { listModels } from "../openapi/operations.ts";
 import { type AppEnv, type AppOptions, requireModel } from "./app_options.ts";
 import { commonDefaults } from "./generation_input.ts";
-import { authenticate } from "./middleware/authenticate.ts";
+import { admit } from "./middleware/admit.ts";
 
 function toModel(manifest: Manifest, maxBodyBytes: number): Model {
   const { scheduler, num_inference_steps, guidance_scale, identity_strength } = manifest.defaults;
@@ -45,7 +45,7 @@ function toModel(manifest: Manifest, maxBodyBytes: number): Model {
  */
 export function models(options: AppOptions): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
-  app.get(listModels.path, authenticate(options.verifyToken, "models:read"), (c) => {
+  app.get(listModels.path, admit(options, "models:read"), (c) => {
     const { manifest } = requireModel(options);
     c.header("Cache-Control", "no-store");
     return c.json({ data: [toModel(manifest, options.maxBodyBytes)] });

@@ -1,8 +1,14 @@
 /** Errors that end as a problem answer. */
 
+import { InsufficientCreditError } from "../billing/ledger.ts";
+import { TooManyGenerationsError } from "../jobs/accept.ts";
+import { GenerationGoneError } from "../jobs/durable_generations.ts";
+import { IdempotencyKeyReusedError } from "../jobs/idempotency.ts";
+import { TooManyEndpointsError } from "../jobs/webhooks/endpoints.ts";
 import type { FieldError } from "../openapi/problem.ts";
 import { type ProblemCode } from "../openapi/problems.ts";
 import { PipelineError } from "../pipeline/protocol.ts";
+import { isStoreUnavailable } from "../store/unavailable.ts";
 
 /** What a problem may carry beside its code and detail. */
 export interface ProblemExtras {
@@ -25,6 +31,28 @@ export class ProblemError extends Error {
   }
 }
 
+/** What the jobs room refuses, and what its database cannot do right now. */
+function refusalOf(error: unknown): ProblemError | undefined {
+  if (error instanceof InsufficientCreditError) {
+    const { price, available } = error;
+    return new ProblemError("insufficient_credits", error.message, { details: { price, available } });
+  }
+  if (error instanceof TooManyGenerationsError) {
+    return new ProblemError("too_many_generations", error.message, { details: { limit: error.limit } });
+  }
+  if (error instanceof IdempotencyKeyReusedError) {
+    return new ProblemError("idempotency_key_reused", error.message);
+  }
+  if (error instanceof GenerationGoneError) return new ProblemError("generation_not_found", error.message);
+  if (error instanceof TooManyEndpointsError) {
+    return new ProblemError("too_many_webhook_endpoints", error.message);
+  }
+  if (isStoreUnavailable(error)) {
+    return new ProblemError("store_unavailable", "The database cannot be reached right now.");
+  }
+  return undefined;
+}
+
 /**
  * Turns whatever was thrown into a problem.
  *
@@ -33,6 +61,8 @@ export class ProblemError extends Error {
  */
 export function toProblemError(error: unknown): ProblemError {
   if (error instanceof ProblemError) return error;
+  const refusal = refusalOf(error);
+  if (refusal !== undefined) return refusal;
   if (error instanceof PipelineError) {
     return new ProblemError(error.code, error.message, { details: error.details });
   }

@@ -53,6 +53,27 @@ export async function readBody<Json extends z.ZodType, Form extends z.ZodType>(
   }
 }
 
+/**
+ * Reads and checks a body that comes as JSON alone.
+ *
+ * @param c the request
+ * @param schema what it must fit
+ * @returns the checked body
+ * @throws {ProblemError} 400 when it does not parse, 415 for another media type, 422 when it does not fit
+ */
+export async function readJsonBody<Schema extends z.ZodType>(
+  c: Context<AppEnv>,
+  schema: Schema,
+): Promise<z.output<Schema>> {
+  const mediaType = (c.req.header("Content-Type") ?? "").split(";", 1)[0]?.trim().toLowerCase();
+  if (mediaType !== "application/json") {
+    throw new ProblemError("media_type_unsupported", "The Content-Type must be application/json.", {
+      headers: { Accept: "application/json" },
+    });
+  }
+  return check(schema, await readJson(c));
+}
+
 function check<Schema extends z.ZodType>(schema: Schema, body: unknown): z.output<Schema> {
   const parsed = schema.safeParse(body);
   if (!parsed.success) throw schemaProblem(parsed.error, body);

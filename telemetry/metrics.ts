@@ -9,7 +9,9 @@ import type { Measurements } from "../pipeline/messages.ts";
 export interface MetricSources {
   /** undefined until the model is loaded */
   readonly load: () => InferenceLoad | undefined;
-  /** what the registry of generations keeps */
+  /** generations in the queue, over all instances */
+  readonly waiting: () => Promise<number>;
+  /** generations that are followed here */
   readonly kept: () => { readonly generations: number; readonly bytes: number };
   /** resident memory of the process, in bytes */
   readonly residentMemory: () => number;
@@ -63,13 +65,13 @@ export class ServiceMetrics {
   readonly #problems = this.#counter("problems_total", "Requests answered with a problem, by code", ["code"]);
 
   /** @param sources what is looked up when the page is asked for */
-  constructor({ load, kept, residentMemory }: MetricSources) {
-    this.#gauge("generations_waiting", "Generations in the queue", () => load()?.waiting ?? 0);
+  constructor({ load, waiting, kept, residentMemory }: MetricSources) {
+    this.#gauge("generations_waiting", "Generations in the queue of all instances", waiting);
     this.#gauge("generations_running", "Generations under way", () => load()?.running ?? 0);
     this.#gauge("queue_limit", "Most generations that may wait", () => load()?.maxQueue ?? 0);
     this.#gauge("batch_limit", "Most pictures in a batch", () => load()?.maxBatch ?? 0);
-    this.#gauge("kept_generations", "Generations in memory", () => kept().generations);
-    this.#gauge("kept_bytes", "Memory of kept generations, roughly", () => kept().bytes);
+    this.#gauge("kept_generations", "Generations that are followed", () => kept().generations);
+    this.#gauge("kept_bytes", "Memory of what is followed, roughly", () => kept().bytes);
     this.#gauge("resident_memory_bytes", "Resident memory of the process", residentMemory);
   }
 
@@ -109,13 +111,13 @@ export class ServiceMetrics {
     return new Histogram({ name: `idadapter_${name}`, help, buckets, registers: [this.registry] });
   }
 
-  #gauge(name: string, help: string, read: () => number): void {
+  #gauge(name: string, help: string, read: () => number | Promise<number>): void {
     new Gauge({
       name: `idadapter_${name}`,
       help,
       registers: [this.registry],
-      collect() {
-        this.set(read());
+      async collect() {
+        this.set(await read());
       },
     });
   }

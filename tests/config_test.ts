@@ -16,6 +16,14 @@ function problemsOf(environment: Record<string, string>): readonly string[] {
   throw new Error("the configuration was taken");
 }
 
+const key = (fill: number) => new Uint8Array(32).fill(fill).toBase64();
+
+Deno.test("an account of an identity provider begins with nothing, unless the operator says so", () => {
+  const provider = { JWT_ISSUER: "i", JWT_AUDIENCE: "a", JWT_JWKS_FILE: "keys.json" };
+  equal(load(provider).durable.initialCredit, 0);
+  equal(load({ ...provider, INITIAL_CREDIT: "5" }).durable.initialCredit, 5);
+});
+
 Deno.test("nothing needs to be set", () => {
   const { bundle, ...rest } = load({});
   ok(isAbsolute(bundle) && bundle.endsWith(join("models", "default")));
@@ -27,8 +35,18 @@ Deno.test("nothing needs to be set", () => {
     maxBatch: undefined,
     maxQueue: 64,
     generationTimeoutSeconds: 600,
-    resultTtlSeconds: 900,
-    maxResultBytes: 268_435_456,
+    resultTtlSeconds: 86_400,
+    durable: {
+      store: { kind: "embedded", folder: "/srv/app/.idadapter/database" },
+      encryption: { kind: "development", path: "/srv/app/.idadapter/encryption_key" },
+      s3: undefined,
+      prices: { perMegapixelStep: 100, minimum: 1 },
+      initialCredit: 1_000_000_000,
+      requestsPerMinute: 600,
+      generationsAtOnce: 32,
+      usageUrl: undefined,
+      webhooksToPrivate: false,
+    },
     jwt: {
       issuer: "idadapter-development",
       audience: "idadapter",
@@ -53,7 +71,20 @@ Deno.test("every variable is read", () => {
     MAX_QUEUE: "0",
     GENERATION_TIMEOUT_SECONDS: "60",
     RESULT_TTL_SECONDS: "30",
-    MAX_RESULT_BYTES: "1000000",
+    DATABASE_URL: "postgres://u:p@db.example:5432/portraits",
+    ENCRYPTION_KEYS: `${key(1)}, ${key(2)}`,
+    S3_BUCKET: "portraits",
+    S3_REGION: "eu-central-1",
+    S3_ENDPOINT: "https://s3.example",
+    S3_ACCESS_KEY_ID: "id",
+    S3_SECRET_ACCESS_KEY: "secret",
+    PRICE_PER_MEGAPIXEL_STEP: "7",
+    PRICE_MINIMUM: "3",
+    INITIAL_CREDIT: "50",
+    REQUESTS_PER_MINUTE: "30",
+    GENERATIONS_AT_ONCE: "2",
+    USAGE_EVENTS_URL: "https://billing.example/events",
+    WEBHOOKS_TO_PRIVATE_ADDRESSES: "true",
     JWT_ISSUER: "https://id.example",
     JWT_AUDIENCE: "portraits",
     JWT_JWKS_URL: "https://id.example/jwks.json",
@@ -74,7 +105,22 @@ Deno.test("every variable is read", () => {
     maxQueue: 0,
     generationTimeoutSeconds: 60,
     resultTtlSeconds: 30,
-    maxResultBytes: 1_000_000,
+    durable: {
+      store: { kind: "server", url: "postgres://u:p@db.example:5432/portraits" },
+      encryption: { kind: "keys", keys: [key(1), key(2)] },
+      s3: {
+        bucket: "portraits",
+        region: "eu-central-1",
+        endpoint: "https://s3.example",
+        credentials: { accessKeyId: "id", secretAccessKey: "secret" },
+      },
+      prices: { perMegapixelStep: 7, minimum: 3 },
+      initialCredit: 50,
+      requestsPerMinute: 30,
+      generationsAtOnce: 2,
+      usageUrl: "https://billing.example/events",
+      webhooksToPrivate: true,
+    },
     jwt: {
       issuer: "https://id.example",
       audience: "portraits",
@@ -123,7 +169,14 @@ Deno.test("each wrong value is named with what to do", () => {
     [{ THREADS: "0" }, /^THREADS must be at least 1/],
     [{ MAX_BATCH: "0" }, /^MAX_BATCH must be at least 1/],
     [{ MAX_QUEUE: "many" }, /^MAX_QUEUE must be a whole number/],
-    [{ RESULT_TTL_SECONDS: "86401" }, /^RESULT_TTL_SECONDS must be at most 86400/],
+    [{ RESULT_TTL_SECONDS: "2592001" }, /^RESULT_TTL_SECONDS must be at most 2592000/],
+    [{ DATABASE_URL: "mysql://db", ENCRYPTION_KEYS: key(1) }, /^DATABASE_URL must be postgres:/],
+    [{ DATABASE_URL: "postgres://db/x" }, /^ENCRYPTION_KEYS is not set/],
+    [{ ENCRYPTION_KEYS: "c2hvcnQ=" }, /^ENCRYPTION_KEYS must hold base64 of 32 bytes/],
+    [{ S3_BUCKET: "b", S3_ACCESS_KEY_ID: "id" }, /^S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY go together/],
+    [{ PRICE_MINIMUM: "-1" }, /^PRICE_MINIMUM must be a whole number/],
+    [{ USAGE_EVENTS_URL: "billing" }, /^USAGE_EVENTS_URL must be an http/],
+    [{ WEBHOOKS_TO_PRIVATE_ADDRESSES: "yes" }, /^WEBHOOKS_TO_PRIVATE_ADDRESSES must be true or false/],
     [{ EXECUTION_PROVIDER: "gpu" }, /^EXECUTION_PROVIDER must be one of cpu, cuda/],
     [{ LOG_LEVEL: "verbose" }, /^LOG_LEVEL must be one of/],
     [{ MAX_BODY_BYTES: "32MB" }, /^MAX_BODY_BYTES must be a whole number/],

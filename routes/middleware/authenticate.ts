@@ -46,6 +46,7 @@ export function authenticate(verifyToken: TokenVerifier, scope: Scope): Middlewa
     try {
       const claims = await verifyToken(token);
       c.set("subject", claims.subject);
+      c.set("client", claims.client);
       if (!claims.scopes.has(scope)) {
         throw refusal("scope_missing", `The token's scope does not hold ${scope}.`, scope);
       }

@@ -23,6 +23,8 @@ export class TokenError extends Error {
 export interface TokenClaims {
   /** `sub`: whom the token speaks for */
   readonly subject: string;
+  /** `client_id` (RFC 9068) or `azp`: the client the token was issued to; `sub` where there is neither */
+  readonly client: string;
   /** the words of `scope` (RFC 8693, 4.2) */
   readonly scopes: ReadonlySet<string>;
 }
@@ -153,12 +155,20 @@ export function createTokenVerifier(options: TokenVerifierOptions): TokenVerifie
         requiredClaims: ["sub", "exp"],
         currentDate: now(),
       });
-      if (typeof payload.sub !== "string" || payload.sub === "") {
-        throw new TokenError("token_claim_invalid", "The token's `sub` is empty.");
+      if (typeof payload.sub !== "string" || payload.sub === "" || payload.sub.length > 255) {
+        throw new TokenError(
+          "token_claim_invalid",
+          "The token's `sub` is empty, or longer than 255 characters.",
+        );
       }
       const { scope } = payload;
       const words = typeof scope === "string" ? scope.split(" ").filter((word) => word !== "") : [];
-      return { subject: payload.sub, scopes: new Set(words) };
+      const client = [payload.client_id, payload.azp].find((name) => typeof name === "string" && name !== "");
+      return {
+        subject: payload.sub,
+        client: (client as string | undefined) ?? payload.sub,
+        scopes: new Set(words),
+      };
     } catch (error) {
       throw toTokenError(error);
     }

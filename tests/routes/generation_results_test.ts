@@ -10,6 +10,8 @@ import {
 } from "../../openapi/generation.ts";
 import type { GenerateOptions } from "../../pipeline/inference.ts";
 import { type GenerateInput, type GenerateOutput, PipelineError } from "../../pipeline/protocol.ts";
+import { FINAL_EVENT } from "../../jobs/generation_record.ts";
+import { delay } from "../delay.ts";
 import { readPreferences } from "../../routes/prefer.ts";
 import { expectProblem } from "./expect_problem.ts";
 import { readEvents } from "./read_events.ts";
@@ -49,7 +51,12 @@ async function startHeld(
 }
 
 /** Asks without waiting; gives the generation's address. */
-async function submit(service: TestService, changes: object = {}, prefer = "respond-async"): Promise<string> {
+async function submit(
+  { service, held }: { service: TestService; held: Held[] },
+  changes: object = {},
+  prefer = "respond-async",
+): Promise<string> {
+  const before = held.length;
   const request = asJson({ ...least, ...changes });
   const response = await service.call("/v1/generations", {
     ...request,
@@ -61,6 +68,7 @@ async function submit(service: TestService, changes: object = {}, prefer = "resp
   const generation = PendingGenerationSchema.parse(await response.json());
   const location = response.headers.get("Location");
   equal(location, `/v1/generations/${generation.id}`);
+  while (held.length === before) await delay(1);
   return location;
 }
 
@@ -72,7 +80,7 @@ async function finish(service: TestService, location: string): Promise<void> {
 Deno.test("respond-async: 202, then polling until the result is there, its images at their addresses", async () => {
   const { service, held } = await startHeld();
   await using _ = service;
-  const location = await submit(service, { num_images: 2, seed: 5 });
+  const location = await submit({ service, held }, { num_images: 2, seed: 5 });
   const [generation] = held as [Held];
   generation.options.onEvent?.({ type: "progress", progress: { stage: "denoise", step: 3, steps: 17 } });
   const early = await service.call(location);
@@ -105,7 +113,7 @@ Deno.test("respond-async: 202, then polling until the result is there, its image
 Deno.test("an image has a strong ETag that saves fetching it again", async () => {
   const { service, held } = await startHeld();
   await using _ = service;
-  const location = await submit(service, { num_images: 2 });
+  const location = await submit({ service, held }, { num_images: 2 });
   held[0]!.end();
   await finish(service, location);
   const [first, second] = await Promise.all(
@@ -129,22 +137,24 @@ Deno.test("wait: the result when it comes in time, the problem too, else 202", a
   const request = asJson(least);
   const headers = { ...request.headers as Record<string, string>, Prefer: "respond-async, wait=60" };
   const waiting = service.call("/v1/generations", { ...request, headers });
-  while (held.length === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+  while (held.length === 0) await delay(1);
   held[0]!.end();
   const response = await waiting;
   equal(response.status, 200);
   equal(GenerationSchema.parse(await response.json()).images[0]?.data, Uint8Array.of(1, 2, 0).toBase64());
 
-  const refused = service.call("/v1/generations", { ...request, headers });
-  while (held.length === 1) await new Promise((resolve) => setTimeout(resolve, 1));
-  await service.generations.drain(Promise.resolve());
-  await expectProblem(await refused, "shutting_down");
+  const left = service.call("/v1/generations", { ...request, headers });
+  while (held.length === 1) await delay(1);
+  await service.drain(0);
+  const later = await left;
+  equal(later.status, 202, "it goes on without this process");
+  equal(PendingGenerationSchema.parse(await later.json()).status, "queued");
 });
 
 Deno.test("events are replayed from the start, or taken up after Last-Event-ID; after the last there is nothing", async () => {
   const { service, held } = await startHeld();
   await using _ = service;
-  const location = await submit(service);
+  const location = await submit({ service, held });
   held[0]!.options.onEvent?.({ type: "progress", progress: { stage: "denoise", step: 1, steps: 17 } });
   const watch = (last?: string) =>
     service.call(`${location}/events`, last === undefined ? {} : { headers: { "Last-Event-ID": last } });
@@ -155,13 +165,14 @@ Deno.test("events are replayed from the start, or taken up after Last-Event-ID; 
     ["queued", "1"],
     ["started", "2"],
     ["progress", "3"],
-    ["succeeded", "4"],
+    ["image", "4"],
+    ["succeeded", String(FINAL_EVENT)],
   ]);
-  deepEqual((await resumed).map(({ id }) => id), ["3", "4"]);
+  deepEqual((await resumed).map(({ id }) => id), ["3", "4", String(FINAL_EVENT)]);
   const replayed = await readEvents(await watch("not ours"));
   equal(replayed.length, 4);
   equal(PendingGenerationSchema.parse(JSON.parse(replayed[0]!.data)).status, "queued");
-  const over = await watch("4");
+  const over = await watch(String(FINAL_EVENT));
   equal(over.status, 204);
   await over.body?.cancel();
 });
@@ -169,7 +180,7 @@ Deno.test("events are replayed from the start, or taken up after Last-Event-ID; 
 Deno.test("previews reach whoever asked for them", async () => {
   const { service, held } = await startHeld();
   await using _ = service;
-  const location = await submit(service, { preview_interval: 4 });
+  const location = await submit({ service, held }, { preview_interval: 4 });
   equal(held[0]!.options.previewInterval, 4);
   const watching = service.call(`${location}/events`);
   const { body } = await watching;
@@ -216,14 +227,14 @@ Deno.test("hanging up on a stream that was asked for with respond-async cancels 
   const resumed = service.call(`${location}/events`, { headers: { "Last-Event-ID": "1" } });
   const rest = readEvents(await resumed);
   held[0]!.end();
-  deepEqual((await rest).map(({ event }) => event), ["started", "succeeded"]);
+  deepEqual((await rest).map(({ event }) => event), ["started", "image", "succeeded"]);
   equal(held[0]!.options.signal?.aborted, false);
 });
 
 Deno.test("cancel: the generation ends, its watchers hear it, and what is finished stays", async () => {
   const { service, held } = await startHeld();
   await using _ = service;
-  const location = await submit(service);
+  const location = await submit({ service, held });
   const watched = readEvents(await service.call(`${location}/events`));
   const cancel = () => service.call(`${location}/cancel`, { method: "POST" });
   const response = await cancel();
@@ -235,7 +246,7 @@ Deno.test("cancel: the generation ends, its watchers hear it, and what is finish
   const again = await cancel();
   equal(GenerationStateSchema.parse(await again.json()).status, "canceled");
 
-  const finished = await submit(service);
+  const finished = await submit({ service, held });
   held[1]!.end();
   await finish(service, finished);
   await expectProblem(await service.call(`${finished}/cancel`, { method: "POST" }), "generation_finished");
@@ -245,15 +256,15 @@ Deno.test("whoever waits for the JSON of a generation that is ended is told why"
   const { service, held } = await startHeld();
   await using _ = service;
   const waiting = service.call("/v1/generations", asJson(least));
-  while (held.length === 0) await new Promise((resolve) => setTimeout(resolve, 1));
-  await service.generations.drain(Promise.resolve());
+  while (held.length === 0) await delay(1);
+  await service.drain(0);
   await expectProblem(await waiting, "shutting_down");
 });
 
 Deno.test("delete: nothing is left", async () => {
   const { service, held } = await startHeld();
   await using _ = service;
-  const location = await submit(service);
+  const location = await submit({ service, held });
   held[0]!.end();
   await finish(service, location);
   const response = await service.call(location, { method: "DELETE" });
@@ -269,7 +280,7 @@ Deno.test("delete: nothing is left", async () => {
 Deno.test("another account's generation does not exist, and a token that may only write cannot read", async () => {
   const { service, held } = await startHeld();
   await using _ = service;
-  const location = await submit(service);
+  const location = await submit({ service, held });
   held[0]!.end();
   await finish(service, location);
   const bob = { Authorization: `Bearer ${await service.sign({ sub: "bob" })}` };
@@ -294,22 +305,13 @@ Deno.test("another account's generation does not exist, and a token that may onl
 Deno.test("a full queue is a 429 that says when to come back, and is counted", async () => {
   const codes: string[] = [];
   await using service = await startService({
-    model: () => ({
-      manifest: testManifest,
-      inference: scriptInference({
-        requireRoom: () => {
-          throw new PipelineError("queue_full", "As many as there can be", {
-            retry_after_seconds: 7,
-            limit: 2,
-          });
-        },
-      }),
-    }),
+    model: () => ({ manifest: testManifest, inference: scriptInference() }),
+    settings: { mostQueued: -1 },
     onProblem: (code) => codes.push(code),
   });
   const response = await service.call("/v1/generations", asJson(least));
-  equal(response.headers.get("Retry-After"), "7");
-  equal((await expectProblem(response, "queue_full")).details?.["limit"], 2);
+  equal(response.headers.get("Retry-After"), "1");
+  await expectProblem(response, "queue_full");
   deepEqual(codes, ["queue_full"]);
   equal(service.generations.size.generations, 0);
 });
@@ -317,15 +319,15 @@ Deno.test("a full queue is a 429 that says when to come back, and is counted", a
 Deno.test("a draining service refuses new work and is not ready, but still tells of the old", async () => {
   const { service, held } = await startHeld();
   await using _ = service;
-  const location = await submit(service);
-  const drained = service.generations.drain(new Promise(() => {}));
+  const location = await submit({ service, held });
+  const drained = service.drain(60_000);
   await expectProblem(await service.call("/v1/generations", asJson(least)), "shutting_down");
   await expectProblem(await service.call("/readyz"), "shutting_down");
   const health = await service.call("/healthz");
   equal(health.status, 200);
   await health.body?.cancel();
   held[0]!.end();
-  deepEqual(await drained, []);
+  await drained;
   equal(GenerationStateSchema.parse(await (await service.call(location)).json()).status, "succeeded");
 });
 

@@ -14,6 +14,8 @@ import {
   PipelineError,
   type PipelineErrorCode,
 } from "../../pipeline/protocol.ts";
+import { FINAL_EVENT } from "../../jobs/generation_record.ts";
+import { delay } from "../delay.ts";
 import { expectProblem } from "./expect_problem.ts";
 import { readEvents } from "./read_events.ts";
 import { outputOf, scriptInference } from "./scripted_inference.ts";
@@ -89,7 +91,7 @@ Deno.test("the least request gets the model's defaults and a drawn seed, which i
     identity_similarity: 0.1235,
   }]);
   deepEqual(generation.usage, { images: 1, steps: 17 });
-  equal(generation.timings.total, 0.68);
+  ok(generation.timings.total >= 0.68, "what the pipeline says, and the wait before it");
 });
 
 Deno.test("null stands for the default, as leaving the field out does", async () => {
@@ -169,7 +171,7 @@ Deno.test("an event stream tells progress in order and ends with the same answer
     events.map(({ event }) => event),
     ["queued", "started", "progress", "progress", "progress", "progress", "image", "succeeded"],
   );
-  deepEqual(events.map(({ id }) => id), ["1", "2", "3", "4", "5", "6", "7", "8"]);
+  deepEqual(events.map(({ id }) => id), ["1", "2", "3", "4", "5", "6", "7", String(FINAL_EVENT)]);
   const progress = events.slice(2, 6).map(({ data }): GenerateProgress =>
     GenerationProgressSchema.parse(JSON.parse(data))
   );
@@ -247,11 +249,11 @@ Deno.test("a client that hangs up cancels its generation, waiting for JSON or fo
   }
 });
 
-Deno.test("a worker that dies in the middle cuts the JSON off: no client takes half an answer for a whole", async () => {
+Deno.test("a generation that never comes to an end cuts the JSON off: no client takes half an answer for a whole", async () => {
   await using service = await startWith(async (_input, options) => {
     options?.onEvent?.({ type: "progress", progress: { stage: "denoise", step: 0, steps: 100 } });
-    await new Promise((resolve) => setTimeout(resolve, 20));
-    throw new PipelineError("worker_failed", "The inference worker stopped");
+    await delay(20);
+    throw new Error("crashed");
   });
   const outcome = await service.call("/v1/generations", asJson(least)).then((answer) => answer.text())
     .then((text) => `answered ${text}`).catch((error: Error) => error.name);
@@ -259,8 +261,8 @@ Deno.test("a worker that dies in the middle cuts the JSON off: no client takes h
   ok(service.log.some((line) => JSON.parse(line).code === "worker_failed"));
 });
 
-Deno.test("every refusal of the pipeline is a problem under its own code", async () => {
-  const codes: Record<PipelineErrorCode, number> = {
+Deno.test("every refusal of a request by the pipeline is a problem under its own code", async () => {
+  const codes: Partial<Record<PipelineErrorCode, number>> = {
     image_not_decodable: 422,
     image_truncated: 422,
     image_too_large: 422,
@@ -273,11 +275,7 @@ Deno.test("every refusal of the pipeline is a problem under its own code", async
     prompt_empty: 422,
     prompt_too_long: 422,
     scheduler_unknown: 422,
-    queue_full: 429,
-    canceled: 409,
     deadline_exceeded: 504,
-    shutting_down: 503,
-    worker_failed: 500,
   };
   for (const [code, status] of Object.entries(codes) as [PipelineErrorCode, number][]) {
     await using service = await startWith(() =>
@@ -300,8 +298,8 @@ Deno.test("an unexpected error shows nothing of itself, and the log nothing of t
       headers: { ...request.headers as Record<string, string>, Accept: accept },
     });
     if (accept === "application/json") {
-      const problem = await expectProblem(response, "internal_error");
-      equal(problem.detail, "The service met a fault of its own.");
+      const problem = await expectProblem(response, "worker_failed");
+      equal(problem.detail, "The generation was started several times and never came to an end.");
     } else {
       const text = await response.text();
       match(text, /^event: failed/m);
@@ -321,7 +319,8 @@ Deno.test("the log tells how a generation ended, and no more of it than figures"
   const { id } = await response.json();
   const lines = service.log.map((line) => JSON.parse(line));
   const generation = lines.find((line) => line.message === "generation");
-  const { time: _time, request_id, ...figures } = generation;
+  const { time: _time, request_id, seconds, ...figures } = generation;
+  ok(seconds >= 0.68);
   deepEqual(figures, {
     level: "info",
     message: "generation",
@@ -329,7 +328,6 @@ Deno.test("the log tells how a generation ended, and no more of it than figures"
     images: 1,
     steps: 17,
     status: "succeeded",
-    seconds: 0.68,
   });
   equal(request_id, response.headers.get("X-Request-Id"));
   ok(!service.log.join("\n").includes(least.prompt));

@@ -2,12 +2,17 @@
 
 import { createLocalJWKSet, exportJWK, generateKeyPair, type JWTPayload, SignJWT } from "jose";
 import { Registry } from "prom-client";
-import { GenerationRegistry, type RegistryOptions } from "../../jobs/generation_registry.ts";
+import { DurableGenerations } from "../../jobs/durable_generations.ts";
+import type { JobSettings, JobsRoom } from "../../jobs/room.ts";
+import { runGenerations } from "../../jobs/run.ts";
+import { withdraw } from "../../jobs/settle.ts";
 import { createApp } from "../../routes/app.ts";
 import type { ServedModel } from "../../routes/app_options.ts";
 import { logGenerations } from "../../routes/generation_log.ts";
-import { createLogger } from "../../routes/logger.ts";
+import { createLogger, errorFields } from "../../routes/logger.ts";
 import { allScopes } from "../../routes/tokens/development_token.ts";
+import { openTestRoom, testSettings } from "../jobs/test_room.ts";
+import { openTestStore } from "../store/each_store.ts";
 import { createTokenVerifier, type TokenVerifier } from "../../routes/tokens/verify_token.ts";
 
 /** What a test may choose. */
@@ -15,8 +20,11 @@ export interface TestServiceOptions {
   readonly model: () => ServedModel | undefined;
   readonly maxBodyBytes?: number;
   readonly randomSeed?: () => number;
-  /** how long and how much is kept, where a test wants it to be little */
-  readonly keeping?: Partial<RegistryOptions>;
+  /** in place of figures that are out of reach */
+  readonly settings?: Partial<JobSettings>;
+  readonly requestsPerMinute?: number;
+  /** false for a database that is not open yet */
+  readonly jobs?: boolean;
   readonly onProblem?: (code: string) => void;
   /** instead of the service's own key pair */
   readonly verifyToken?: TokenVerifier;
@@ -26,7 +34,10 @@ export interface TestServiceOptions {
 export interface TestService extends AsyncDisposable {
   /** `http://127.0.0.1:<port>` */
   readonly address: string;
-  readonly generations: GenerationRegistry;
+  readonly generations: DurableGenerations;
+  readonly room: JobsRoom;
+  /** As SIGTERM does: takes no more, and hands back what runs after the grace. */
+  readonly drain: (graceMilliseconds: number) => Promise<void>;
   /** the log so far, one JSON object an entry */
   readonly log: readonly string[];
   /** a token this service accepts for everything, unless claims say otherwise */
@@ -37,6 +48,17 @@ export interface TestService extends AsyncDisposable {
 
 const issuer = "https://id.test";
 const audience = "idadapter-test";
+
+/** Nothing here is short, unless a test wants it to be. */
+const generousSettings: JobSettings = { ...testSettings, initialCredit: 1_000_000_000, mostAtOnce: 1000 };
+
+/** One embedded database for all tests of a file: opening takes longer than most of them. */
+const store = await openTestStore();
+const shared = await openTestRoom(store);
+Deno.test.afterAll(async () => {
+  await shared[Symbol.asyncDispose]();
+  await store[Symbol.asyncDispose]();
+});
 
 /**
  * Starts a service.
@@ -49,17 +71,27 @@ export async function startService(options: TestServiceOptions): Promise<TestSer
   const keys = createLocalJWKSet({ keys: [{ ...await exportJWK(publicKey), alg: "ES256" }] });
   const log: string[] = [];
   const logger = createLogger({ level: "debug", write: (line) => log.push(line) });
-  const generations = new GenerationRegistry({
-    timeoutSeconds: 600,
-    resultTtlSeconds: 900,
-    maxResultBytes: 100_000_000,
-    onEvent: logGenerations(logger),
-    ...options.keeping,
+  const room: JobsRoom = { ...shared, settings: { ...generousSettings, ...options.settings } };
+  const generations = new DurableGenerations(room, logGenerations(logger));
+  const running = await runGenerations(room, {
+    run: ({ input, previewInterval }, signal, onEvent) =>
+      options.model()!.inference.generate(input, { signal, previewInterval, onEvent }),
+  }, {
+    concurrency: 4,
+    onFault: (id, error) => logger("error", "a run of a generation failed", { id, ...errorFields(error) }),
   });
+  let draining = false;
+  const drain = async (graceMilliseconds: number) => {
+    draining = true;
+    await running.stop(graceMilliseconds);
+    await generations.close();
+  };
+  const { requestsPerMinute = 100_000 } = options;
   const app = createApp({
     model: options.model,
-    generations,
-    draining: () => generations.draining,
+    jobs: () =>
+      options.jobs === false ? undefined : { room, generations, requestsPerMinute, webhooksToPrivate: true },
+    draining: () => draining,
     metrics: new Registry(),
     ...(options.onProblem === undefined ? {} : { onProblem: options.onProblem }),
     verifyToken: options.verifyToken ??
@@ -83,6 +115,8 @@ export async function startService(options: TestServiceOptions): Promise<TestSer
   return {
     address,
     generations,
+    room,
+    drain,
     log,
     sign,
     call: (path, init = {}) => {
@@ -90,7 +124,13 @@ export async function startService(options: TestServiceOptions): Promise<TestSer
       if (!headers.has("Authorization")) headers.set("Authorization", `Bearer ${token}`);
       return fetch(`${address}${path}`, { ...init, headers });
     },
-    [Symbol.asyncDispose]: () => server.shutdown(),
+    async [Symbol.asyncDispose]() {
+      const open = await room.store.queries.selectFrom("generations").select("id")
+        .where("state", "in", ["queued", "running"]).execute();
+      for (const { id } of open) await withdraw(room, id, "canceled");
+      await drain(0);
+      await server.shutdown();
+    },
   };
 }
 

@@ -9,6 +9,7 @@ const finished: Generation = {
   model: "m",
   numImages: 2,
   numInferenceSteps: 4,
+  price: 33,
   createdAt: new Date(0),
   status: "succeeded",
   progress: null,
@@ -28,7 +29,8 @@ function valueOf(page: string, series: string): number {
 
 Deno.test("the page tells queue, batches, stages, images and failures", async () => {
   const metrics = new ServiceMetrics({
-    load: () => ({ running: 3, waiting: 5, maxBatch: 8, maxQueue: 64 }),
+    load: () => ({ running: 3, waiting: 0, maxBatch: 8, maxQueue: 64 }),
+    waiting: () => Promise.resolve(5),
     kept: () => ({ generations: 9, bytes: 1000 }),
     residentMemory: () => 123_456,
   });
@@ -86,6 +88,7 @@ Deno.test("the page tells queue, batches, stages, images and failures", async ()
 Deno.test("before the model is loaded the page is there all the same", async () => {
   const metrics = new ServiceMetrics({
     load: () => undefined,
+    waiting: () => Promise.resolve(0),
     kept: () => ({ generations: 0, bytes: 0 }),
     residentMemory: () => 1,
   });

@@ -1,0 +1,150 @@
+/** The bench both crash benches are: instances that are killed under load, and books that must balance. */
+
+import { sql } from "kysely";
+import type { Queries } from "../../store/store.ts";
+import type { Figure } from "../run.ts";
+import { checkBooks, untilIdle } from "./check_books.ts";
+import { startLoad } from "./durable_load.ts";
+import { portraitRequest, readBenchOptions } from "./portrait_request.ts";
+import { ServiceInstance } from "./service_instance.ts";
+
+/** What differs between the two. */
+export interface CrashSetting {
+  readonly args: readonly string[];
+  readonly instances: number;
+  readonly kills: number;
+  /** environment of the instances */
+  readonly variables: Readonly<Record<string, string>>;
+  readonly stateFolder: string;
+  /** runs `use` on the database, with the instances running or, where they would be in the way, stopped */
+  readonly read: <T>(
+    instances: readonly ServiceInstance[],
+    use: (queries: Queries) => Promise<T>,
+  ) => Promise<T>;
+}
+
+/** A customer's endpoint that fails every third time and remembers what it was sent. */
+class Receiver implements AsyncDisposable {
+  readonly bodies = new Map<string, Set<string>>();
+  requests = 0;
+  readonly #server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, async (request) => {
+    const id = request.headers.get("webhook-id") ?? "";
+    const set = this.bodies.get(id) ?? new Set();
+    this.bodies.set(id, set.add(await request.text()));
+    return new Response(null, { status: ++this.requests % 3 === 0 ? 500 : 204 });
+  });
+
+  get url(): string {
+    return `http://127.0.0.1:${this.#server.addr.port}/`;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#server.shutdown();
+  }
+}
+
+/** Mulberry32: the same moments for the same seed. */
+function randomFrom(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/**
+ * Kills instances at random moments under load, and checks the books afterwards.
+ *
+ * @param setting which instances, how often
+ * @returns faults found; none may be
+ */
+export async function crash(setting: CrashSetting): Promise<Figure> {
+  const options = readBenchOptions(setting.args, { kills: setting.kills, clients: 4, seed: 1 });
+  const { kills, clients, seed } = options.numbers;
+  const random = randomFrom(seed);
+  await using receiver = new Receiver();
+  const instances = Array.from({ length: setting.instances }, () =>
+    new ServiceInstance({
+      stateFolder: setting.stateFolder,
+      variables: {
+        THREADS: "1",
+        BUNDLE: options.bundle,
+        WEBHOOKS_TO_PRIVATE_ADDRESSES: "true",
+        ...setting.variables,
+      },
+    }));
+  await using _stop = {
+    [Symbol.asyncDispose]: async () => void await Promise.all(instances.map((i) => i.stop("SIGKILL"))),
+  };
+  for (const instance of instances) instance.start();
+  await Promise.all(instances.map((instance) => instance.ready()));
+  const token = await instances[0]!.token("bench");
+  const added = await fetch(`${instances[0]!.address}/v1/webhook_endpoints`, {
+    method: "POST",
+    headers: { Authorization: `Bearer ${token}`, "Content-Type": "application/json" },
+    body: JSON.stringify({ url: receiver.url }),
+  });
+  if (!added.ok) throw new Error(await added.text());
+  const input = await portraitRequest(options);
+  const load = startLoad(
+    instances,
+    token,
+    JSON.stringify({
+      reference_images: input.referenceImages.map((photo) => photo.toBase64()),
+      prompt: input.prompt,
+      class_noun: input.classNoun,
+      num_inference_steps: 1,
+    }),
+    clients,
+  );
+  const began = performance.now();
+  for (let kill = 0; kill < kills; kill++) {
+    const instance = instances[Math.floor(random() * instances.length)]!;
+    // some are hit while they work, some while they start
+    if (random() < 0.8) await instance.ready();
+    await new Promise((resolve) => setTimeout(resolve, random() * 2000));
+    await instance.stop("SIGKILL");
+    instance.start();
+  }
+  await Promise.all(instances.map((instance) => instance.ready()));
+  await load.stop();
+  const wait = async () => {
+    const end = Date.now() + 120_000;
+    while (Date.now() < end) {
+      const account = await (await fetch(`${instances[0]!.address}/v1/account`, {
+        headers: { Authorization: `Bearer ${token}` },
+      })).json();
+      if (account.reserved === 0) return;
+      await new Promise((resolve) => setTimeout(resolve, 250));
+    }
+  };
+  await wait();
+  const books = await setting.read(instances, async (queries) => {
+    await untilIdle(queries, 10);
+    const books = await checkBooks(queries, load.accepted);
+    const { rows: told } = await sql<{ messages: number; ended: number }>`
+      select (select count(*)::int from webhook_messages) as messages, count(*)::int as ended from generations
+    `.execute(queries);
+    return { ...books, ...told[0]! };
+  });
+  const faults = [...books.faults];
+  for (const [id, bodies] of receiver.bodies) if (bodies.size > 1) faults.push(`${id} came with two bodies`);
+  if (books.messages !== books.ended) faults.push(`${books.messages} webhooks for ${books.ended} ends`);
+  console.log(`${kills} kills, ${setting.instances} instance(s), ${clients} clients, seed ${seed}`);
+  console.table({
+    "accepted": { count: load.accepted.size },
+    ...Object.fromEntries(Object.entries(books.states).map(([state, count]) => [state, { count }])),
+    "starts": { count: books.starts },
+    "answers without an error": { count: (load.answers[200] ?? 0) + (load.answers[202] ?? 0) },
+    "answers lost or 5xx": {
+      count: Object.entries(load.answers).filter(([status]) => status === "0" || Number(status) >= 500)
+        .reduce((sum, [, count]) => sum + count, 0),
+    },
+    "webhook requests": { count: receiver.requests },
+    "seconds": { count: Math.round((performance.now() - began) / 1000) },
+  });
+  for (const fault of faults.slice(0, 20)) console.error(fault);
+  return { figure: faults.length, target: 0, holds: faults.length === 0, unit: "faults" };
+}

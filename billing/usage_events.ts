@@ -1,0 +1,111 @@
+/** Usage leaves as CloudEvents 1.0, at least once, each with an id of its own that never changes. */
+
+import { CloudEvent, HTTP } from "cloudevents";
+import type { Queries, Store } from "../store/store.ts";
+import type { Message, Queue } from "../store/queue.ts";
+
+const queueName = "usage_events";
+/** Where events come from, the `source` attribute. */
+const source = "urn:idadapter:service";
+
+/** What was charged. */
+export interface UsageRecord {
+  readonly generation: string;
+  readonly account: string;
+  readonly key: string;
+  readonly model: string;
+  readonly images: number;
+  readonly steps: number;
+  readonly pixels: number;
+  readonly credits: number;
+  readonly finishedAt: Date;
+}
+
+/** Posts one body; any answer but 2xx is a failure. */
+export type PostEvent = (
+  url: string,
+  headers: Readonly<Record<string, string>>,
+  body: string,
+) => Promise<number>;
+
+/** Makes the queue that carries usage events. */
+export async function defineUsageEvents(queue: Queue): Promise<void> {
+  await queue.define(queueName, {
+    notify: true,
+    // about 20 days at one try an hour, after the first ten have come quicker
+    retryLimit: 480,
+    retryBackoff: true,
+    retryDelay: 5,
+    retryDelayMax: 3600,
+    expireInSeconds: 60,
+    retentionSeconds: 30 * 86_400,
+  });
+}
+
+/**
+ * Puts the event of a charge into the outbox, in the transaction that charges.
+ *
+ * @param transaction the one that charges
+ * @param queue carries it
+ * @param record what was charged
+ */
+export async function recordUsage(transaction: Queries, queue: Queue, record: UsageRecord): Promise<void> {
+  const id = `usage_${record.generation}`;
+  const event = new CloudEvent({
+    id,
+    source,
+    type: "idadapter.generation.charged",
+    subject: record.account,
+    time: record.finishedAt.toISOString(),
+    datacontenttype: "application/json",
+    data: {
+      generation_id: record.generation,
+      account: record.account,
+      key: record.key,
+      model: record.model,
+      images: record.images,
+      steps: record.images * record.steps,
+      pixels: record.pixels,
+      credits: record.credits,
+    },
+  });
+  await transaction.insertInto("usage_events")
+    .values({
+      id,
+      generation_id: record.generation,
+      body: String(HTTP.structured(event).body),
+      delivered_at: null,
+    })
+    .execute();
+  await queue.send(transaction, queueName, { id });
+}
+
+/**
+ * Delivers usage events to the operator's address.
+ *
+ * @param store where the outbox is
+ * @param queue says which are due
+ * @param url gets them, structured mode of the CloudEvents HTTP binding
+ * @param post does the request
+ * @returns stops delivering
+ */
+export function deliverUsage(
+  store: Store,
+  queue: Queue,
+  url: string,
+  post: PostEvent,
+): Promise<() => Promise<void>> {
+  return queue.work(queueName, 1, async ({ data: { id } }: Message<{ id: string }>) => {
+    const event = await store.queries.selectFrom("usage_events").select("body")
+      .where("id", "=", id).where("delivered_at", "is", null).executeTakeFirst();
+    if (event === undefined) return;
+    const status = await post(
+      url,
+      { "Content-Type": "application/cloudevents+json; charset=utf-8" },
+      event.body,
+    );
+    if (status < 200 || status > 299) throw new Error(`the usage endpoint answered ${status}`);
+    await store.queries.updateTable("usage_events").set({ delivered_at: new Date() }).where("id", "=", id)
+      .execute();
+  });
+}

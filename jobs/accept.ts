@@ -1,0 +1,93 @@
+/** Takes a generation in: job, charge, message and idempotency key in one transaction. */
+
+import { sql } from "kysely";
+import { lockAccount, reserve } from "../billing/ledger.ts";
+import { priceOf } from "../billing/price.ts";
+import { PipelineError } from "../pipeline/protocol.ts";
+import type { GenerationRequest } from "./generation.ts";
+import { once } from "./idempotency.ts";
+import type { Queries } from "../store/store.ts";
+import { generationQueue, type JobsRoom } from "./room.ts";
+import { sealInput } from "./sealed_input.ts";
+
+/** The account has as many open generations as it may. */
+export class TooManyGenerationsError extends Error {
+  override readonly name = "TooManyGenerationsError";
+  /** @param limit how many it may have */
+  constructor(readonly limit: number) {
+    super(`${limit} generations of this account are queued or running, and that is the limit.`);
+  }
+}
+
+/** The generation that will answer the request. */
+export interface Acceptance {
+  readonly id: string;
+  /** true when an earlier request with the same key made it */
+  readonly repeated: boolean;
+}
+
+/** The queue is everybody's: one more than it holds may wait for a moment until an instance takes it. */
+async function requireRoom(transaction: Queries, mostQueued: number): Promise<void> {
+  const { waiting } = await transaction.selectFrom("generations").select(
+    sql<number>`count(*)::int`.as("waiting"),
+  )
+    .where("state", "=", "queued").executeTakeFirstOrThrow();
+  if (waiting > mostQueued) {
+    throw new PipelineError("queue_full", `${waiting} generations are waiting`, { retry_after_seconds: 1 });
+  }
+}
+
+/**
+ * Accepts a generation, or finds the one an earlier request with the same key made.
+ *
+ * @param room the jobs room
+ * @param request what is asked for
+ * @param uuid for its name, should it be a new one
+ * @returns its id
+ * @throws {PipelineError} `queue_full`
+ * @throws {InsufficientCreditError} when the account cannot pay
+ * @throws {TooManyGenerationsError} when too many are open
+ * @throws {IdempotencyKeyReusedError} when the key belongs to another request
+ */
+export async function accept(
+  room: JobsRoom,
+  request: GenerationRequest,
+  uuid: string = crypto.randomUUID(),
+): Promise<Acceptance> {
+  const id = `gen_${uuid}`;
+  const sealed = await sealInput(room.sealer, id, request);
+  return await room.store.transaction(async (transaction) => {
+    const { answer, repeated } = await once(transaction, request.account, request.idempotency, async () => {
+      const { settings, queue } = room;
+      const account = await lockAccount(transaction, request.account, settings.initialCredit);
+      const { open } = await transaction.selectFrom("generations")
+        .select(sql<number>`count(*)::int`.as("open"))
+        .where("account_id", "=", account.id).where("state", "in", ["queued", "running"])
+        .executeTakeFirstOrThrow();
+      if (open >= settings.mostAtOnce) throw new TooManyGenerationsError(settings.mostAtOnce);
+      await requireRoom(transaction, settings.mostQueued);
+      const work = {
+        images: request.input.numImages,
+        steps: request.input.numInferenceSteps,
+        pixels: request.pixels,
+      };
+      const price = priceOf(settings.prices, work);
+      await transaction.insertInto("generations").values({
+        id,
+        account_id: account.id,
+        key_id: request.key,
+        request_id: request.requestId,
+        model: request.model,
+        ...work,
+        price,
+        message_id: uuid,
+        deadline: sql<Date>`now() + make_interval(secs => ${settings.timeoutSeconds})`,
+      }).execute();
+      await transaction.insertInto("generation_inputs").values({ generation_id: id, sealed }).execute();
+      await reserve(transaction, account, { account: account.id, generation: id, amount: price });
+      await queue.send(transaction, generationQueue, { id }, uuid);
+      return id;
+    });
+    return { id: answer, repeated };
+  });
+}

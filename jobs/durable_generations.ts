@@ -1,0 +1,220 @@
+/** Generations in the database, told of by whichever instance is asked. */
+
+import { persist } from "../store/persist.ts";
+import { accept } from "./accept.ts";
+import type {
+  Generation,
+  GenerationEvent,
+  GenerationRequest,
+  Generations,
+  WatchOptions,
+} from "./generation.ts";
+import { isFinal } from "./generation.ts";
+import { GenerationRecord } from "./generation_record.ts";
+import { imageKey } from "./image_store.ts";
+import { isTerminal, type Notice } from "./notices.ts";
+import { describe, findRow } from "./read_generation.ts";
+import type { JobsRoom } from "./room.ts";
+import { type GenerationRow, withdraw } from "./settle.ts";
+import { priceOf } from "../billing/price.ts";
+
+/** What an idempotency key stands for was erased, or its time is over. */
+export class GenerationGoneError extends Error {
+  override readonly name = "GenerationGoneError";
+}
+
+/** Told of the events of generations that were asked for here. */
+export type GenerationObserver = (generation: Generation, event: GenerationEvent) => void;
+
+/** A generation that is not over, as this instance follows it. */
+interface Followed {
+  readonly record: GenerationRecord;
+  readonly stop: () => void;
+}
+
+/**
+ * The durable {@linkcode Generations}: rows are the truth; what is in memory is only what can be told of a generation
+ * while it lasts.
+ *
+ * @example
+ * ```ts
+ * const generations = new DurableGenerations(room);
+ * const { id } = await generations.submit(request);
+ * for await (const event of await generations.watch("alice", id) ?? []) console.log(event.type);
+ * ```
+ */
+export class DurableGenerations implements Generations {
+  readonly #room: JobsRoom;
+  readonly #observe: GenerationObserver;
+  readonly #followed = new Map<string, Followed>();
+  readonly #closed = new AbortController();
+  readonly #looks = new Set<Promise<void>>();
+
+  /**
+   * @param room the jobs room
+   * @param observe told of every event of generations that were asked for here
+   */
+  constructor(room: JobsRoom, observe: GenerationObserver = () => {}) {
+    this.#room = room;
+    this.#observe = observe;
+  }
+
+  /** generations that are followed, and the bytes of what is known of them */
+  get size(): { readonly generations: number; readonly bytes: number } {
+    const records = [...this.#followed.values()].map(({ record }) => record);
+    return { generations: records.length, bytes: records.reduce((sum, { bytes }) => sum + bytes, 0) };
+  }
+
+  /** @inheritDoc */
+  async submit(request: GenerationRequest): Promise<Generation> {
+    const uuid = crypto.randomUUID();
+    const draft = this.#draft(`gen_${uuid}`, request);
+    // followed before it exists, so that nothing of it is missed
+    let accepted = false;
+    const record: GenerationRecord = new GenerationRecord(draft, (event) => {
+      if (accepted) this.#observe(record.generation, event);
+    });
+    this.#follow(record);
+    try {
+      const { id, repeated } = await accept(this.#room, request, uuid);
+      if (!repeated) {
+        accepted = true;
+        this.#observe(draft, { type: "queued", number: 1, generation: draft });
+        return record.generation;
+      }
+      this.#unfollow(draft.id);
+      const first = await this.find(request.account, id);
+      if (first === undefined) throw new GenerationGoneError("The generation of this key was erased.");
+      return first;
+    } catch (error) {
+      this.#unfollow(draft.id);
+      throw error;
+    }
+  }
+
+  /** @inheritDoc */
+  async find(account: string, id: string): Promise<Generation | undefined> {
+    const row = await findRow(this.#room, id, account);
+    if (row === undefined) return undefined;
+    if (isTerminal(row.state)) return await describe(this.#room, row);
+    const known = this.#followed.get(id)?.record.generation;
+    // the row knows best whether it runs; only who runs it knows how far it is
+    return known !== undefined && !isFinal(known)
+      ? { ...known, status: row.state }
+      : await describe(this.#room, row);
+  }
+
+  /** @inheritDoc */
+  async watch(
+    account: string,
+    id: string,
+    { after = 0, signal }: WatchOptions = {},
+  ): Promise<AsyncIterable<GenerationEvent> | undefined> {
+    const leave = AbortSignal.any([this.#closed.signal, ...(signal === undefined ? [] : [signal])]);
+    const followed = this.#followed.get(id);
+    if (followed !== undefined) {
+      return followed.record.generation.account === account ? followed.record.watch(after, leave) : undefined;
+    }
+    const row = await findRow(this.#room, id, account);
+    if (row === undefined) return undefined;
+    const record = new GenerationRecord(await describe(this.#room, row));
+    if (!isTerminal(row.state)) {
+      this.#follow(record);
+      // it may have gone on between the look and the listening
+      await this.#look(record);
+    }
+    return record.watch(after, leave);
+  }
+
+  /** @inheritDoc */
+  async cancel(account: string, id: string): Promise<Generation | undefined> {
+    if (await findRow(this.#room, id, account) === undefined) return undefined;
+    await withdraw(this.#room, id, "canceled");
+    return await this.find(account, id);
+  }
+
+  /** @inheritDoc */
+  async remove(account: string, id: string): Promise<boolean> {
+    if (await this.cancel(account, id) === undefined) return false;
+    const { queries } = this.#room.store;
+    const images = await queries.selectFrom("generation_images").select("index").where(
+      "generation_id",
+      "=",
+      id,
+    )
+      .execute();
+    await this.#room.images.remove(images.map(({ index }) => imageKey(id, index)));
+    await queries.deleteFrom("generation_images").where("generation_id", "=", id).execute();
+    await queries.updateTable("generations").set(({ ref }) => ({ expires_at: ref("finished_at") }))
+      .where("id", "=", id).execute();
+    return true;
+  }
+
+  /** Follows nothing any more: whoever watches is let go, and the generations go on. */
+  async close(): Promise<void> {
+    // an end that has been told of is still passed on
+    await Promise.allSettled(this.#looks);
+    this.#closed.abort();
+    for (const id of [...this.#followed.keys()]) this.#unfollow(id);
+  }
+
+  #draft(id: string, { account, requestId, model, input, pixels }: GenerationRequest): Generation {
+    const { numImages, numInferenceSteps } = input;
+    const work = { images: numImages, steps: numInferenceSteps, pixels };
+    return {
+      id,
+      account,
+      requestId,
+      model,
+      numImages,
+      numInferenceSteps,
+      price: priceOf(this.#room.settings.prices, work),
+      createdAt: new Date(),
+      status: "queued",
+      progress: null,
+      images: [],
+      timings: null,
+      failure: null,
+      expiresAt: null,
+      lastEvent: 1,
+    };
+  }
+
+  #follow(record: GenerationRecord): void {
+    const { id } = record.generation;
+    const stop = this.#room.notices.subscribe(id, (notice) => this.#hear(record, notice));
+    this.#followed.get(id)?.stop();
+    this.#followed.set(id, { record, stop });
+  }
+
+  #unfollow(id: string): void {
+    this.#followed.get(id)?.stop();
+    this.#followed.delete(id);
+  }
+
+  #hear(record: GenerationRecord, notice: Notice | undefined): void {
+    if (notice === undefined || (notice.state !== undefined && isTerminal(notice.state))) {
+      // an outage lasts as long as it lasts; who waits for this record waits with it
+      const look = persist(() => this.#look(record), { signal: this.#closed.signal }).catch(() => {})
+        .finally(() => this.#looks.delete(look));
+      this.#looks.add(look);
+      return;
+    }
+    if (notice.state === "running") record.receive({ type: "started" });
+    if (notice.progress !== undefined) record.receive({ type: "progress", progress: notice.progress });
+    if (notice.event !== undefined) record.receive(notice.event);
+  }
+
+  /** Brings a record to where its row is. */
+  async #look(record: GenerationRecord): Promise<void> {
+    const { id } = record.generation;
+    const row: GenerationRow | undefined = await this.#room.store.queries.selectFrom("generations")
+      .selectAll()
+      .where("id", "=", id).executeTakeFirst();
+    if (row === undefined) return;
+    if (row.state === "running") record.receive({ type: "started" });
+    if (!isTerminal(row.state)) return;
+    record.finish(await describe(this.#room, row));
+    if (this.#followed.get(id)?.record === record) this.#unfollow(id);
+  }
+}

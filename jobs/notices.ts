@@ -1,0 +1,81 @@
+/**
+ * News of generations: told at once inside this process, and by `pg_notify` to every other instance. A notice is a hint
+ * to look at the row, which alone is true.
+ */
+
+import { sql } from "kysely";
+import type { GenerateEvent, GenerateProgress } from "../pipeline/protocol.ts";
+import { type GenerationState, terminalStates } from "../store/schema.ts";
+import type { Queue } from "../store/queue.ts";
+import type { Queries } from "../store/store.ts";
+
+const channel = "generations";
+
+/** One piece of news. */
+export interface Notice {
+  readonly id: string;
+  /** absent when only the progress changed */
+  readonly state?: GenerationState;
+  readonly progress?: GenerateProgress;
+  /** told in the instance that runs it alone: everything, previews and pictures included */
+  readonly event?: GenerateEvent;
+}
+
+/** Takes news of one generation; `undefined` means that something may have been missed. */
+export type NoticeListener = (notice: Notice | undefined) => void;
+
+/** News of this instance and all others; `await using` stops listening. */
+export interface Notices extends AsyncDisposable {
+  /** Tells the other instances, should the transaction commit; `tellHere` is for afterwards. */
+  announce(transaction: Queries, notice: Notice): Promise<void>;
+  /** Tells whoever listens in this process. */
+  tellHere(notice: Notice): void;
+  /** @returns stops listening */
+  subscribe(id: string, listener: NoticeListener): () => void;
+}
+
+/**
+ * Starts listening.
+ *
+ * @param queue holds the connection that listens
+ * @param instance names this process; its own announcements are not heard twice
+ * @returns the news
+ */
+export async function openNotices(queue: Queue, instance: string): Promise<Notices> {
+  const listeners = new Map<string, Set<NoticeListener>>();
+  const tell = (notice: Notice) => {
+    for (const listener of [...listeners.get(notice.id) ?? []]) listener(notice);
+  };
+  const subscription = await queue.listen(channel, (payload) => {
+    const { from, ...notice }: Notice & { from: string } = JSON.parse(payload);
+    if (from !== instance) tell(notice);
+  }, () => {
+    for (const listener of [...listeners.values()].flatMap((set) => [...set])) listener(undefined);
+  });
+  return {
+    async announce(transaction, notice) {
+      const payload = JSON.stringify({ from: instance, ...notice });
+      await sql`select pg_notify(${channel}, ${payload})`.execute(transaction);
+    },
+    tellHere: tell,
+    subscribe(id, listener) {
+      const set = listeners.get(id) ?? new Set();
+      listeners.set(id, set.add(listener));
+      return () => {
+        set.delete(listener);
+        if (set.size === 0 && listeners.get(id) === set) listeners.delete(id);
+      };
+    },
+    [Symbol.asyncDispose]: () => subscription[Symbol.asyncDispose](),
+  };
+}
+
+/**
+ * Tells whether a generation is over.
+ *
+ * @param state its state
+ * @returns true when no other state follows
+ */
+export function isTerminal(state: GenerationState): state is typeof terminalStates[number] {
+  return (terminalStates as readonly string[]).includes(state);
+}

@@ -1,0 +1,187 @@
+/** How generations end: state, charge, queue, usage and webhooks in one transaction, at most once. */
+
+import { type Selectable, sql } from "kysely";
+import { capture, release } from "../billing/ledger.ts";
+import { recordUsage } from "../billing/usage_events.ts";
+import type { GenerateOutput } from "../pipeline/protocol.ts";
+import type { GenerationFailure, GenerationsTable, TerminalState } from "../store/schema.ts";
+import type { Queries } from "../store/store.ts";
+import { imageKey } from "./image_store.ts";
+import { generationQueue, type JobsRoom } from "./room.ts";
+import { announceByWebhook } from "./webhooks/announce.ts";
+
+/** A generation's row. */
+export type GenerationRow = Selectable<GenerationsTable>;
+
+/** Which row may be settled: whoever started it last holds the latest attempt. */
+interface Claim {
+  readonly id: string;
+  /** left out by those who need no claim: whoever cancels, and the clock */
+  readonly attempt?: number;
+  /** left out, whatever is not over */
+  readonly from?: "queued" | "running";
+}
+
+/** What an end adds to the row. */
+interface Ending {
+  readonly state: TerminalState;
+  readonly failure?: GenerationFailure;
+  readonly timings?: Readonly<Record<string, number>>;
+}
+
+/** Sets the state, if the claim still holds. */
+async function end(
+  room: JobsRoom,
+  transaction: Queries,
+  claim: Claim,
+  ending: Ending,
+): Promise<GenerationRow | undefined> {
+  let update = transaction.updateTable("generations").set({
+    state: ending.state,
+    finished_at: sql<Date>`now()`,
+    expires_at: sql<Date>`now() + make_interval(secs => ${room.settings.resultSeconds})`,
+    failure: ending.failure === undefined ? null : JSON.stringify(ending.failure),
+    timings: ending.timings === undefined ? null : JSON.stringify(ending.timings),
+  }).where("id", "=", claim.id);
+  update = claim.from === undefined
+    ? update.where("state", "in", ["queued", "running"])
+    : update.where("state", "=", claim.from);
+  if (claim.attempt !== undefined) update = update.where("attempt", "=", claim.attempt);
+  return await update.returningAll().executeTakeFirst();
+}
+
+/** What follows from every end. */
+async function conclude(room: JobsRoom, transaction: Queries, row: GenerationRow): Promise<void> {
+  const charge = { account: row.account_id, generation: row.id, amount: row.price };
+  if (row.state === "succeeded") {
+    await capture(transaction, charge);
+    await recordUsage(transaction, room.queue, {
+      generation: row.id,
+      account: row.account_id,
+      key: row.key_id,
+      model: row.model,
+      images: row.images,
+      steps: row.steps,
+      pixels: row.pixels,
+      credits: row.price,
+      finishedAt: row.finished_at ?? new Date(0),
+    });
+  } else {
+    await release(transaction, charge);
+  }
+  await announceByWebhook(transaction, room.queue, row);
+  await room.notices.announce(transaction, { id: row.id, state: row.state });
+}
+
+/** Tells this process, now that it is true. */
+function tell(room: JobsRoom, row: GenerationRow | undefined): GenerationRow | undefined {
+  if (row !== undefined) room.notices.tellHere({ id: row.id, state: row.state });
+  return row;
+}
+
+/**
+ * Ends a generation with its pictures.
+ *
+ * @param room the jobs room
+ * @param claim which, and by which attempt it was made
+ * @param output pictures and timings
+ * @returns the row, or undefined when it was over already or another attempt took it
+ */
+export async function succeed(
+  room: JobsRoom,
+  claim: Required<Pick<Claim, "id" | "attempt">>,
+  { images, timings }: GenerateOutput,
+): Promise<GenerationRow | undefined> {
+  const { id } = claim;
+  const expiresAt = new Date(Date.now() + room.settings.resultSeconds * 1000);
+  // first the bytes, wherever they go: a row that says "succeeded" has its pictures
+  await room.images.put(images.map(({ index, contentType, data }) => ({
+    key: imageKey(id, index),
+    contentType,
+    data,
+    expiresAt,
+  })));
+  const row = await room.store.transaction(async (transaction) => {
+    const row = await end(room, transaction, { ...claim, from: "running" }, {
+      state: "succeeded",
+      timings: { ...timings },
+    });
+    if (row === undefined) return undefined;
+    await transaction.insertInto("generation_images").values(images.map((image) => ({
+      generation_id: id,
+      index: image.index,
+      seed: image.seed,
+      content_type: image.contentType,
+      width: image.width,
+      height: image.height,
+      identity_similarity: image.identitySimilarity,
+      expires_at: expiresAt,
+    }))).execute();
+    await conclude(room, transaction, row);
+    await room.queue.complete(transaction, generationQueue, row.message_id);
+    return row;
+  });
+  if (row === undefined) await removeOrphans(room, id, images.length);
+  return tell(room, row);
+}
+
+/** Pictures of a run that came too late; those of a run that came first stay. */
+async function removeOrphans(room: JobsRoom, id: string, count: number): Promise<void> {
+  const row = await room.store.queries.selectFrom("generations").select("state").where("id", "=", id)
+    .executeTakeFirst();
+  if (row === undefined || ["failed", "canceled", "expired"].includes(row.state)) {
+    await room.images.remove(Array.from({ length: count }, (_, index) => imageKey(id, index)));
+  }
+}
+
+/**
+ * Ends a generation that cannot succeed.
+ *
+ * @param room the jobs room
+ * @param claim which; with `attempt` only if no other has started since
+ * @param failure why, as the caller is told
+ * @returns the row, or undefined when it was over already or another attempt took it
+ */
+export async function fail(
+  room: JobsRoom,
+  claim: Claim,
+  failure: GenerationFailure,
+): Promise<GenerationRow | undefined> {
+  return tell(
+    room,
+    await room.store.transaction(async (transaction) => {
+      const row = await end(room, transaction, claim, { state: "failed", failure });
+      if (row === undefined) return undefined;
+      await conclude(room, transaction, row);
+      await room.queue.complete(transaction, generationQueue, row.message_id);
+      return row;
+    }),
+  );
+}
+
+/**
+ * Ends a generation that nobody waits for any more, running or not.
+ *
+ * @param room the jobs room
+ * @param id which
+ * @param state `canceled`, or `expired` when it waited too long to be started
+ * @returns the row, or undefined when it was over already (or running, for `expired`)
+ */
+export async function withdraw(
+  room: JobsRoom,
+  id: string,
+  state: "canceled" | "expired",
+): Promise<GenerationRow | undefined> {
+  return tell(
+    room,
+    await room.store.transaction(async (transaction) => {
+      const row = await end(room, transaction, state === "expired" ? { id, from: "queued" } : { id }, {
+        state,
+      });
+      if (row === undefined) return undefined;
+      await conclude(room, transaction, row);
+      await room.queue.cancel(transaction, generationQueue, row.message_id);
+      return row;
+    }),
+  );
+}

@@ -1,0 +1,118 @@
+/** Delivers webhook messages as Standard Webhooks 1.0 has it. */
+
+import { type Selectable, sql } from "kysely";
+import { Webhook } from "standardwebhooks";
+import type { Message } from "../../store/queue.ts";
+import type { WebhookMessagesTable } from "../../store/schema.ts";
+import type { JobsRoom } from "../room.ts";
+import { deliveryHours, webhookQueue } from "./announce.ts";
+import { signingSecrets } from "./endpoints.ts";
+import { AddressRefusedError, post, type PostOptions } from "./post.ts";
+
+/** A message as the account sees it. */
+export type WebhookMessage = Selectable<WebhookMessagesTable>;
+
+/** What {@linkcode deliverWebhooks} takes. */
+export interface DeliveryOptions extends PostOptions {
+  /** messages at a time */
+  readonly concurrency: number;
+}
+
+/** One try. @returns how it ended, and whether the message has arrived */
+async function attempt(
+  room: JobsRoom,
+  message: WebhookMessage,
+  options: DeliveryOptions,
+): Promise<{ readonly result: string; readonly arrived: boolean; readonly gone: boolean }> {
+  const endpoint = await room.store.queries.selectFrom("webhook_endpoints").selectAll()
+    .where("id", "=", message.endpoint_id).executeTakeFirstOrThrow();
+  const now = new Date();
+  const secrets = await signingSecrets(room.sealer, endpoint, now);
+  const headers = {
+    "Content-Type": "application/json",
+    "User-Agent": "IDAdapter-Webhooks/1",
+    "webhook-id": message.id,
+    "webhook-timestamp": String(Math.floor(now.getTime() / 1000)),
+    "webhook-signature": secrets.map((secret) => new Webhook(secret).sign(message.id, now, message.body))
+      .join(" "),
+  };
+  try {
+    const { status } = await post(endpoint.url, headers, message.body, options);
+    return { result: String(status), arrived: status >= 200 && status <= 299, gone: status === 410 };
+  } catch (error) {
+    return {
+      result: error instanceof AddressRefusedError ? "address_refused" : "no_answer",
+      arrived: false,
+      gone: false,
+    };
+  }
+}
+
+/**
+ * Has this instance deliver messages. An endpoint that answers 410 is switched off; any other answer but 2xx, a
+ * redirect among them, is tried again for a day.
+ *
+ * @param room the jobs room
+ * @param options what requests may do
+ * @returns stops
+ */
+export function deliverWebhooks(room: JobsRoom, options: DeliveryOptions): Promise<() => Promise<void>> {
+  const { queries } = room.store;
+  return room.queue.work(
+    webhookQueue,
+    options.concurrency,
+    async ({ data: { id } }: Message<{ id: string }>) => {
+      const message = await queries.selectFrom("webhook_messages").selectAll()
+        .where("id", "=", id).where("state", "=", "pending").executeTakeFirst();
+      // delivered by a try whose end was lost, or its endpoint was removed
+      if (message === undefined) return;
+      const { result, arrived, gone } = await attempt(room, message, options);
+      const over = gone || message.deliver_until <= new Date();
+      await queries.updateTable("webhook_messages").set({
+        state: arrived ? "delivered" : over ? "failed" : "pending",
+        attempts: sql<number>`attempts + 1`,
+        last_result: result,
+      }).where("id", "=", id).execute();
+      if (gone) {
+        await queries.updateTable("webhook_endpoints").set({ disabled_at: new Date() })
+          .where("id", "=", message.endpoint_id).execute();
+      }
+      if (!arrived && !over) throw new Error(`not delivered: ${result}`);
+    },
+  );
+}
+
+/**
+ * The account's latest messages.
+ *
+ * @param room the jobs room
+ * @param account whose
+ * @returns at most 100, newest first
+ */
+export function listMessages(room: JobsRoom, account: string): Promise<WebhookMessage[]> {
+  return room.store.queries.selectFrom("webhook_messages").selectAll().where("account_id", "=", account)
+    .orderBy("created_at", "desc").orderBy("id").limit(100).execute();
+}
+
+/**
+ * Sends a message again, with the same id and body, whatever became of it.
+ *
+ * @param room the jobs room
+ * @param account whose
+ * @param id which
+ * @returns the message, or undefined when the account has none of that name
+ */
+export async function replayMessage(
+  room: JobsRoom,
+  account: string,
+  id: string,
+): Promise<WebhookMessage | undefined> {
+  return await room.store.transaction(async (transaction) => {
+    const message = await transaction.updateTable("webhook_messages").set({
+      state: "pending",
+      deliver_until: sql<Date>`now() + make_interval(hours => ${deliveryHours}::int)`,
+    }).where("id", "=", id).where("account_id", "=", account).returningAll().executeTakeFirst();
+    if (message !== undefined) await room.queue.send(transaction, webhookQueue, { id });
+    return message;
+  });
+}

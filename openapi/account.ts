@@ -1,0 +1,63 @@
+/** What the account's resources take and give: balance, usage, prices. */
+
+import { z } from "@hono/zod-openapi";
+import { GenerationRequestSchema } from "./generation.ts";
+
+const credits = z.int().min(0).describe("credits");
+
+/** An account's balance. */
+export const AccountSchema = z.strictObject({
+  id: z.string().describe("`sub` of the token"),
+  available: credits.describe("credits that can be spent"),
+  reserved: credits.describe("credits held for generations that are not finished"),
+  spent: credits.describe("credits charged so far"),
+  limits: z.strictObject({
+    requests_per_minute: z.int().min(1),
+    generations_at_once: z.int().min(1).describe("queued and running together"),
+  }),
+}).openapi("Account");
+
+/** An account's balance, see {@linkcode AccountSchema}. */
+export type AccountBody = z.infer<typeof AccountSchema>;
+
+const usageSum = {
+  generations: z.int().min(0).describe("that succeeded"),
+  images: z.int().min(0),
+  steps: z.int().min(0).describe("denoising steps over all images"),
+  credits,
+};
+
+/** What an account has used. */
+export const UsageSchema = z.strictObject({
+  from: z.iso.date(),
+  to: z.iso.date(),
+  data: z.array(z.strictObject({
+    day: z.iso.date().describe("UTC; a generation counts on the day it was finished"),
+    key: z.string().describe("the client the token was issued to: its `client_id`, `azp` or `sub`"),
+    ...usageSum,
+  })).describe("by day, then by key; days without a charge are left out"),
+  total: z.strictObject(usageSum),
+}).openapi("Usage");
+
+/** Which days usage is asked for. */
+export const UsageQuerySchema = z.strictObject({
+  from: z.iso.date().optional().openapi({ description: "first day, UTC; default 29 days before `to`" }),
+  to: z.iso.date().optional().openapi({ description: "last day, UTC; default today" }),
+});
+
+/** A generation whose price is asked for: any fields of one, photos and words are not needed. */
+export const PriceRequestSchema = GenerationRequestSchema.partial().openapi("PriceRequest");
+
+/** What a generation would cost. */
+export const PriceSchema = z.strictObject({
+  price: credits.describe("credits the generation costs when it succeeds; it costs nothing else"),
+  available: credits.describe("credits the account has"),
+}).openapi("Price");
+
+/** Credits the operator gives or takes. */
+export const CreditRequestSchema = z.strictObject({
+  amount: z.int().min(-1_000_000_000_000).max(1_000_000_000_000)
+    .describe("credits; negative takes them back, at most what is available"),
+  kind: z.enum(["top_up", "adjustment"]).describe("top_up: paid for; adjustment: anything else"),
+  note: z.string().max(500).optional().describe("why, for the books"),
+}).openapi("CreditRequest");

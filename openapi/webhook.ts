@@ -1,0 +1,49 @@
+/** What the webhook resources take and give. */
+
+import { z } from "@hono/zod-openapi";
+
+/** Where webhooks go. */
+export const WebhookEndpointSchema = z.strictObject({
+  id: z.string(),
+  url: z.string(),
+  created_at: z.iso.datetime(),
+  enabled: z.boolean().describe("false once it has answered 410; a new secret switches it on again"),
+}).openapi("WebhookEndpoint");
+
+/** An endpoint, see {@linkcode WebhookEndpointSchema}. */
+export type WebhookEndpointBody = z.infer<typeof WebhookEndpointSchema>;
+
+/** An endpoint with its secret. */
+export const WebhookSecretSchema = WebhookEndpointSchema.extend({
+  secret: z.string().describe("`whsec_…`, verifies signatures as Standard Webhooks has it; not shown again"),
+}).openapi("WebhookSecret");
+
+/** An endpoint to be added. */
+export const WebhookEndpointRequestSchema = z.strictObject({
+  url: z.string().max(2000).describe("https, of the public internet"),
+}).openapi("WebhookEndpointRequest");
+
+/** All endpoints of the account. */
+export const WebhookEndpointListSchema = z.strictObject({ data: z.array(WebhookEndpointSchema) })
+  .openapi("WebhookEndpointList");
+
+/** One message for one endpoint. */
+export const WebhookMessageSchema = z.strictObject({
+  id: z.string().describe("`webhook-id` of its requests"),
+  endpoint_id: z.string(),
+  type: z.string().describe("for example `generation.succeeded`"),
+  state: z.enum(["pending", "delivered", "failed"]),
+  attempts: z.int().min(0),
+  last_result: z.string().nullable().describe(
+    "HTTP status of the last answer, `no_answer` or `address_refused`",
+  ),
+  created_at: z.iso.datetime(),
+}).openapi("WebhookMessage");
+
+/** A message, see {@linkcode WebhookMessageSchema}. */
+export type WebhookMessageBody = z.infer<typeof WebhookMessageSchema>;
+
+/** The account's latest messages. */
+export const WebhookMessageListSchema = z.strictObject({
+  data: z.array(WebhookMessageSchema).describe("at most 100, newest first; kept for 30 days"),
+}).openapi("WebhookMessageList");

@@ -1,0 +1,145 @@
+/** The operations on webhook endpoints and messages. */
+
+import { createRoute, z } from "@hono/zod-openapi";
+import * as examples from "./account_examples.ts";
+import { answers, bodyProblems, emptyAnswers, tokenProblems } from "./answers.ts";
+import { needs } from "./scopes.ts";
+import {
+  WebhookEndpointListSchema,
+  WebhookEndpointRequestSchema,
+  WebhookMessageListSchema,
+  WebhookMessageSchema,
+  WebhookSecretSchema,
+} from "./webhook.ts";
+
+const jsonProblems = bodyProblems.filter((code) =>
+  !["multipart_malformed", "image_missing", "base64_invalid", "out_of_range"].includes(code)
+);
+const faults = ["store_unavailable", "internal_error"] as const;
+const security = needs("webhooks:write");
+const tags = ["webhooks"];
+const params = z.object({
+  id: z.string().openapi({
+    param: { name: "id", in: "path" },
+    description: "`id` of the endpoint or message",
+  }),
+});
+const newSecret = {
+  "application/json": {
+    schema: WebhookSecretSchema,
+    examples: { endpoint: { value: examples.newEndpoint } },
+  },
+};
+
+/** `POST /v1/webhook_endpoints` */
+export const addWebhookEndpoint = createRoute({
+  method: "post",
+  path: "/v1/webhook_endpoints",
+  operationId: "addWebhookEndpoint",
+  tags,
+  summary: "Have the ends of generations told to an address",
+  description:
+    "Each end of a generation of the account is posted there, signed as Standard Webhooks has it, as " +
+    "`generation.succeeded`, `.failed`, `.canceled` or `.expired`. What is not answered with 2xx is tried again for a " +
+    "day; redirects are not followed. An account has at most 10 endpoints.",
+  security,
+  request: {
+    body: {
+      required: true,
+      content: {
+        "application/json": {
+          schema: WebhookEndpointRequestSchema,
+          examples: { endpoint: { value: { url: examples.endpoint.url } } },
+        },
+      },
+    },
+  },
+  responses: answers("The endpoint and its secret.", newSecret, [
+    ...tokenProblems,
+    ...jsonProblems,
+    "field_missing",
+    "out_of_range",
+    "webhook_url_refused",
+    "too_many_webhook_endpoints",
+    ...faults,
+  ]),
+});
+
+/** `GET /v1/webhook_endpoints` */
+export const listWebhookEndpoints = createRoute({
+  method: "get",
+  path: "/v1/webhook_endpoints",
+  operationId: "listWebhookEndpoints",
+  tags,
+  summary: "List the account's endpoints",
+  security,
+  responses: answers("The endpoints, oldest first.", {
+    "application/json": {
+      schema: WebhookEndpointListSchema,
+      examples: { one: { value: { data: [examples.endpoint] } } },
+    },
+  }, [...tokenProblems, ...faults]),
+});
+
+/** `DELETE /v1/webhook_endpoints/{id}` */
+export const removeWebhookEndpoint = createRoute({
+  method: "delete",
+  path: "/v1/webhook_endpoints/{id}",
+  operationId: "removeWebhookEndpoint",
+  tags,
+  summary: "Remove an endpoint and its messages",
+  security,
+  request: { params },
+  responses: emptyAnswers("It is gone.", [...tokenProblems, "webhook_not_found", ...faults]),
+});
+
+/** `POST /v1/webhook_endpoints/{id}/rotate_secret` */
+export const rotateWebhookSecret = createRoute({
+  method: "post",
+  path: "/v1/webhook_endpoints/{id}/rotate_secret",
+  operationId: "rotateWebhookSecret",
+  tags,
+  summary: "Give an endpoint a new secret",
+  description: "For 24 hours, requests are signed with the new secret and the one before.",
+  security,
+  request: { params },
+  responses: answers("The endpoint and its new secret.", newSecret, [
+    ...tokenProblems,
+    "webhook_not_found",
+    ...faults,
+  ]),
+});
+
+/** `GET /v1/webhook_messages` */
+export const listWebhookMessages = createRoute({
+  method: "get",
+  path: "/v1/webhook_messages",
+  operationId: "listWebhookMessages",
+  tags,
+  summary: "List what was sent",
+  security,
+  responses: answers("The latest messages.", {
+    "application/json": {
+      schema: WebhookMessageListSchema,
+      examples: { one: { value: { data: [examples.message] } } },
+    },
+  }, [...tokenProblems, ...faults]),
+});
+
+/** `POST /v1/webhook_messages/{id}/replay` */
+export const replayWebhookMessage = createRoute({
+  method: "post",
+  path: "/v1/webhook_messages/{id}/replay",
+  operationId: "replayWebhookMessage",
+  tags,
+  summary: "Send a message again",
+  description: "With the same id and body; its signature and timestamp are new.",
+  security,
+  request: { params },
+  responses: answers("The message, on its way.", {
+    "application/json": {
+      schema: WebhookMessageSchema,
+      examples: { pending: { value: { ...examples.message, state: "pending" as const } } },
+    },
+  }, [...tokenProblems, "webhook_not_found", ...faults]),
+});

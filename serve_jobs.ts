@@ -1,0 +1,118 @@
+/** Puts database, queue, image store and workers together, as the configuration says. */
+
+import { deliverUsage } from "./billing/usage_events.ts";
+import type { Config } from "./config.ts";
+import { DurableGenerations, type GenerationObserver } from "./jobs/durable_generations.ts";
+import type { Executor } from "./jobs/executor.ts";
+import { openJobsRoom } from "./jobs/open_room.ts";
+import { keepImagesInPostgres } from "./jobs/postgres_images.ts";
+import { runGenerations, type Running } from "./jobs/run.ts";
+import { keepImagesInS3 } from "./jobs/s3_images.ts";
+import { runSweep } from "./jobs/sweep.ts";
+import { deliverWebhooks } from "./jobs/webhooks/deliver.ts";
+import { post } from "./jobs/webhooks/post.ts";
+import type { ServedJobs } from "./routes/app_options.ts";
+import { errorFields, type Logger } from "./routes/logger.ts";
+import { openEmbeddedStore } from "./store/embedded_store.ts";
+import { loadEncryptionKeys } from "./store/encryption_keys.ts";
+import { openQueue } from "./store/queue.ts";
+import { createSealer } from "./store/sealing.ts";
+import { openServerStore } from "./store/server_store.ts";
+import { persist } from "./store/persist.ts";
+
+/** Messages that leave at a time, and how long each may take. */
+const outgoing = { concurrency: 4, timeout: 15_000 };
+
+/** The jobs of this instance. */
+export interface JobsService extends ServedJobs {
+  /** Begins to take generations. @param concurrency how many at a time */
+  run(executor: Executor, concurrency: number): Promise<void>;
+  /** Takes no more, waits for those that run, and hands back what is left after the grace. */
+  drain(graceMilliseconds: number): Promise<void>;
+  /** Closes everything; the process is about to end. */
+  close(): Promise<void>;
+}
+
+/**
+ * Opens the database and everything on it; waits as long as a server cannot be reached.
+ *
+ * @param config of the service
+ * @param log where lines go
+ * @param observe told of every event of generations that were asked for here
+ * @returns the jobs; they take none until `run`
+ */
+export async function openJobs(
+  config: Config,
+  log: Logger,
+  observe: GenerationObserver,
+): Promise<JobsService> {
+  const { durable } = config;
+  const warn = (message: string) => (error: Error) => log("warn", message, errorFields(error));
+  const sealer = await createSealer(await loadEncryptionKeys(durable.encryption));
+  const { store, queue } = await persist(async () => {
+    try {
+      const store = durable.store.kind === "embedded"
+        ? await openEmbeddedStore(durable.store.folder)
+        : await openServerStore({
+          url: durable.store.url,
+          onConnectionLost: warn("a database connection was lost"),
+        });
+      return { store, queue: await openQueue(store, { onError: warn("the queue met a fault") }) };
+    } catch (error) {
+      log("warn", "the database cannot be opened", errorFields(error));
+      throw error;
+    }
+  }, { signal: new AbortController().signal, pause: 2_000 });
+  const room = await openJobsRoom({
+    store,
+    queue,
+    sealer,
+    images: durable.s3 === undefined ? keepImagesInPostgres(store.queries) : await keepImagesInS3(durable.s3),
+    settings: {
+      prices: durable.prices,
+      initialCredit: durable.initialCredit,
+      mostAtOnce: durable.generationsAtOnce,
+      mostQueued: config.maxQueue,
+      timeoutSeconds: config.generationTimeoutSeconds,
+      resultSeconds: config.resultTtlSeconds,
+    },
+  });
+  const generations = new DurableGenerations(room, observe);
+  const stops = [
+    await runSweep(room),
+    await deliverWebhooks(room, { ...outgoing, allowPrivate: durable.webhooksToPrivate }),
+  ];
+  if (durable.usageUrl !== undefined) {
+    // the operator's own address: wherever it is, it is meant
+    stops.push(
+      await deliverUsage(store, queue, durable.usageUrl, async (url, headers, body) => {
+        const { status } = await post(url, headers, body, { allowPrivate: true, timeout: outgoing.timeout });
+        return status;
+      }),
+    );
+  }
+  let running: Running | undefined;
+  return {
+    room,
+    generations,
+    requestsPerMinute: durable.requestsPerMinute,
+    webhooksToPrivate: durable.webhooksToPrivate,
+    async run(executor, concurrency) {
+      running = await runGenerations(room, executor, {
+        concurrency,
+        onFault: (id, error) => log("error", "a run of a generation failed", { id, ...errorFields(error) }),
+      });
+    },
+    async drain(graceMilliseconds) {
+      const ids = await running?.stop(graceMilliseconds) ?? [];
+      if (ids.length > 0) log("warn", "unfinished, back in the queue", { ids });
+      await generations.close();
+    },
+    async close() {
+      await Promise.all(stops.map((stop) => stop()));
+      await room[Symbol.asyncDispose]();
+      await queue[Symbol.asyncDispose]();
+      await store[Symbol.asyncDispose]();
+    },
+  };
+}

@@ -1,0 +1,40 @@
+/** Brings a database to the newest schema, by Kysely's migrator. */
+
+import { type Kysely, sql } from "kysely";
+import { type Migration, Migrator } from "kysely/migration";
+import * as ledger from "./migrations/0001_ledger.ts";
+import * as generations from "./migrations/0002_generations.ts";
+import * as requests from "./migrations/0003_requests.ts";
+import * as events from "./migrations/0004_events.ts";
+import type { Schema } from "./schema.ts";
+
+/** Forward only: a release is taken back by restoring a backup, never by undoing columns under live data. */
+function migration({ statements }: { readonly statements: readonly string[] }): Migration {
+  return {
+    async up(database: Kysely<unknown>) {
+      for (const statement of statements) await sql.raw(statement).execute(database);
+    },
+  };
+}
+
+const migrations: Readonly<Record<string, Migration>> = {
+  "0001_ledger": migration(ledger),
+  "0002_generations": migration(generations),
+  "0003_requests": migration(requests),
+  "0004_events": migration(events),
+};
+
+/**
+ * Runs the migrations that are missing, all in one transaction; instances that start together wait for each other.
+ *
+ * @param database to bring up to date
+ * @throws whatever kept a migration from running; the schema is then as it was
+ */
+export async function migrate(database: Kysely<Schema>): Promise<void> {
+  const migrator = new Migrator({
+    db: database,
+    provider: { getMigrations: () => Promise.resolve({ ...migrations }) },
+  });
+  const { error } = await migrator.migrateToLatest();
+  if (error !== undefined) throw error;
+}

@@ -1,0 +1,63 @@
+/** A PostgreSQL server, 15 or newer. */
+
+import { Kysely, PostgresDialect } from "kysely";
+import pg from "pg";
+import { migrate } from "./migrate.ts";
+import type { Schema } from "./schema.ts";
+import { type Store, transactionOn } from "./store.ts";
+
+/** Where the server is. */
+export interface ServerStoreOptions {
+  /** `postgres://user:password@host:port/database` */
+  readonly url: string;
+  /** connections of this process at most; the queue takes three more */
+  readonly connections?: number;
+  /** hears of idle connections that break; the next query opens another */
+  readonly onConnectionLost?: (error: Error) => void;
+}
+
+/** `bigint` as a number: amounts and ids stay far below 2^53. */
+const types: pg.CustomTypesConfig = {
+  getTypeParser:
+    ((oid: number, format?: "text" | "binary") =>
+      oid === pg.types.builtins.INT8 && format !== "binary"
+        ? Number
+        : pg.types.getTypeParser(oid, format as "text")) as typeof pg.types.getTypeParser,
+};
+
+/**
+ * Connects and migrates. Connections that are lost are made again by themselves when they are next needed.
+ *
+ * @param options where the server is
+ * @returns the open store
+ * @throws when the server cannot be reached (see `isStoreUnavailable`) or refuses
+ */
+export async function openServerStore(options: ServerStoreOptions): Promise<Store> {
+  const { url, connections = 10, onConnectionLost = () => {} } = options;
+  const pool = new pg.Pool({
+    connectionString: url,
+    max: connections,
+    types,
+    application_name: "idadapter",
+    // an outage is told within this time
+    connectionTimeoutMillis: 5_000,
+    keepAlive: true,
+  });
+  pool.on("error", onConnectionLost);
+  // a connection that breaks while it is lent out fails its query, and that is where it is told
+  pool.on("connect", (client) => client.on("error", () => {}));
+  const database = new Kysely<Schema>({ dialect: new PostgresDialect({ pool }) });
+  try {
+    await migrate(database);
+  } catch (error) {
+    await database.destroy();
+    throw error;
+  }
+  return {
+    kind: "server",
+    queries: database,
+    transaction: transactionOn(database),
+    queueConnection: { backend: "postgres", connectionString: url, max: 3 },
+    [Symbol.asyncDispose]: () => database.destroy(),
+  };
+}

@@ -1,0 +1,58 @@
+/** Webhook endpoints and messages over HTTP. */
+
+import { deepEqual, equal, match, notEqual } from "node:assert/strict";
+import {
+  WebhookEndpointListSchema,
+  WebhookMessageListSchema,
+  WebhookSecretSchema,
+} from "../../openapi/webhook.ts";
+import { expectFields, expectProblem } from "./expect_problem.ts";
+import { outputOf, scriptInference } from "./scripted_inference.ts";
+import { testManifest } from "./test_manifest.ts";
+import { asJson, startService } from "./test_service.ts";
+
+Deno.test("endpoints are added, listed, given new secrets and removed; messages are listed and repeated", async () => {
+  const inference = scriptInference({ generate: (input) => Promise.resolve(outputOf(input)) });
+  await using service = await startService({ model: () => ({ manifest: testManifest, inference }) });
+  const add = (url: string) => service.call("/v1/webhook_endpoints", asJson({ url }));
+  const added = WebhookSecretSchema.parse(await (await add("https://example.com/hook")).json());
+  match(added.secret, /^whsec_[A-Za-z0-9+/]{43}=$/);
+  const list = async () =>
+    WebhookEndpointListSchema.parse(await (await service.call("/v1/webhook_endpoints")).json()).data;
+  const { secret: _secret, ...shown } = added;
+  deepEqual(await list(), [shown]);
+  const rotate = `/v1/webhook_endpoints/${added.id}/rotate_secret`;
+  const renewed = WebhookSecretSchema.parse(await (await service.call(rotate, { method: "POST" })).json());
+  notEqual(renewed.secret, added.secret);
+
+  const request = { reference_images: [Uint8Array.of(1).toBase64()], prompt: "a smile", class_noun: "woman" };
+  const generation = await (await service.call("/v1/generations", asJson(request))).json();
+  const messages = async () =>
+    WebhookMessageListSchema.parse(await (await service.call("/v1/webhook_messages")).json()).data;
+  const [message] = await messages();
+  deepEqual([message?.endpoint_id, message?.type, message?.state], [
+    added.id,
+    "generation.succeeded",
+    "pending",
+  ]);
+  equal(generation.status, "succeeded");
+  const replayed = await service.call(`/v1/webhook_messages/${message?.id}/replay`, { method: "POST" });
+  equal((await replayed.json()).id, message?.id);
+
+  const bob = { Authorization: `Bearer ${await service.sign({ sub: "bob" })}` };
+  for (
+    const [method, path] of [
+      ["DELETE", `/v1/webhook_endpoints/${added.id}`],
+      ["POST", rotate],
+      ["POST", `/v1/webhook_messages/${message?.id}/replay`],
+    ] as const
+  ) {
+    await expectProblem(await service.call(path, { method, headers: bob }), "webhook_not_found");
+  }
+  const removed = await service.call(`/v1/webhook_endpoints/${added.id}`, { method: "DELETE" });
+  equal(removed.status, 204);
+  deepEqual([await list(), await messages()], [[], []]);
+  expectFields(await expectProblem(await add("ftp://example.com"), "webhook_url_refused"), [
+    ["/url", "webhook_url_refused"],
+  ]);
+});
