@@ -67,6 +67,8 @@ export function requestFrom(account: string, changes: Partial<GenerateInput> = {
       numImages: 1,
       numInferenceSteps: 20,
       guidanceScale: 3,
+      identityGuidanceScale: null,
+      guidanceRescale: 0,
       identityStrength: 1,
       scheduler: "dpmpp_2m",
       seed: 5,
