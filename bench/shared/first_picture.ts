@@ -1,11 +1,14 @@
-/** One portrait by the pipeline from a cold start: load, warm up as the service does, generate, write a PNG. */
+/**
+ * One portrait by the pipeline from a cold start: load, warm up as the service does with `MAX_BATCH=1` (otherwise it
+ * measures batches first), generate, write a PNG.
+ */
 
 import { startInference } from "../../pipeline/client.ts";
 import { portraitRequest, readBenchOptions, workerSettings } from "./portrait_request.ts";
 
 const [picture, ...args] = Deno.args as [string, ...string[]];
 const options = readBenchOptions(args, {});
-const inference = await startInference(workerSettings(options));
+const inference = await startInference({ ...workerSettings(options), maxBatch: 1 });
 const { images: [image] } = await inference.generate(await portraitRequest(options));
 await Deno.writeFile(picture, image!.data);
 await inference.close();
