@@ -48,6 +48,9 @@ def main() -> None:
             command.add_argument("--bundle", type=Path, required=True, help="folder to write, replaced as a whole")
             command.add_argument("--model-card", type=Path, help="becomes the bundle's README.md")
             command.add_argument(
+                "--fp16", action="store_true", help="add the UNet in half precision, which the service runs on CUDA"
+            )
+            command.add_argument(
                 "--calibration-photo", type=Path, default=SAMPLE_PHOTO, help="one face, for the 8-bit graph"
             )
         else:
@@ -66,7 +69,15 @@ def main() -> None:
     parts = arguments.run / "parts"
     if arguments.command == "export":
         photo = read_photo(arguments.calibration_photo)
-        export_bundle(parts, arguments.bundle, config.bundle, config.idadapter.references, arguments.model_card, photo)
+        export_bundle(
+            parts,
+            arguments.bundle,
+            config.bundle,
+            config.idadapter.references,
+            arguments.model_card,
+            photo,
+            arguments.fp16,
+        )
         return
     if arguments.start_from is not None and not parts.exists():
         copy_parts(arguments.start_from, parts)

@@ -29,6 +29,7 @@ from .data.vision_crops import encoder_template
 from .external_data import GRAPH_FILE, INLINE_BYTES, write_graph
 from .faces.export import export_faces
 from .faces.registry import fetch_package
+from .fp16_graph import FP16_GRAPH_FILE, write_fp16_graph
 from .int8_graph import INT8_GRAPH_FILE, write_int8_graph
 from .models.autoencoder import decode, encode
 from .models.clip import normalize_pixels
@@ -346,6 +347,7 @@ def export_bundle(
     references: int,
     model_card: Path | None = None,
     photo: np.ndarray | None = None,
+    fp16: bool = False,
 ) -> None:
     """Writes a whole bundle.
 
@@ -356,6 +358,7 @@ def export_bundle(
         references: N.
         model_card: becomes the bundle's README.md.
         photo: [H, W, 3] uint8 RGB with one face; the UNet's 8-bit graph is calibrated on it, and left out without it.
+        fp16: whether the UNet gets a graph in half precision too, for CUDA.
 
     Raises:
         ValueError: a graph differs from PyTorch, or the photo shows no face.
@@ -412,10 +415,14 @@ def export_bundle(
         "files": describe_files(building),
     }
     write_manifest(building, manifest)
+    variants: dict[str, dict[str, str]] = {}
     if photo is not None:
         write_int8_graph(building / "unet", record_denoising(building, photo)[::2])
-        variants = {"int8": {"unet": f"unet/{INT8_GRAPH_FILE}"}}
-        write_manifest(building, {**manifest, "variants": variants, "files": describe_files(building)})
+        variants["int8"] = {"unet": f"unet/{INT8_GRAPH_FILE}"}
+    if fp16:
+        write_fp16_graph(building / "unet")
+        variants["fp16"] = {"unet": f"unet/{FP16_GRAPH_FILE}"}
+    write_manifest(building, {**manifest, "variants": variants, "files": describe_files(building)})
     shutil.rmtree(bundle, ignore_errors=True)
     building.rename(bundle)
     total = sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file()) / 1e6
