@@ -226,9 +226,9 @@ Deno.test("hanging up on a stream that was asked for with respond-async cancels 
   await response.text().catch(() => {});
   const resumed = service.call(`${location}/events`, { headers: { "Last-Event-ID": "1" } });
   const rest = readEvents(await resumed);
+  equal(held[0]!.options.signal?.aborted, false);
   held[0]!.end();
   deepEqual((await rest).map(({ event }) => event), ["started", "image", "succeeded"]);
-  equal(held[0]!.options.signal?.aborted, false);
 });
 
 Deno.test("cancel: the generation ends, its watchers hear it, and what is finished stays", async () => {
