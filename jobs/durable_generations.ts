@@ -118,11 +118,13 @@ export class DurableGenerations implements Generations {
     const row = await findRow(this.#room, id, account);
     if (row === undefined) return undefined;
     const record = new GenerationRecord(await describe(this.#room, row));
-    if (!isTerminal(row.state)) {
-      this.#follow(record);
-      // it may have gone on between the look and the listening
-      await this.#look(record);
-    }
+    if (isTerminal(row.state)) return record.watch(after, leave);
+    // another watcher may have been quicker: all of an instance share one record
+    const quicker = this.#followed.get(id);
+    if (quicker !== undefined) return quicker.record.watch(after, leave);
+    this.#follow(record);
+    // it may have gone on between the look and the listening
+    await this.#look(record);
     return record.watch(after, leave);
   }
 
@@ -183,7 +185,6 @@ export class DurableGenerations implements Generations {
   #follow(record: GenerationRecord): void {
     const { id } = record.generation;
     const stop = this.#room.notices.subscribe(id, (notice) => this.#hear(record, notice));
-    this.#followed.get(id)?.stop();
     this.#followed.set(id, { record, stop });
   }
 

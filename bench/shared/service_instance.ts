@@ -50,7 +50,8 @@ export class ServiceInstance implements AsyncDisposable {
       },
       stdin: "null",
       stdout: "null",
-      stderr: "inherit",
+      // what it says while it is killed and started again is no news
+      stderr: "null",
     }).spawn();
   }
 

@@ -64,6 +64,11 @@ testOnServer("any instance tells of, and cancels, what another one runs", async 
   const there = new DurableGenerations(other);
   const executor = new ControlledExecutor();
   await using _running = await runGenerations(room, executor, { concurrency: 2, progressMilliseconds: 0 });
+  const watched = await here.submit(requestFrom("alice"));
+  const crowd = Array.from({ length: 5 }, () => eventsOf(there, watched.id));
+  (await executor.next()).succeed();
+  for (const events of await Promise.all(crowd)) equal(events.at(-1)?.type, "succeeded");
+
   const first = await there.submit(requestFrom("alice"));
   const seenThere = eventsOf(there, first.id);
   const run = await executor.next();
