@@ -6,7 +6,7 @@ import { DurableGenerations, type GenerationObserver } from "./jobs/durable_gene
 import type { Executor } from "./jobs/executor.ts";
 import { openJobsRoom } from "./jobs/open_room.ts";
 import { keepImagesInPostgres } from "./jobs/postgres_images.ts";
-import { runGenerations, type Running } from "./jobs/run.ts";
+import { recoverRunning, runGenerations, type Running } from "./jobs/run.ts";
 import { keepImagesInS3 } from "./jobs/s3_images.ts";
 import { runSweep } from "./jobs/sweep.ts";
 import { deliverWebhooks } from "./jobs/webhooks/deliver.ts";
@@ -74,6 +74,7 @@ export async function openJobs(
       mostAtOnce: durable.generationsAtOnce,
       mostQueued: config.maxQueue,
       timeoutSeconds: config.generationTimeoutSeconds,
+      usageEvents: durable.usageUrl !== undefined,
       resultSeconds: config.resultTtlSeconds,
     },
   });
@@ -98,6 +99,7 @@ export async function openJobs(
     requestsPerMinute: durable.requestsPerMinute,
     webhooksToPrivate: durable.webhooksToPrivate,
     async run(executor, concurrency) {
+      await recoverRunning(room);
       running = await runGenerations(room, executor, {
         concurrency,
         onFault: (id, error) => log("error", "a run of a generation failed", { id, ...errorFields(error) }),

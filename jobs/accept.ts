@@ -7,7 +7,7 @@ import { PipelineError } from "../pipeline/protocol.ts";
 import type { GenerationRequest } from "./generation.ts";
 import { once } from "./idempotency.ts";
 import type { Queries } from "../store/store.ts";
-import { generationQueue, type JobsRoom } from "./room.ts";
+import { generationQueue, type JobSettings, type JobsRoom } from "./room.ts";
 import { sealInput } from "./sealed_input.ts";
 
 /** The account has as many open generations as it may. */
@@ -27,11 +27,16 @@ export interface Acceptance {
 }
 
 /** The queue is everybody's: one more than it holds may wait for a moment until an instance takes it. */
-async function requireRoom(transaction: Queries, mostQueued: number): Promise<void> {
-  const { waiting } = await transaction.selectFrom("generations").select(
-    sql<number>`count(*)::int`.as("waiting"),
-  )
-    .where("state", "=", "queued").executeTakeFirstOrThrow();
+async function requireRoom(
+  transaction: Queries,
+  account: string,
+  { mostAtOnce, mostQueued }: JobSettings,
+): Promise<void> {
+  const { open, waiting } = await transaction.selectFrom("generations").select([
+    sql<number>`(count(*) filter (where account_id = ${account}))::int`.as("open"),
+    sql<number>`(count(*) filter (where state = 'queued'))::int`.as("waiting"),
+  ]).where("state", "in", ["queued", "running"]).executeTakeFirstOrThrow();
+  if (open >= mostAtOnce) throw new TooManyGenerationsError(mostAtOnce);
   if (waiting > mostQueued) {
     throw new PipelineError("queue_full", `${waiting} generations are waiting`, { retry_after_seconds: 1 });
   }
@@ -60,30 +65,25 @@ export async function accept(
     const { answer, repeated } = await once(transaction, request.account, request.idempotency, async () => {
       const { settings, queue } = room;
       const account = await lockAccount(transaction, request.account, settings.initialCredit);
-      const { open } = await transaction.selectFrom("generations")
-        .select(sql<number>`count(*)::int`.as("open"))
-        .where("account_id", "=", account.id).where("state", "in", ["queued", "running"])
-        .executeTakeFirstOrThrow();
-      if (open >= settings.mostAtOnce) throw new TooManyGenerationsError(settings.mostAtOnce);
-      await requireRoom(transaction, settings.mostQueued);
+      await requireRoom(transaction, account.id, settings);
       const work = {
         images: request.input.numImages,
         steps: request.input.numInferenceSteps,
         pixels: request.pixels,
       };
       const price = priceOf(settings.prices, work);
-      await transaction.insertInto("generations").values({
-        id,
-        account_id: account.id,
-        key_id: request.key,
-        request_id: request.requestId,
-        model: request.model,
-        ...work,
-        price,
-        message_id: uuid,
-        deadline: sql<Date>`now() + make_interval(secs => ${settings.timeoutSeconds})`,
-      }).execute();
-      await transaction.insertInto("generation_inputs").values({ generation_id: id, sealed }).execute();
+      await transaction.with("job", (job) =>
+        job.insertInto("generations").values({
+          id,
+          account_id: account.id,
+          key_id: request.key,
+          request_id: request.requestId,
+          model: request.model,
+          ...work,
+          price,
+          message_id: uuid,
+          deadline: sql<Date>`now() + make_interval(secs => ${settings.timeoutSeconds})`,
+        }).returning("id")).insertInto("generation_inputs").values({ generation_id: id, sealed }).execute();
       await reserve(transaction, account, { account: account.id, generation: id, amount: price });
       await queue.send(transaction, generationQueue, { id }, uuid);
       return id;

@@ -13,7 +13,7 @@ import { isFinal } from "./generation.ts";
 import { GenerationRecord } from "./generation_record.ts";
 import { imageKey } from "./image_store.ts";
 import { isTerminal, type Notice } from "./notices.ts";
-import { describe, findRow } from "./read_generation.ts";
+import { describe, findRow, fromRow } from "./read_generation.ts";
 import type { JobsRoom } from "./room.ts";
 import { type GenerationRow, withdraw } from "./settle.ts";
 import { priceOf } from "../billing/price.ts";
@@ -194,6 +194,10 @@ export class DurableGenerations implements Generations {
   }
 
   #hear(record: GenerationRecord, notice: Notice | undefined): void {
+    if (notice?.ended !== undefined) {
+      const { row, images } = notice.ended;
+      return this.#finish(record, fromRow(row, images));
+    }
     if (notice === undefined || (notice.state !== undefined && isTerminal(notice.state))) {
       // an outage lasts as long as it lasts; who waits for this record waits with it
       const look = persist(() => this.#look(record), { signal: this.#closed.signal }).catch(() => {})
@@ -206,6 +210,11 @@ export class DurableGenerations implements Generations {
     if (notice.event !== undefined) record.receive(notice.event);
   }
 
+  #finish(record: GenerationRecord, generation: Generation): void {
+    record.finish(generation);
+    if (this.#followed.get(generation.id)?.record === record) this.#unfollow(generation.id);
+  }
+
   /** Brings a record to where its row is. */
   async #look(record: GenerationRecord): Promise<void> {
     const { id } = record.generation;
@@ -215,7 +224,6 @@ export class DurableGenerations implements Generations {
     if (row === undefined) return;
     if (row.state === "running") record.receive({ type: "started" });
     if (!isTerminal(row.state)) return;
-    record.finish(await describe(this.#room, row));
-    if (this.#followed.get(id)?.record === record) this.#unfollow(id);
+    this.#finish(record, await describe(this.#room, row));
   }
 }

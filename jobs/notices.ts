@@ -4,10 +4,11 @@
  */
 
 import { sql } from "kysely";
-import type { GenerateEvent, GenerateProgress } from "../pipeline/protocol.ts";
+import type { GeneratedImage, GenerateEvent, GenerateProgress } from "../pipeline/protocol.ts";
 import { type GenerationState, terminalStates } from "../store/schema.ts";
 import type { Queue } from "../store/queue.ts";
 import type { Queries } from "../store/store.ts";
+import type { GenerationRow } from "./settle.ts";
 
 const channel = "generations";
 
@@ -19,6 +20,8 @@ export interface Notice {
   readonly progress?: GenerateProgress;
   /** told in the instance that runs it alone: everything, previews and pictures included */
   readonly event?: GenerateEvent;
+  /** told in the instance that ended it alone: what the others read from the database */
+  readonly ended?: { readonly row: GenerationRow; readonly images: readonly GeneratedImage[] };
 }
 
 /** Takes news of one generation; `undefined` means that something may have been missed. */
@@ -39,9 +42,10 @@ export interface Notices extends AsyncDisposable {
  *
  * @param queue holds the connection that listens
  * @param instance names this process; its own announcements are not heard twice
+ * @param alone true where there is no other instance to tell
  * @returns the news
  */
-export async function openNotices(queue: Queue, instance: string): Promise<Notices> {
+export async function openNotices(queue: Queue, instance: string, alone: boolean): Promise<Notices> {
   const listeners = new Map<string, Set<NoticeListener>>();
   const tell = (notice: Notice) => {
     for (const listener of [...listeners.get(notice.id) ?? []]) listener(notice);
@@ -54,6 +58,7 @@ export async function openNotices(queue: Queue, instance: string): Promise<Notic
   });
   return {
     async announce(transaction, notice) {
+      if (alone) return;
       const payload = JSON.stringify({ from: instance, ...notice });
       await sql`select pg_notify(${channel}, ${payload})`.execute(transaction);
     },

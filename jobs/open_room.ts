@@ -30,6 +30,6 @@ export async function openJobsRoom(parts: RoomParts): Promise<JobsRoom & AsyncDi
   await defineUsageEvents(parts.queue);
   await defineWebhooks(parts.queue);
   await defineSweep(parts.queue);
-  const notices = await openNotices(parts.queue, crypto.randomUUID());
+  const notices = await openNotices(parts.queue, crypto.randomUUID(), parts.store.kind === "embedded");
   return { ...parts, notices, [Symbol.asyncDispose]: () => notices[Symbol.asyncDispose]() };
 }

@@ -40,11 +40,11 @@ async function readImages(room: JobsRoom, id: string): Promise<GeneratedImage[]>
 /**
  * A generation as its row has it.
  *
- * @param room the jobs room
  * @param row of the generation
- * @returns the generation, with its pictures when it succeeded
+ * @param images of a generation that succeeded
+ * @returns the generation
  */
-export async function describe(room: JobsRoom, row: GenerationRow): Promise<Generation> {
+export function fromRow(row: GenerationRow, images: readonly GeneratedImage[]): Generation {
   return {
     id: row.id,
     account: row.account_id,
@@ -56,12 +56,23 @@ export async function describe(room: JobsRoom, row: GenerationRow): Promise<Gene
     createdAt: row.created_at,
     status: row.state,
     progress: null,
-    images: row.state === "succeeded" ? await readImages(room, row.id) : [],
+    images,
     timings: row.timings as StageTimings | null,
     failure: (row.failure as GenerationFailure | null) ?? endings[row.state] ?? null,
     expiresAt: row.expires_at,
     lastEvent: isTerminal(row.state) ? FINAL_EVENT : 0,
   };
+}
+
+/**
+ * A generation as the database has it.
+ *
+ * @param room the jobs room
+ * @param row of the generation
+ * @returns the generation, with its pictures when it succeeded
+ */
+export async function describe(room: JobsRoom, row: GenerationRow): Promise<Generation> {
+  return fromRow(row, row.state === "succeeded" ? await readImages(room, row.id) : []);
 }
 
 /**

@@ -18,6 +18,8 @@ export interface JobSettings {
   readonly mostQueued: number;
   /** how long a generation may take from its request on: then it expires in the queue, or fails while it runs */
   readonly timeoutSeconds: number;
+  /** whether charges are told to the operator's billing */
+  readonly usageEvents: boolean;
   /** how long a finished generation is shown and its pictures are kept */
   readonly resultSeconds: number;
 }

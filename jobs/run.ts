@@ -65,6 +65,23 @@ async function handBack(room: JobsRoom, row: GenerationRow): Promise<void> {
 }
 
 /**
+ * Gives back what an earlier process was running. Only on a database that takes one process at a time: whoever ran it then
+ * is dead, and nobody needs to wait for its lease to run out.
+ *
+ * @param room the jobs room, before this process runs anything
+ */
+export async function recoverRunning(room: JobsRoom): Promise<void> {
+  if (room.store.kind !== "embedded") return;
+  const rows = await room.store.queries.selectFrom("generations").select("message_id").where(
+    "state",
+    "=",
+    "running",
+  )
+    .execute();
+  await room.queue.abandon(generationQueue, rows.map(({ message_id }) => message_id));
+}
+
+/**
  * Starts taking generations.
  *
  * @param room the jobs room
@@ -86,7 +103,7 @@ export async function runGenerations(
     let last = -Infinity;
     return (event: GenerateEvent) => {
       room.notices.tellHere({ id, event });
-      if (event.type !== "progress" || room.store.kind === "embedded") return;
+      if (event.type !== "progress") return;
       if (performance.now() - last < progressMilliseconds) return;
       last = performance.now();
       // a notice that is lost is no loss: the next one says more

@@ -3,7 +3,7 @@
 import { type Selectable, sql } from "kysely";
 import { capture, release } from "../billing/ledger.ts";
 import { recordUsage } from "../billing/usage_events.ts";
-import type { GenerateOutput } from "../pipeline/protocol.ts";
+import type { GeneratedImage, GenerateOutput } from "../pipeline/protocol.ts";
 import type { GenerationFailure, GenerationsTable, TerminalState } from "../store/schema.ts";
 import type { Queries } from "../store/store.ts";
 import { imageKey } from "./image_store.ts";
@@ -55,17 +55,19 @@ async function conclude(room: JobsRoom, transaction: Queries, row: GenerationRow
   const charge = { account: row.account_id, generation: row.id, amount: row.price };
   if (row.state === "succeeded") {
     await capture(transaction, charge);
-    await recordUsage(transaction, room.queue, {
-      generation: row.id,
-      account: row.account_id,
-      key: row.key_id,
-      model: row.model,
-      images: row.images,
-      steps: row.steps,
-      pixels: row.pixels,
-      credits: row.price,
-      finishedAt: row.finished_at ?? new Date(0),
-    });
+    if (room.settings.usageEvents) {
+      await recordUsage(transaction, room.queue, {
+        generation: row.id,
+        account: row.account_id,
+        key: row.key_id,
+        model: row.model,
+        images: row.images,
+        steps: row.steps,
+        pixels: row.pixels,
+        credits: row.price,
+        finishedAt: row.finished_at ?? new Date(0),
+      });
+    }
   } else {
     await release(transaction, charge);
   }
@@ -74,8 +76,12 @@ async function conclude(room: JobsRoom, transaction: Queries, row: GenerationRow
 }
 
 /** Tells this process, now that it is true. */
-function tell(room: JobsRoom, row: GenerationRow | undefined): GenerationRow | undefined {
-  if (row !== undefined) room.notices.tellHere({ id: row.id, state: row.state });
+function tell(
+  room: JobsRoom,
+  row: GenerationRow | undefined,
+  images: readonly GeneratedImage[] = [],
+): GenerationRow | undefined {
+  if (row !== undefined) room.notices.tellHere({ id: row.id, state: row.state, ended: { row, images } });
   return row;
 }
 
@@ -122,7 +128,7 @@ export async function succeed(
     return row;
   });
   if (row === undefined) await removeOrphans(room, id, images.length);
-  return tell(room, row);
+  return tell(room, row, images);
 }
 
 /** Pictures of a run that came too late; those of a run that came first stay. */

@@ -31,6 +31,8 @@ export interface Queue extends AsyncDisposable {
   send(transaction: Queries, name: string, data: JsonObject, id?: string): Promise<string>;
   /** Takes a message back, or from whoever works on it. */
   cancel(transaction: Queries, name: string, id: string): Promise<void>;
+  /** Takes messages from a worker that is known to be dead: each is tried again, or given up after its last try. */
+  abandon(name: string, ids: readonly string[]): Promise<void>;
   /** Marks a message as done, in the transaction that did it. */
   complete(transaction: Queries, name: string, id: string): Promise<void>;
   /**
@@ -101,6 +103,9 @@ export async function openQueue(store: Store, settings: QueueSettings = {}): Pro
     },
     async cancel(transaction, name, id) {
       await boss.cancel(name, id, { db: fromKysely(transaction) });
+    },
+    async abandon(name, ids) {
+      if (ids.length > 0) await boss.fail(name, [...ids], { message: "its worker died" });
     },
     async complete(transaction, name, id) {
       await boss.complete(name, id, null, { db: fromKysely(transaction) });

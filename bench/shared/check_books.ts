@@ -31,8 +31,8 @@ const rules: Readonly<Record<string, string>> = {
     where g.state = 'succeeded' and g.images <> (select count(*) from generation_images i
       join image_blobs b on b.key = 'generations/' || g.id || '/' || i.index where i.generation_id = g.id)`,
   "still has its photos": "select generation_id from generation_inputs",
-  "has no usage event of its own": `select g.id from generations g where (g.state = 'succeeded') <>
-    exists (select from usage_events u where u.generation_id = g.id)`,
+  "has no usage event of its own": `select g.id from generations g
+    where exists (select from usage_events) and (g.state = 'succeeded') <> exists (select from usage_events u where u.generation_id = g.id)`,
 };
 
 /**

@@ -5,12 +5,12 @@ import { readUsage } from "../../billing/usage.ts";
 import { accept, TooManyGenerationsError } from "../../jobs/accept.ts";
 import { imageKey } from "../../jobs/image_store.ts";
 import type { JobsRoom } from "../../jobs/room.ts";
-import { runGenerations } from "../../jobs/run.ts";
+import { recoverRunning, runGenerations } from "../../jobs/run.ts";
 import { fail, succeed, withdraw } from "../../jobs/settle.ts";
 import { sweep } from "../../jobs/sweep.ts";
 import { PipelineError } from "../../pipeline/protocol.ts";
 import { delay } from "../delay.ts";
-import { testOnEachStore, testOnServer } from "../store/each_store.ts";
+import { openTestStore, testOnEachStore, testOnServer } from "../store/each_store.ts";
 import { findGeneration, waitForEnd } from "./wait_for_end.ts";
 import { ControlledExecutor, openTestRoom, outputOf, requestFrom, requestPrice } from "./test_room.ts";
 
@@ -280,6 +280,21 @@ testOnEachStore(
     ok(rows.length > 0 && rows.every(({ text }) => !text.includes("secret")), "the queue keeps no message");
   },
 );
+
+Deno.test("what an embedded database's last process was running is started again at once", async () => {
+  await using store = await openTestStore();
+  await using room = await openTestRoom(store);
+  const dead = new ControlledExecutor();
+  await using _dead = await runGenerations(room, dead, { concurrency: 1 });
+  const { id } = await accept(room, requestFrom("alice"));
+  await dead.next();
+  await recoverRunning(room);
+  const executor = new ControlledExecutor();
+  await using _running = await runGenerations(room, executor, { concurrency: 1 });
+  (await executor.next()).succeed();
+  const row = await waitForEnd(room, id, never);
+  deepEqual([row.state, row.attempt], ["succeeded", 2]);
+});
 
 testOnServer("an instance that dies has its generation taken over by another", async ({ store, another }) => {
   await using room = await openTestRoom(store);

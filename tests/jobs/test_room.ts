@@ -17,6 +17,7 @@ export const testSettings: JobSettings = {
   mostAtOnce: 8,
   mostQueued: 100,
   timeoutSeconds: 600,
+  usageEvents: true,
   resultSeconds: 600,
 };
 
