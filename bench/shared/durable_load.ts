@@ -13,8 +13,8 @@ export interface Load {
 }
 
 /**
- * Starts clients. A request without an answer, or with one of 5xx or 429, is sent again with the same key, to whichever
- * instance comes next, until it is taken.
+ * Starts clients. A request without an answer, or with a 503 or 429, is sent again with the same key, to whichever
+ * instance comes next, until it is taken. A 500 is an end, too: a generation whose process was killed three times.
  *
  * @param instances where to send
  * @param token of the account
@@ -55,8 +55,10 @@ export function startLoad(
         // killed in the middle: the same key asks again
       }
       answers[status] = (answers[status] ?? 0) + 1;
-      if (status === 200 || status === 202) return;
-      if (status !== 0 && status < 500 && status !== 429) throw new Error(`a request was refused: ${status}`);
+      if (status === 200 || status === 202 || status === 500) return;
+      if (status !== 0 && status !== 503 && status !== 429) {
+        throw new Error(`a request was refused: ${status}`);
+      }
       await new Promise((resolve) => setTimeout(resolve, 100));
     }
   };
