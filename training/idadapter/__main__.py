@@ -6,15 +6,17 @@ import argparse
 import os
 from pathlib import Path
 
+from .base_model import read_base_model
 from .calibration import SAMPLE_PHOTO
 from .config import Config, read_config
 from .data.latents import open_latents
-from .data.portraits import PORTRAIT_SIZE, open_portraits
+from .data.portraits import open_portraits
 from .export import export_bundle, replace_model_card
 from .faces.detector import FaceDetector
 from .faces.recognizer import FaceRecognizer
 from .fixture_reference import read_photo
 from .loop import LoopConfig, Stage, train
+from .models.autoencoder import compression
 from .models.mixed_features import MixedFeatures
 from .models.unet import make_unet
 from .parts import (
@@ -58,6 +60,11 @@ def main() -> None:
             command.add_argument("--start-from", type=Path, help="bundle whose weights a run without parts starts from")
             command.add_argument("--minutes", type=float, help="stop with a checkpoint after so many minutes")
             command.add_argument("--stop-at", type=int, help="stop with a checkpoint at this step")
+    base = commands.add_parser("base", help="read a Stable Diffusion base model into a new run's parts")
+    base.add_argument("--config", type=Path, required=True)
+    base.add_argument("--run", type=Path, required=True)
+    base.add_argument("--base", type=Path, required=True, help="folder in diffusers' layout")
+    base.add_argument("--image-encoder", type=Path, required=True, help="folder of a CLIP model of transformers")
     card = commands.add_parser("card", help="replace a bundle's model card")
     card.add_argument("--bundle", type=Path, required=True)
     card.add_argument("--model-card", type=Path, required=True)
@@ -67,6 +74,9 @@ def main() -> None:
         return
     config = read_config(arguments.config)
     parts = arguments.run / "parts"
+    if arguments.command == "base":
+        read_base_model(arguments.base, arguments.image_encoder, parts, config.portrait_size)
+        return
     if arguments.command == "export":
         photo = read_photo(arguments.calibration_photo)
         export_bundle(
@@ -99,7 +109,7 @@ def make_stage(name: str, config: Config, run: Path, cache: Path) -> tuple[Stage
     Raises:
         FileNotFoundError: an earlier stage has not run.
     """
-    portraits = open_portraits(cache)
+    portraits = open_portraits(cache, config.portrait_size)
     parts = run / "parts"
     if name == "autoencoder":
         stage = AutoencoderStage(config.autoencoder, portraits, FaceRecognizer.from_package())
@@ -119,7 +129,7 @@ def make_stage(name: str, config: Config, run: Path, cache: Path) -> tuple[Stage
     if name == "diffusion":
         seeded(config.diffusion.loop.seed)
         text_width = text_encoder.config.hidden_size
-        latent_size = PORTRAIT_SIZE // vae.spatial_compression_ratio
+        latent_size = config.portrait_size // compression(vae)
         unet = (
             read_unet(parts)
             if has_part(parts, "unet")

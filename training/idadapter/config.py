@@ -5,8 +5,9 @@ from __future__ import annotations
 import tomllib
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
+from .data.templates import PORTRAIT_SIZE
 from .loop import LoopConfig
 
 
@@ -29,6 +30,8 @@ class AutoencoderConfig:
         smoothness_weight: of the loss that makes blurred latents decode to blurred pictures.
         recognized: how many of a batch the recogniser sees.
         loop: the training loop.
+        kind: "dc" for the small `AutoencoderDC`, "kl" for Stable Diffusion's `AutoencoderKL` (its layers a level are
+            `encoder_layers`' first, and the decoder mirrors the encoder).
     """
 
     latent_channels: int
@@ -45,6 +48,7 @@ class AutoencoderConfig:
     identity_weight: float = 0.1
     smoothness_weight: float = 0.5
     recognized: int = 4
+    kind: Literal["dc", "kl"] = "dc"
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,9 @@ class IdAdapterConfig:
         text_embedding: whether E_c replaces the identifier's token embedding; false for the paper's ablation.
         mixing: whether MFF mixes patch features and f_a; false for the paper's ablation, where the adapters read the
             patch features alone, each on its own.
+        snr_weighting: weigh the diffusion loss by min-SNR; false weighs all noise levels alike, as the paper does.
+        gradient_checkpointing: compute activations again in the backward pass instead of keeping them, for a GPU that
+            the model hardly fits.
     """
 
     loop: LoopConfig
@@ -134,6 +141,8 @@ class IdAdapterConfig:
     face_tokens: int = 4
     text_embedding: bool = True
     mixing: bool = True
+    snr_weighting: bool = True
+    gradient_checkpointing: bool = False
 
 
 @dataclass(frozen=True)
@@ -151,7 +160,7 @@ class BundleConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """Everything a run needs, as read from its TOML file."""
+    """Everything a run needs, as read from its TOML file; `portrait_size` is the pictures' side in pixels."""
 
     name: str
     autoencoder: AutoencoderConfig
@@ -159,6 +168,7 @@ class Config:
     diffusion: DiffusionConfig
     idadapter: IdAdapterConfig
     bundle: BundleConfig
+    portrait_size: int = PORTRAIT_SIZE
 
 
 T = TypeVar("T")
@@ -199,6 +209,10 @@ def read_config(path: Path) -> Config:
         "idadapter": IdAdapterConfig,
         "bundle": BundleConfig,
     }
+    size = tables.pop("portrait_size", PORTRAIT_SIZE)
     if set(tables) != {"name", *kinds}:
         raise ValueError(f"{path} has {sorted(tables)}; a configuration has name and the tables {sorted(kinds)}")
-    return Config(name=tables["name"], **{table: read_table(kind, tables[table]) for table, kind in kinds.items()})
+    if not isinstance(size, int) or size <= 0 or size % 64:
+        raise ValueError(f"{path}: portrait_size must be a multiple of 64 pixels, not {size}")
+    read = {table: read_table(kind, tables[table]) for table, kind in kinds.items()}
+    return Config(name=tables["name"], **read, portrait_size=size)

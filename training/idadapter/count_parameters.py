@@ -13,7 +13,6 @@ import torch
 from transformers import CLIPTextModel
 
 from .config import Config, read_config
-from .data.portraits import PORTRAIT_SIZE
 from .faces.recognizer import FaceRecognizer
 from .models.clip import text_config
 from .models.mixed_features import MixedFeatures
@@ -25,6 +24,11 @@ PAPER_TRAINED = 262e6
 
 BYTES_AND_SPECIAL_TOKENS = 2 * 256 + 2
 """Tokens of a CLIP vocabulary beside its merges."""
+
+
+def vocabulary_size(config: Config) -> int:
+    """Tokens of a vocabulary with every merge that the configuration allows."""
+    return BYTES_AND_SPECIAL_TOKENS + config.clip.merges
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,8 @@ def make_model_shapes(config: Config) -> IdAdapterModel:
     """The model of the IDAdapter stage on torch's meta device: shapes without memory."""
     width = config.clip.text_width
     with torch.device("meta"):
-        unet = make_unet(config.diffusion, config.autoencoder.latent_channels, PORTRAIT_SIZE // 8, width)
-        tokens = BYTES_AND_SPECIAL_TOKENS + config.clip.merges
+        unet = make_unet(config.diffusion, config.autoencoder.latent_channels, config.portrait_size // 8, width)
+        tokens = vocabulary_size(config)
         text_encoder = CLIPTextModel(text_config(config.clip, tokens, bos_token_id=tokens - 2, eos_token_id=tokens - 1))
         mixed_features = MixedFeatures(
             patch_width=config.clip.vision_width,

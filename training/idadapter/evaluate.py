@@ -16,8 +16,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from .data.facts import read_facts
-from .data.portraits import PORTRAIT_SIZE
 from .data.records import data_folder, read_records
+from .data.templates import PORTRAIT_SIZE
 from .evaluation.asks import plan_asks
 from .evaluation.ceilings import PHOTOS_A_PERSON, measure_ceilings, real_features
 from .evaluation.columns import Column, References, group_figures, portrait_column

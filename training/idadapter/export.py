@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from diffusers import AutoencoderDC, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from onnxscript import ir, optimizer
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPVisionModel
@@ -23,20 +23,18 @@ from transformers import CLIPTextModel, CLIPVisionModel
 from .calibration import record_denoising
 from .config import BundleConfig
 from .data.captions import CLASS_NOUNS
-from .data.portraits import PORTRAIT_SIZE
-from .data.templates import PORTRAIT_TEMPLATE
-from .data.vision_crops import encoder_template
-from .external_data import GRAPH_FILE, INLINE_BYTES, write_graph
+from .data.templates import portrait_template
+from .external_data import GRAPH_FILE, INLINE_BYTES, TENSORS_FILE, write_graph
 from .faces.export import export_faces
 from .faces.registry import fetch_package
 from .fp16_graph import FP16_GRAPH_FILE, write_fp16_graph
 from .int8_graph import INT8_GRAPH_FILE, write_int8_graph
-from .models.autoencoder import decode, encode
+from .models.autoencoder import Autoencoder, compression, decode, encode, side_state
 from .models.clip import normalize_pixels
 from .models.identity_adapter import predict
 from .models.mixed_features import MixedFeatures
 from .models.text_encoder import encode_text
-from .noise_schedule import make_noise_schedule
+from .noise_schedule import SCHEDULER_FILE, make_noise_schedule
 from .parts import read_image_encoder, read_mixed_features, read_text_encoder, read_unet, read_vae
 from .tokenizer import IDENTIFIER, load_tokenizer
 
@@ -121,7 +119,7 @@ class UnetGraph(nn.Module):
 class VaeEncoderGraph(nn.Module):
     """Pictures in [0, 1] -> latents of unit variance."""
 
-    def __init__(self, model: AutoencoderDC) -> None:
+    def __init__(self, model: Autoencoder) -> None:
         """Wraps the autoencoder."""
         super().__init__()
         self.model = model
@@ -134,7 +132,7 @@ class VaeEncoderGraph(nn.Module):
 class VaeDecoderGraph(nn.Module):
     """Latents of unit variance -> pictures in [0, 1]."""
 
-    def __init__(self, model: AutoencoderDC) -> None:
+    def __init__(self, model: Autoencoder) -> None:
         """Wraps the autoencoder."""
         super().__init__()
         self.model = model
@@ -175,74 +173,81 @@ def half_precision(module: nn.Module) -> nn.Module:
     return module.eval().requires_grad_(False)
 
 
-def graph_specs(parts: Path, references: int) -> list[GraphSpec]:
-    """Every trained graph of a folder of parts, ready to trace.
+def graph_specs(parts: Path, references: int) -> Iterator[GraphSpec]:
+    """Every trained graph of a folder of parts, ready to trace, one after another: a part is read when its turn comes.
 
     Args:
         parts: a run's parts, or a bundle.
         references: N.
+
+    Raises:
+        FileNotFoundError: a part is missing.
     """
-    vae = read_vae(parts)
-    image_encoder, text_encoder = half_precision(read_image_encoder(parts)), half_precision(read_text_encoder(parts))
-    unet, mixed = half_precision(read_unet(parts)), half_precision(read_mixed_features(parts))
-    half_precision(vae)
     random = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=random)
 
-    length = load_tokenizer(parts / "tokenizer").model_max_length
-    vision, text = image_encoder.config, text_encoder.config
+    image_encoder = half_precision(read_image_encoder(parts))
+    vision = image_encoder.config
     patches = (vision.image_size // vision.patch_size) ** 2
+    yield GraphSpec(
+        "image_encoder", ImageEncoderGraph(image_encoder), image_encoder.state_dict(), "model.",
+        {"faces": normal(2, 3, vision.image_size, vision.image_size).sigmoid()},
+        ("class_embedding", "patch_features"),
+    )  # fmt: skip
+    del image_encoder
+    mixed = half_precision(read_mixed_features(parts))
+    tokens, width = references * patches + mixed.face_tokens, mixed.config["width"]
+    yield GraphSpec(
+        "mixed_features", MixedFeaturesGraph(mixed), mixed.state_dict(), "model.",
+        {
+            "patch_features": normal(references, patches, vision.hidden_size),
+            "class_embedding": normal(references, vision.hidden_size),
+            "face_embedding": nn.functional.normalize(normal(references, mixed.config["face_width"]), dim=1),
+            "photo_counts": torch.arange(references, 0, -1).float(),
+        },
+        ("identity_tokens", "identity_token_bias", "identity_embedding"),
+    )  # fmt: skip
+    del mixed
+    text_encoder = half_precision(read_text_encoder(parts))
+    text, length = text_encoder.config, load_tokenizer(parts / "tokenizer").model_max_length
+    yield GraphSpec(
+        "text_encoder", TextEncoderGraph(text_encoder), text_encoder.state_dict(), "model.",
+        {
+            "input_ids": torch.randint(0, text.vocab_size, (2, length), generator=random),
+            "identity_embedding": normal(2, text.hidden_size),
+            "identifier_position": torch.tensor([-1, 5]),
+        },
+        ("hidden_states",),
+    )  # fmt: skip
+    del text_encoder
+    unet = half_precision(read_unet(parts))
     latent = (unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
-    image_size = unet.config.sample_size * vae.spatial_compression_ratio
-    tokens = references * patches + mixed.face_tokens
-    return [
-        GraphSpec(
-            "image_encoder", ImageEncoderGraph(image_encoder), image_encoder.state_dict(), "model.",
-            {"faces": normal(2, 3, vision.image_size, vision.image_size).sigmoid()},
-            ("class_embedding", "patch_features"),
-        ),
-        GraphSpec(
-            "mixed_features", MixedFeaturesGraph(mixed), mixed.state_dict(), "model.",
-            {
-                "patch_features": normal(references, patches, vision.hidden_size),
-                "class_embedding": normal(references, vision.hidden_size),
-                "face_embedding": nn.functional.normalize(normal(references, mixed.config["face_width"]), dim=1),
-                "photo_counts": torch.arange(references, 0, -1).float(),
-            },
-            ("identity_tokens", "identity_token_bias", "identity_embedding"),
-        ),
-        GraphSpec(
-            "text_encoder", TextEncoderGraph(text_encoder), text_encoder.state_dict(), "model.",
-            {
-                "input_ids": torch.randint(0, text.vocab_size, (2, length), generator=random),
-                "identity_embedding": normal(2, text.hidden_size),
-                "identifier_position": torch.tensor([-1, 5]),
-            },
-            ("hidden_states",),
-        ),
-        GraphSpec(
-            "unet", UnetGraph(unet), unet.state_dict(), "model.",
-            {
-                "sample": normal(2, *latent),
-                "timestep": torch.tensor([999.0, 20.0]),
-                "encoder_hidden_states": normal(2, length, text.hidden_size),
-                "identity_tokens": normal(2, tokens, mixed.config["width"]),
-                "identity_token_bias": normal(2, tokens),
-                "identity_strength": torch.tensor([1.0, 0.3]),
-            },
-            ("prediction",), ("identity_tokens", "identity_token_bias"),
-        ),
-        GraphSpec(
-            "vae_encoder", VaeEncoderGraph(vae), vae.encoder.state_dict(), "model.encoder.",
-            {"image": normal(2, 3, image_size, image_size).sigmoid()}, ("latent",),
-        ),
-        GraphSpec(
-            "vae_decoder", VaeDecoderGraph(vae), vae.decoder.state_dict(), "model.decoder.",
-            {"latent": normal(2, *latent)}, ("image",),
-        ),
-    ]  # fmt: skip
+    yield GraphSpec(
+        "unet", UnetGraph(unet), unet.state_dict(), "model.",
+        {
+            "sample": normal(2, *latent),
+            "timestep": torch.tensor([999.0, 20.0]),
+            "encoder_hidden_states": normal(2, length, text.hidden_size),
+            "identity_tokens": normal(2, tokens, width),
+            "identity_token_bias": normal(2, tokens),
+            "identity_strength": torch.tensor([1.0, 0.3]),
+        },
+        ("prediction",), ("identity_tokens", "identity_token_bias"),
+    )  # fmt: skip
+    del unet
+    vae = half_precision(read_vae(parts))
+    image_size = latent[1] * compression(vae)
+    state, prefix = side_state(vae, "encoder")
+    yield GraphSpec(
+        "vae_encoder", VaeEncoderGraph(vae), state, f"model.{prefix}",
+        {"image": normal(2, 3, image_size, image_size).sigmoid()}, ("latent",),
+    )  # fmt: skip
+    state, prefix = side_state(vae, "decoder")
+    yield GraphSpec(
+        "vae_decoder", VaeDecoderGraph(vae), state, f"model.{prefix}", {"latent": normal(2, *latent)}, ("image",)
+    )
 
 
 def trace(spec: GraphSpec) -> onnx.ModelProto:
@@ -265,13 +270,14 @@ def trace(spec: GraphSpec) -> onnx.ModelProto:
     assert program is not None
     # Folding weights (their transposes) would store them twice, and large folded constants (the text encoder's mask)
     # would stand among the module's parameters, which PyTorch then could not load: ONNX Runtime folds both.
-    graph = ir.from_proto(program.model_proto)
-    weights = {spec.prefix + name for name in spec.tensors}
+    graph = program.model
+    weights = {spec.prefix + name: tensor for name, tensor in spec.tensors.items()}
     optimizer.optimize_ir(
         graph,
         should_fold=lambda node: False if reads_weight(node, weights) else None,
         output_size_limit=INLINE_BYTES // 8 - 1,
     )
+    leave_weights_out(graph, weights)
     proto = ir.to_proto(graph)
     for node in proto.graph.node:
         # Stack traces and paths of the machine that exported have no place in a published graph.
@@ -280,7 +286,23 @@ def trace(spec: GraphSpec) -> onnx.ModelProto:
     return proto
 
 
-def reads_weight(node: ir.Node, weights: set[str]) -> bool:
+def leave_weights_out(graph: ir.Model, weights: Mapping[str, Tensor]) -> None:
+    """Makes the initializers that are stored tensors external, before a graph becomes a message of gigabytes.
+
+    Raises:
+        ValueError: an initializer differs from its tensor.
+    """
+    for name, initializer in graph.graph.initializers.items():
+        value = initializer.const_value
+        if name not in weights or value is None:
+            continue
+        if not np.array_equal(value.numpy(), weights[name].numpy()):
+            raise ValueError(f"{name} differs from the stored tensor")
+        shape = ir.Shape(value.shape)
+        initializer.const_value = ir.ExternalTensor(TENSORS_FILE, 0, 0, value.dtype, shape=shape, name=name)
+
+
+def reads_weight(node: ir.Node, weights: Mapping[str, Tensor]) -> bool:
     """Whether a node reads one of the initializers named `weights`."""
     return any(value is not None and value.name in weights for value in node.inputs)
 
@@ -300,6 +322,7 @@ def export_graph(spec: GraphSpec, bundle: Path) -> float:
     stored = {name: v.astype(np.float16) if v.dtype == np.float32 else v for name, v in stored.items()}
     names = {spec.prefix + name: name for name in stored if spec.prefix + name in used}
     write_graph(proto, stored, bundle / spec.name, names)
+    del proto, stored
     session = onnxruntime.InferenceSession(bundle / spec.name / GRAPH_FILE, providers=["CPUExecutionProvider"])
     largest = 0.0
     for rows in (slice(None), slice(0, 1)):
@@ -369,18 +392,23 @@ def export_bundle(
     building.mkdir(parents=True)
     faces = export_faces(building)
     shutil.copy(fetch_package() / "LICENSE", building / "LICENSE-face-api")
-    specs = graph_specs(parts, references)
-    for spec in specs:
+    shapes: dict[str, torch.Size] = {}
+    names = []
+    for spec in graph_specs(parts, references):
         export_graph(spec, building)
         config = parts / spec.name / "config.json"
         shutil.copy(config, building / spec.name / "config.json")
+        names.append(spec.name)
+        shapes |= {name: value.shape for name, value in spec.inputs.items()}
     load_tokenizer(parts / "tokenizer").save_pretrained(str(building / "tokenizer"))
-    make_noise_schedule().save_config(str(building / "scheduler"))
+    if (parts / SCHEDULER_FILE).exists():
+        (building / SCHEDULER_FILE).parent.mkdir()
+        shutil.copy(parts / SCHEDULER_FILE, building / SCHEDULER_FILE)
+    else:
+        make_noise_schedule().save_config(str(building / "scheduler"))
     if model_card is not None:
         shutil.copy(model_card, building / "README.md")
-    unet_inputs = next(spec for spec in specs if spec.name == "unet").inputs
-    latent = unet_inputs["sample"].shape
-    image_encoder_size = next(spec for spec in specs if spec.name == "image_encoder").inputs["faces"].shape[-1]
+    latent, image_size, crop_size = shapes["sample"], shapes["image"][-1], shapes["faces"][-1]
     manifest = {
         "schema_version": 1,
         "name": settings.name,
@@ -389,28 +417,28 @@ def export_bundle(
         "license": settings.license,
         "parts": [
             *faces["parts"],
-            *({"name": spec.name, "origin": settings.origin, "license": settings.license} for spec in specs),
+            *({"name": name, "origin": settings.origin, "license": settings.license} for name in names),
         ],
-        "image_size": PORTRAIT_SIZE,
+        "image_size": image_size,
         "latent": {"channels": latent[1], "size": latent[2]},
         "max_reference_images": references,
         "class_nouns": list(CLASS_NOUNS),
         "identifier": IDENTIFIER,
-        "identity_token_count": unet_inputs["identity_tokens"].shape[1],
+        "identity_token_count": shapes["identity_tokens"][1],
         "precision": "fp16",
         "defaults": settings.defaults,
         "unconditional_identity": settings.unconditional_identity,
         "faces": {
             **faces["faces"],
             "image_encoder": {
-                "input_size": image_encoder_size,
-                "template": encoder_template(image_encoder_size).round(4).tolist(),
+                "input_size": crop_size,
+                "template": portrait_template(crop_size).round(4).tolist(),
             },
-            "portrait": {"input_size": PORTRAIT_SIZE, "template": PORTRAIT_TEMPLATE.round(4).tolist()},
+            "portrait": {"input_size": image_size, "template": portrait_template(image_size).round(4).tolist()},
         },
         "scheduler": "scheduler/scheduler_config.json",
         "tokenizer": "tokenizer",
-        "graphs": {**faces["graphs"], **{spec.name: f"{spec.name}/{GRAPH_FILE}" for spec in specs}},
+        "graphs": {**faces["graphs"], **{name: f"{name}/{GRAPH_FILE}" for name in names}},
         "variants": {},
         "files": describe_files(building),
     }

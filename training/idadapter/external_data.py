@@ -35,7 +35,8 @@ def write_graph(
     small ones and integers stay in the graph.
 
     Args:
-        model: a graph with ordinary initializers (no external data); it is changed.
+        model: a graph with ordinary initializers; it is changed. External ones have no values here and must be named in
+            ``names``: whoever made them external has compared them with their tensors.
         tensors: how each parameter is stored, under the PyTorch module's names. Parameters the graph does not use
             (folded away by the exporter) are written all the same, so that PyTorch finds them.
         folder: made if missing; the two files are overwritten.
@@ -49,10 +50,13 @@ def write_graph(
     stored = dict(tensors)
     of_initializer: dict[str, str] = {}
     for initializer in model.graph.initializer:
-        if initializer.data_location == TensorProto.EXTERNAL:
-            raise ValueError(f"{initializer.name} is external already: load the model with its data first")
         name = (names or {}).get(initializer.name, initializer.name)
-        if name in stored:
+        if initializer.data_location == TensorProto.EXTERNAL:
+            if initializer.name not in (names or {}) or name not in stored:
+                raise ValueError(f"{initializer.name} is external already: load the model with its data first")
+            if tuple(initializer.dims) != to_shape(stored[name]):
+                raise ValueError(f"{initializer.name} is {list(initializer.dims)}, stored {to_shape(stored[name])}")
+        elif name in stored:
             _check_same(initializer, stored[name])
         elif names and initializer.name in names:
             raise ValueError(f"{initializer.name}: there is no tensor {name}")
@@ -114,6 +118,11 @@ def locate_tensors(path: Path) -> dict[str, tuple[int, int]]:
         for name, entry in header.items()
         if name != "__metadata__"
     }
+
+
+def to_shape(stored: Stored) -> tuple[int, ...]:
+    """Shape of a stored tensor."""
+    return stored.values.shape if isinstance(stored, Quantized) else stored.shape
 
 
 def _is_large_float(initializer: TensorProto) -> bool:

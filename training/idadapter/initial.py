@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from .config import Config
-from .data.portraits import PORTRAIT_SIZE
 from .faces.recognizer import FaceRecognizer
-from .models.autoencoder import make_autoencoder
+from .models.autoencoder import compression, make_autoencoder
 from .models.clip import make_clip
 from .models.mixed_features import MixedFeatures
 from .models.unet import make_unet
@@ -22,7 +21,9 @@ from .parts import (
 from .tokenizer import train_tokenizer
 
 
-def write_initial_parts(config: Config, parts: Path, captions: list[str], seed: int = 0) -> None:
+def write_initial_parts(
+    config: Config, parts: Path, captions: list[str], seed: int = 0, vocabulary_size: int | None = None
+) -> None:
     """Writes every part with random weights of the configured shapes.
 
     Args:
@@ -30,17 +31,18 @@ def write_initial_parts(config: Config, parts: Path, captions: list[str], seed: 
         parts: folder to write to.
         captions: what the tokenizer learns its merges from.
         seed: of the weights.
+        vocabulary_size: tokens that have an embedding, where more than the tokenizer learns from the captions.
     """
     seeded(seed)
     tokenizer = train_tokenizer(captions, config.clip.merges, config.clip.max_length)
     tokenizer.save_pretrained(str(parts / "tokenizer"))
     vae = make_autoencoder(config.autoencoder)
     write_vae(parts, vae)
-    clip = make_clip(config.clip, tokenizer)
+    clip = make_clip(config.clip, tokenizer, vocabulary_size)
     write_text_encoder(parts, clip.text_model)
     write_image_encoder(parts, clip.vision_model)
     width = config.clip.text_width
-    size = PORTRAIT_SIZE // vae.spatial_compression_ratio
+    size = config.portrait_size // compression(vae)
     write_unet(parts, make_unet(config.diffusion, config.autoencoder.latent_channels, size, width))
     mixed = MixedFeatures(
         patch_width=config.clip.vision_width,

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
+
+SCHEDULER_FILE = Path("scheduler") / "scheduler_config.json"
+"""Of a folder of parts whose base model brought its own schedule, as in a diffusers folder."""
 
 
 def make_noise_schedule(
@@ -22,30 +28,67 @@ def make_noise_schedule(
     )
 
 
-def add_noise(
-    alphas_cumprod: Tensor, latents: Tensor, noise: Tensor, timesteps: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Noisy latents, velocity and signal-to-noise ratio.
+def read_noise_schedule(parts: Path) -> DDPMScheduler:
+    """The schedule of a folder of parts: the base model's own, else `make_noise_schedule`.
 
-    Args:
-        alphas_cumprod: [1000].
-        latents: [b, c, h, w] clean.
-        noise: [b, c, h, w] standard normal.
-        timesteps: [b] int64.
-
-    Returns:
-        z_t [b, c, h, w]; v = sqrt(a) noise - sqrt(1 - a) latents (Salimans and Ho 2022); SNR a / (1 - a), [b].
+    Raises:
+        ValueError: the base model predicts neither noise nor velocity.
     """
-    a = alphas_cumprod[timesteps].view(-1, 1, 1, 1)
-    noisy = a.sqrt() * latents + (1 - a).sqrt() * noise
-    velocity = a.sqrt() * noise - (1 - a).sqrt() * latents
-    return noisy, velocity, (a / (1 - a)).view(-1)
+    path = parts / SCHEDULER_FILE
+    if not path.exists():
+        return make_noise_schedule()
+    config = {name: value for name, value in json.loads(path.read_text()).items() if not name.startswith("_")}
+    schedule = DDPMScheduler.from_config({**config, "clip_sample": False})
+    if schedule.config.prediction_type not in ("epsilon", "v_prediction"):
+        raise ValueError(f"{path} asks for prediction type {schedule.config.prediction_type}; epsilon or v_prediction")
+    return schedule
 
 
-def clean_from_velocity(alphas_cumprod: Tensor, noisy: Tensor, velocity: Tensor, timesteps: Tensor) -> Tensor:
-    """The one-step prediction of the clean latents: sqrt(a) z_t - sqrt(1 - a) v."""
-    a = alphas_cumprod[timesteps].view(-1, 1, 1, 1)
-    return a.sqrt() * noisy - (1 - a).sqrt() * velocity
+class Diffusion:
+    """Noise, targets and one-step predictions of one schedule, whatever its model predicts."""
+
+    def __init__(self, schedule: DDPMScheduler) -> None:
+        """Keeps the schedule's cumulative alphas [1000] and its prediction type."""
+        self.schedule = schedule
+        self.alphas: Tensor = schedule.alphas_cumprod
+        self.predicts_noise: bool = schedule.config.prediction_type == "epsilon"
+
+    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Noisy latents, what the model shall predict of them, and the signal-to-noise ratio.
+
+        Args:
+            latents: [b, c, h, w] clean.
+            noise: [b, c, h, w] standard normal.
+            timesteps: [b] int64.
+
+        Returns:
+            z_t [b, c, h, w]; the noise, or v = sqrt(a) noise - sqrt(1 - a) latents (Salimans and Ho 2022); and the SNR
+            a / (1 - a), [b].
+        """
+        a = self._alphas(latents.device)[timesteps].view(-1, 1, 1, 1)
+        noisy = a.sqrt() * latents + (1 - a).sqrt() * noise
+        target = noise if self.predicts_noise else a.sqrt() * noise - (1 - a).sqrt() * latents
+        return noisy, target, (a / (1 - a)).view(-1)
+
+    def clean(self, noisy: Tensor, predicted: Tensor, timesteps: Tensor) -> Tensor:
+        """The one-step prediction of the clean latents (x0 of equation 8).
+
+        sqrt(a) z_t - sqrt(1 - a) v, or (z_t - sqrt(1 - a) noise) / sqrt(a).
+        """
+        a = self._alphas(noisy.device)[timesteps].view(-1, 1, 1, 1)
+        if self.predicts_noise:
+            return (noisy - (1 - a).sqrt() * predicted) / a.sqrt()
+        return a.sqrt() * noisy - (1 - a).sqrt() * predicted
+
+    def weight(self, snr: Tensor) -> Tensor:
+        """Weight of the prediction's squared error (Hang et al. 2023).
+
+        Of a velocity: 1 at high noise, min-SNR-5's fall-off at low noise. Of noise: min(SNR, 5) / SNR.
+        """
+        return (5 / (snr if self.predicts_noise else snr + 1)).clamp(max=1)
+
+    def _alphas(self, device: torch.device) -> Tensor:
+        return self.alphas.to(device)
 
 
 def stratified_timesteps(uniform: Tensor, count: int = 1000) -> Tensor:

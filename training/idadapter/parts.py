@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderDC, UNet2DConditionModel
+from diffusers import AutoencoderDC, AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModel
 
+from .models.autoencoder import Autoencoder, side_state
 from .models.identity_adapter import add_identity_adapters
 from .models.mixed_features import MixedFeatures
+from .noise_schedule import SCHEDULER_FILE
 
 TRAINED_PARTS = ("vae_encoder", "vae_decoder", "image_encoder", "text_encoder", "mixed_features", "unet")
 """Folders of what training makes; a bundle has the converted face models beside them."""
@@ -29,7 +31,7 @@ def has_part(root: Path, name: str) -> bool:
 
 
 def copy_parts(bundle: Path, parts: Path) -> None:
-    """Copies the trained parts and the tokenizer of a bundle into a new run's folder of parts.
+    """Copies the trained parts, the tokenizer and the schedule of a bundle into a new run's folder of parts.
 
     Raises:
         FileNotFoundError: `bundle` is no bundle.
@@ -38,6 +40,9 @@ def copy_parts(bundle: Path, parts: Path) -> None:
         state, config = read_part(bundle, name)
         write_part(parts, name, state, config)
     shutil.copytree(bundle / "tokenizer", parts / "tokenizer")
+    if (bundle / SCHEDULER_FILE).exists():
+        (parts / SCHEDULER_FILE).parent.mkdir()
+        shutil.copy(bundle / SCHEDULER_FILE, parts / SCHEDULER_FILE)
 
 
 def write_part(root: Path, name: str, state: dict[str, Tensor], config: dict[str, Any]) -> None:
@@ -45,9 +50,9 @@ def write_part(root: Path, name: str, state: dict[str, Tensor], config: dict[str
     folder = root / name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True, default=str) + "\n")
-    save_file(
-        {key: value.detach().float().contiguous().clone() for key, value in state.items()}, folder / "model.safetensors"
-    )
+    partial = folder / "model.partial.safetensors"
+    save_file({key: value.detach().cpu().float().contiguous() for key, value in state.items()}, partial)
+    partial.rename(folder / "model.safetensors")
 
 
 def read_part(root: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -63,28 +68,30 @@ def read_part(root: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]
     return state, json.loads((folder / "config.json").read_text())
 
 
-def _load(module: nn.Module, state: dict[str, Tensor]) -> None:
-    missing, unexpected = module.load_state_dict(state, strict=False)
+def _load(module: nn.Module, state: dict[str, Tensor], assign: bool = False) -> None:
+    missing, unexpected = module.load_state_dict(state, strict=False, assign=assign)
     # Buffers that follow from the configuration (position ids) are not stored.
     missing = [name for name in missing if not name.endswith("position_ids")]
     if missing or unexpected:
         raise ValueError(f"weights do not fit: missing {missing[:3]}, unexpected {unexpected[:3]}")
 
 
-def write_vae(root: Path, vae: AutoencoderDC) -> None:
+def write_vae(root: Path, vae: Autoencoder) -> None:
     """Writes the autoencoder as `vae_encoder` and `vae_decoder`."""
-    config = dict(vae.config)
-    for name in ("encoder", "decoder"):
-        write_part(root, f"vae_{name}", getattr(vae, name).state_dict(), config)
+    config = {**vae.config, "_class_name": type(vae).__name__}
+    for side in ("encoder", "decoder"):
+        write_part(root, f"vae_{side}", side_state(vae, side)[0], config)
 
 
-def read_vae(root: Path) -> AutoencoderDC:
+def read_vae(root: Path) -> Autoencoder:
     """The autoencoder, frozen."""
-    encoder, config = read_part(root, "vae_encoder")
-    decoder, _ = read_part(root, "vae_decoder")
-    vae = AutoencoderDC.from_config(config)
-    _load(vae.encoder, encoder)
-    _load(vae.decoder, decoder)
+    sides = {side: read_part(root, f"vae_{side}") for side in ("encoder", "decoder")}
+    config = sides["encoder"][1]
+    kind = AutoencoderKL if config.get("_class_name") == "AutoencoderKL" else AutoencoderDC
+    vae = kind.from_config(config)
+    _load(
+        vae, {f"{side_state(vae, side)[1]}{name}": x for side, (state, _) in sides.items() for name, x in state.items()}
+    )
     return vae.eval().requires_grad_(False)
 
 
@@ -96,8 +103,10 @@ def write_unet(root: Path, unet: UNet2DConditionModel) -> None:
 def read_unet(root: Path) -> UNet2DConditionModel:
     """The UNet with identity adapters; every parameter takes gradients."""
     state, config = read_part(root, "unet")
-    unet = add_identity_adapters(UNet2DConditionModel.from_config(config))
-    _load(unet, state)
+    # Without memory for weights that are replaced at once: Stable Diffusion's are 4 GB.
+    with torch.device("meta"):
+        unet = add_identity_adapters(UNet2DConditionModel.from_config(config))
+    _load(unet, state, assign=True)
     return unet
 
 

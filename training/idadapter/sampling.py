@@ -6,10 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from diffusers import DPMSolverMultistepScheduler
+from diffusers import DDPMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
-
-from .noise_schedule import make_noise_schedule
 
 
 def sample_latents(
@@ -17,6 +15,7 @@ def sample_latents(
     shape: tuple[int, ...],
     steps: int,
     seed: int,
+    schedule: DDPMScheduler,
     device: torch.device | str = "cpu",
 ) -> Tensor:
     """Denoises seeded noise with DPM-Solver++ 2M.
@@ -26,12 +25,13 @@ def sample_latents(
         shape: of the latents.
         steps: denoising steps.
         seed: of the noise, which is drawn on the CPU whatever the device.
+        schedule: the model's own.
         device: where the model is.
 
     Returns:
         clean latents of that shape.
     """
-    scheduler = DPMSolverMultistepScheduler.from_config(make_noise_schedule().config)
+    scheduler = DPMSolverMultistepScheduler.from_config(schedule.config)
     scheduler.set_timesteps(steps)
     latents = torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * scheduler.init_noise_sigma
     latents = latents.to(device)

@@ -62,14 +62,14 @@ def draw_face(person: int, photo: int) -> tuple[np.ndarray, np.ndarray, dict[str
     return image, points, values
 
 
-def write_data_folder(folder: Path) -> None:
+def write_data_folder(folder: Path, people: int = PEOPLE) -> None:
     """Writes `faces/faces.csv.gz` and two archives; half of the people come as LFW's, half as CelebA's."""
     faces = folder / "faces"
     faces.mkdir(parents=True)
     columns = [f"{point}_{axis}" for point in POINTS for axis in "xy"]
     rows = []
     with tarfile.open(faces / "lfw.tar", "w") as lfw, tarfile.open(faces / "celeba.tar", "w") as celeba:
-        for person in range(PEOPLE):
+        for person in range(people):
             archive, name = (lfw, "lfw") if person % 2 else (celeba, "celeba")
             for photo in range(PHOTOS_EACH[person % 3]):
                 image, points, values = draw_face(person, photo)

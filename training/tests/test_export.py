@@ -155,4 +155,4 @@ def test_a_missing_part_is_named(open_parts: Path, config: Config, tmp_path: Pat
     shutil.copytree(open_parts, tmp_path / "parts")
     shutil.rmtree(tmp_path / "parts" / "unet")
     with pytest.raises(FileNotFoundError, match="unet"):
-        graph_specs(tmp_path / "parts", config.idadapter.references)
+        list(graph_specs(tmp_path / "parts", config.idadapter.references))

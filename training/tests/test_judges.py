@@ -10,9 +10,8 @@ import pytest
 import torch
 
 from idadapter.data.facts import read_facts
-from idadapter.data.portraits import PORTRAIT_SIZE
 from idadapter.data.records import data_folder, read_records
-from idadapter.data.templates import PORTRAIT_TEMPLATE
+from idadapter.data.templates import PORTRAIT_SIZE, PORTRAIT_TEMPLATE
 from idadapter.evaluation.people import held_out_people, open_photos
 from idadapter.faces.locate import FaceLocator
 from idadapter.judges.attributes import fit

@@ -11,9 +11,9 @@ from drawn_faces import PEOPLE, PHOTOS_EACH, draw_face
 from idadapter.data.alignment import align_face
 from idadapter.data.embeddings import by_identity, clean_identities
 from idadapter.data.facts import read_facts, yaw_offset
-from idadapter.data.portraits import PORTRAIT_SIZE, Portraits
+from idadapter.data.portraits import Portraits
 from idadapter.data.records import data_folder, held_out_identities, read_photos, read_records
-from idadapter.data.templates import PORTRAIT_TEMPLATE
+from idadapter.data.templates import PORTRAIT_SIZE, PORTRAIT_TEMPLATE
 
 needs_data = pytest.mark.skipif(
     not (data_folder() / "faces" / "faces.csv.gz").exists(), reason="IDADAPTER_DATA names no data folder"

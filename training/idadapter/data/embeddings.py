@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from ..faces.recognizer import TEMPLATE, FaceRecognizer
 from ..models.face_warp import FaceWarp
-from .portraits import PORTRAIT_SIZE, Portraits
-from .templates import PORTRAIT_TEMPLATE
+from .portraits import Portraits
+from .templates import PORTRAIT_SIZE, portrait_template
 from .vision_crops import to_tensor
 
 MISLABELLED_BELOW = 0.25
@@ -33,9 +33,10 @@ def open_embeddings(cache: Path, portraits: Portraits, recognizer: FaceRecognize
     Returns:
         [n, 2, d_a] float32, unit length: of the photo, and of the photo flipped.
     """
-    path = cache / f"embeddings-{fingerprint(portraits)}.npy"
+    of_size = "" if portraits.size == PORTRAIT_SIZE else f"-{portraits.size}"
+    path = cache / f"embeddings-{fingerprint(portraits)}{of_size}.npy"
     if not path.exists():
-        warp = FaceWarp(PORTRAIT_TEMPLATE, PORTRAIT_SIZE, TEMPLATE, recognizer.input_size)
+        warp = FaceWarp(portrait_template(portraits.size), TEMPLATE, recognizer.input_size)
         rows = []
         for start in tqdm(range(0, len(portraits.records), batch_size), desc="embeddings", mininterval=20):
             photos = portraits.photos[start : start + batch_size]

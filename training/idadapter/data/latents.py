@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderDC
 from tqdm import tqdm
 
-from ..models.autoencoder import encode
+from ..models.autoencoder import Autoencoder, encode
 from .portraits import Portraits
+from .templates import PORTRAIT_SIZE
 from .vision_crops import to_tensor
 
 VARIANTS = ("photo", "mirrored", "rendition")
@@ -21,7 +21,7 @@ RENDITION_EVERY = 3
 """Only every third photo's rendition is encoded; the others' stay zero."""
 
 
-def fingerprint(vae: AutoencoderDC) -> str:
+def fingerprint(vae: Autoencoder) -> str:
     """Changes whenever the encoder's weights do."""
     digest = hashlib.sha256(repr(vae.config.scaling_factor).encode())
     for name, value in sorted(vae.encoder.state_dict().items()):
@@ -30,19 +30,20 @@ def fingerprint(vae: AutoencoderDC) -> str:
 
 
 @torch.no_grad()
-def open_latents(cache: Path, vae: AutoencoderDC, portraits: Portraits, batch_size: int = 32) -> np.ndarray:
+def open_latents(cache: Path, vae: Autoencoder, portraits: Portraits, batch_size: int | None = None) -> np.ndarray:
     """Opens the latents of every portrait, computing them on first use.
 
     Args:
         cache: folder of derived data.
         vae: the autoencoder.
         portraits: what to encode.
-        batch_size: pictures at a time.
+        batch_size: pictures at a time; by default 32 of 128 pixels, fewer of larger ones.
 
     Returns:
         [n, 3, c, h, w] float16, memory-mapped; the second axis is `VARIANTS`.
     """
     folder = cache / f"latents-{portraits.key}-{fingerprint(vae)}"
+    batch_size = batch_size or max(1, 32 * PORTRAIT_SIZE**2 // portraits.size**2)
     if not (folder / "complete").exists():
         folder.mkdir(parents=True, exist_ok=True)
         count = len(portraits.records)

@@ -14,10 +14,7 @@ from . import renditions
 from .alignment import align_face
 from .records import FaceRecord, data_folder, held_out_identities, read_photos, read_records
 from .renditions import RENDITIONS, render
-from .templates import PORTRAIT_TEMPLATE
-
-PORTRAIT_SIZE = 128
-"""Side of the aligned portraits, pixels."""
+from .templates import PORTRAIT_SIZE, PORTRAIT_TEMPLATE, portrait_template
 
 
 @dataclass(frozen=True)
@@ -26,7 +23,7 @@ class Portraits:
 
     Attributes:
         records: one a photo.
-        photos: [n, 128, 128, 3] uint8 RGB, memory-mapped.
+        photos: [n, size, size, 3] uint8 RGB, memory-mapped.
         renditions: the same photos, each drawn in the style `RENDITIONS[rendition_class[i]]`.
         rendition_class: [n] int64.
         train: indices of the training identities' photos.
@@ -42,32 +39,38 @@ class Portraits:
     held_out: np.ndarray
     key: str
 
+    @property
+    def size(self) -> int:
+        """Side of the portraits, pixels."""
+        return self.photos.shape[1]
 
-def portraits_key(photos: int) -> str:
-    """Names a cache of so many photos, see `Portraits.key`."""
-    digest = hashlib.sha256(json.dumps([PORTRAIT_TEMPLATE.tolist(), PORTRAIT_SIZE, photos]).encode())
+
+def portraits_key(photos: int, size: int = PORTRAIT_SIZE) -> str:
+    """Names a cache of so many photos of a size, see `Portraits.key`."""
+    digest = hashlib.sha256(json.dumps([PORTRAIT_TEMPLATE.tolist(), size, photos]).encode())
     digest.update(Path(renditions.__file__).read_bytes())
     return digest.hexdigest()[:12]
 
 
-def open_portraits(cache: Path) -> Portraits:
-    """Opens the portraits of the data folder, making them on first use (2 GB, three minutes).
+def open_portraits(cache: Path, size: int = PORTRAIT_SIZE) -> Portraits:
+    """Opens the portraits of the data folder, making them on first use (2 GB and three minutes at 128 pixels).
 
     Args:
         cache: git-ignored folder for derived data.
+        size: side of the portraits, pixels.
     """
     data = data_folder()
     records = read_records(data)
-    key = portraits_key(len(records))
+    key = portraits_key(len(records), size)
     folder = cache / f"portraits-{key}"
     rendition_class = np.random.default_rng(0).integers(0, len(RENDITIONS), len(records))
     if not (folder / "complete").exists():
         folder.mkdir(parents=True, exist_ok=True)
-        shape = (len(records), PORTRAIT_SIZE, PORTRAIT_SIZE, 3)
+        shape = (len(records), size, size, 3)
         photos = np.lib.format.open_memmap(folder / "photos.npy", "w+", np.uint8, shape)
         drawn = np.lib.format.open_memmap(folder / "renditions.npy", "w+", np.uint8, shape)
         for i, photo in tqdm(read_photos(data, records), total=len(records), desc="align"):
-            photos[i] = align_face(photo, records[i].landmarks, PORTRAIT_TEMPLATE, PORTRAIT_SIZE)
+            photos[i] = align_face(photo, records[i].landmarks, portrait_template(size), size)
             drawn[i] = render(photos[i], RENDITIONS[rendition_class[i]])
         photos.flush()
         drawn.flush()

@@ -31,5 +31,15 @@ def scaled_template(size: int, eye_distance: float, eye_y: float) -> np.ndarray:
     return (ARCFACE_TEMPLATE - middle) * scale + np.array([(size - 1) / 2, eye_y])
 
 
-PORTRAIT_TEMPLATE = scaled_template(128, eye_distance=36.0, eye_y=58.0)
-"""Where faces stand in the 128 x 128 portraits the mini model is trained on and makes."""
+PORTRAIT_SIZE = 128
+"""Side of the mini model's portraits, pixels."""
+
+PORTRAIT_TEMPLATE = scaled_template(PORTRAIT_SIZE, eye_distance=36.0, eye_y=58.0)
+"""Where faces stand in the mini model's portraits."""
+
+
+def portrait_template(size: int) -> np.ndarray:
+    """Where faces stand in portraits of any size, which all show the same: [5, 2] pixels."""
+    if size == PORTRAIT_SIZE:
+        return PORTRAIT_TEMPLATE
+    return (PORTRAIT_TEMPLATE + 0.5) * (size / PORTRAIT_SIZE) - 0.5

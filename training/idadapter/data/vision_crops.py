@@ -7,34 +7,35 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .portraits import PORTRAIT_SIZE
-from .templates import PORTRAIT_TEMPLATE
-
-
-def encoder_template(size: int) -> np.ndarray:
-    """The five points in the image encoder's crop, which shows just what a portrait shows: [5, 2] pixels."""
-    scale = size / PORTRAIT_SIZE
-    return (PORTRAIT_TEMPLATE + 0.5) * scale - 0.5
+from .alignment import reduce_area
 
 
 def crop(portrait: np.ndarray, size: int) -> np.ndarray:
-    """A portrait [128, 128, 3] at the image encoder's size."""
-    return cv2.resize(portrait, (size, size), interpolation=cv2.INTER_LINEAR)
+    """A portrait [s, s, 3] at the image encoder's size."""
+    return cv2.resize(shrunk(portrait, size), (size, size), interpolation=cv2.INTER_LINEAR)
+
+
+def shrunk(portrait: np.ndarray, size: int) -> np.ndarray:
+    """The portrait shrunk by the largest whole factor that leaves it no smaller than `size`: nothing aliases then."""
+    factor = portrait.shape[0] // size
+    return reduce_area(portrait, factor) if factor >= 2 else portrait
 
 
 def augmented(portrait: np.ndarray, size: int, random: np.random.Generator) -> np.ndarray:
     """Rotated, shifted and scaled a little, its colours and light changed: the same person, another photo.
 
     Args:
-        portrait: [128, 128, 3] uint8; flips are the caller's, who knows what they do to the caption.
+        portrait: [s, s, 3] uint8; flips are the caller's, who knows what they do to the caption.
         size: side of the crop.
         random: draws the changes.
 
     Returns:
         [size, size, 3] uint8.
     """
-    angle, scale = random.normal(0, 6), np.exp(random.normal(0, 0.05)) * size / PORTRAIT_SIZE
-    middle = (PORTRAIT_SIZE - 1) / 2
+    portrait = shrunk(portrait, size)
+    side = portrait.shape[0]
+    angle, scale = random.normal(0, 6), np.exp(random.normal(0, 0.05)) * size / side
+    middle = (side - 1) / 2
     matrix = cv2.getRotationMatrix2D((middle, middle), angle, scale)
     matrix[:, 2] += (size - 1) / 2 - middle + random.normal(0, 0.02 * size, 2)
     image = cv2.warpAffine(portrait, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

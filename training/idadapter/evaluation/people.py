@@ -10,7 +10,7 @@ import numpy as np
 from ..data.alignment import align_face
 from ..data.facts import Facts
 from ..data.records import FaceRecord, held_out_identities, read_photos
-from ..data.vision_crops import encoder_template
+from ..data.templates import portrait_template
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Photo:
 
     def portrait(self, size: int) -> np.ndarray:
         """Cut as the product's portraits are, [size, size, 3]."""
-        return align_face(self.picture, self.record.landmarks, encoder_template(size), size)
+        return align_face(self.picture, self.record.landmarks, portrait_template(size), size)
 
     @property
     def age_group(self) -> str | None:

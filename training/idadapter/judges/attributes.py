@@ -16,10 +16,9 @@ from tqdm import tqdm
 
 from ..data.alignment import align_face
 from ..data.facts import read_facts
-from ..data.portraits import PORTRAIT_SIZE
 from ..data.records import FaceRecord, held_out_identities, read_photos
 from ..data.renditions import RENDITIONS, render
-from ..data.templates import PORTRAIT_TEMPLATE
+from ..data.templates import PORTRAIT_SIZE, PORTRAIT_TEMPLATE
 from .face_judge import FaceJudge
 
 STYLES = ("photo", *RENDITIONS)

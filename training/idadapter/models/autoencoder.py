@@ -1,16 +1,31 @@
-"""The latent space: a small `diffusers.AutoencoderDC` without attention (f8, 8 channels at the mini size)."""
+"""The latent space: a small `diffusers.AutoencoderDC` trained here, or Stable Diffusion's `AutoencoderKL`."""
 
 from __future__ import annotations
 
-from diffusers import AutoencoderDC
+from diffusers import AutoencoderDC, AutoencoderKL
 from torch import Tensor
 
 from ..config import AutoencoderConfig
 
+Autoencoder = AutoencoderDC | AutoencoderKL
 
-def make_autoencoder(config: AutoencoderConfig) -> AutoencoderDC:
-    """An autoencoder of residual blocks; its first level only unshuffles pixels, so nothing runs at full size."""
+
+def make_autoencoder(config: AutoencoderConfig) -> Autoencoder:
+    """An autoencoder with random weights, of the kind and shape configured.
+
+    The small one consists of residual blocks without attention; its first level only unshuffles pixels, so nothing runs
+    at full size.
+    """
     levels = len(config.encoder_channels)
+    if config.kind == "kl":
+        return AutoencoderKL(
+            latent_channels=config.latent_channels,
+            down_block_types=("DownEncoderBlock2D",) * levels,
+            up_block_types=("UpDecoderBlock2D",) * levels,
+            block_out_channels=tuple(config.encoder_channels),
+            layers_per_block=config.encoder_layers[0],
+            norm_num_groups=min(32, *config.encoder_channels),
+        )
     return AutoencoderDC(
         latent_channels=config.latent_channels,
         encoder_block_types="ResBlock",
@@ -27,11 +42,37 @@ def make_autoencoder(config: AutoencoderConfig) -> AutoencoderDC:
     )
 
 
-def encode(autoencoder: AutoencoderDC, images: Tensor) -> Tensor:
-    """RGB [b, 3, h, w] in [0, 1] to latents [b, c, h/8, w/8] of about unit variance."""
-    return autoencoder.encode(images * 2 - 1).latent * autoencoder.config.scaling_factor
+def compression(autoencoder: Autoencoder) -> int:
+    """Pixels a latent's side stands for."""
+    if isinstance(autoencoder, AutoencoderKL):
+        return 2 ** (len(autoencoder.config.block_out_channels) - 1)
+    return autoencoder.spatial_compression_ratio
 
 
-def decode(autoencoder: AutoencoderDC, latents: Tensor) -> Tensor:
+def encode(autoencoder: Autoencoder, images: Tensor) -> Tensor:
+    """RGB [b, 3, h, w] in [0, 1] to latents [b, c, h/8, w/8] of about unit variance.
+
+    An `AutoencoderKL` encodes to a distribution, of which this is the mode.
+    """
+    encoded = autoencoder.encode(images * 2 - 1)
+    latent = encoded.latent_dist.mode() if isinstance(autoencoder, AutoencoderKL) else encoded.latent
+    return latent * autoencoder.config.scaling_factor
+
+
+def decode(autoencoder: Autoencoder, latents: Tensor) -> Tensor:
     """Latents [b, c, h, w] to RGB [b, 3, 8h, 8w], around [0, 1] but not clamped (a loss needs the overshoot)."""
     return autoencoder.decode(latents / autoencoder.config.scaling_factor).sample / 2 + 0.5
+
+
+def side_state(autoencoder: Autoencoder, side: str) -> tuple[dict[str, Tensor], str]:
+    """What is stored of one side, and the prefix of its names inside the autoencoder.
+
+    Args:
+        autoencoder: of either kind.
+        side: "encoder" or "decoder"; an `AutoencoderKL`'s have a 1 x 1 convolution beside them.
+    """
+    if isinstance(autoencoder, AutoencoderDC):
+        return getattr(autoencoder, side).state_dict(), f"{side}."
+    beside = {"encoder": "quant_conv.", "decoder": "post_quant_conv."}[side]
+    state = autoencoder.state_dict()
+    return {name: value for name, value in state.items() if name.startswith((f"{side}.", beside))}, ""

@@ -34,11 +34,17 @@ def text_config(config: ClipConfig, vocabulary_size: int, **special_tokens: int)
     )
 
 
-def make_clip(config: ClipConfig, tokenizer: CLIPTokenizer) -> CLIPModel:
-    """A CLIP with random weights for this vocabulary."""
+def make_clip(config: ClipConfig, tokenizer: CLIPTokenizer, vocabulary_size: int | None = None) -> CLIPModel:
+    """A CLIP with random weights for this vocabulary.
+
+    Args:
+        config: the run's.
+        tokenizer: whose special tokens the text transformer knows.
+        vocabulary_size: tokens that have an embedding; the tokenizer's by default.
+    """
     text = text_config(
         config,
-        len(tokenizer),
+        vocabulary_size or len(tokenizer),
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -17,17 +19,17 @@ class FaceWarp:
     template; no landmarks are needed.
     """
 
-    def __init__(self, portrait_template: np.ndarray, portrait_size: int, template: np.ndarray, size: int) -> None:
+    def __init__(self, portrait_template: np.ndarray, template: np.ndarray, size: int) -> None:
         """Precomputes the sampling grid.
 
         Args:
             portrait_template: [5, 2] landmarks in the portrait, pixels.
-            portrait_size: side of the portrait.
             template: [5, 2] landmarks in the chip, pixels.
             size: side of the chip.
         """
-        self.portrait_size = portrait_size
         inverse = similarity_transform(template, portrait_template)
+        # Portrait pixels a chip's pixel: from two on, squares of them are averaged first (as `warp_similarity` does).
+        self.factor = max(1, math.floor(math.hypot(inverse[0, 0], inverse[1, 0]) + 1e-9))
         v, u = np.mgrid[0:size, 0:size]
         points = np.stack([u, v, np.ones_like(u)], axis=-1) @ inverse.T
         self.points = torch.tensor(points, dtype=torch.float32)
@@ -42,8 +44,11 @@ class FaceWarp:
         Returns:
             [b, 3, size, size], edge pixels replicated.
         """
-        height, width = images.shape[-2:]
         points = self.points.to(images.device) - torch.tensor(offset, dtype=torch.float32, device=images.device)
+        if self.factor > 1:
+            images = functional.avg_pool2d(images, self.factor)
+            points = (points - (self.factor - 1) / 2) / self.factor
+        height, width = images.shape[-2:]
         scale = torch.tensor([2 / (width - 1), 2 / (height - 1)], device=images.device)
         grid = (points * scale - 1).expand(images.shape[0], -1, -1, -1)
         return functional.grid_sample(images.float(), grid, padding_mode="border", align_corners=True)

@@ -6,18 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderDC
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..config import AutoencoderConfig
-from ..data.portraits import PORTRAIT_SIZE, Portraits
-from ..data.templates import PORTRAIT_TEMPLATE
+from ..data.portraits import Portraits
+from ..data.templates import PORTRAIT_SIZE, portrait_template
 from ..data.vision_crops import to_tensor
 from ..faces.recognizer import TEMPLATE as RECOGNIZER_TEMPLATE
 from ..faces.recognizer import FaceRecognizer
 from ..loop import Stage, StepRandom
-from ..models.autoencoder import decode, encode, make_autoencoder
+from ..models.autoencoder import Autoencoder, compression, decode, encode, make_autoencoder
 from ..models.face_warp import FaceWarp
 from ..parts import write_vae
 
@@ -27,7 +26,8 @@ RENDITION_SHARE = 0.15
 
 def face_mask(size: int = PORTRAIT_SIZE) -> Tensor:
     """1 on the face's ellipse of an aligned portrait, falling smoothly to 0 outside: [1, 1, size, size]."""
-    eyes, mouth = PORTRAIT_TEMPLATE[:2].mean(0), PORTRAIT_TEMPLATE[3:].mean(0)
+    template = portrait_template(size)
+    eyes, mouth = template[:2].mean(0), template[3:].mean(0)
     middle = eyes + 0.55 * (mouth - eyes)
     v, u = np.mgrid[0:size, 0:size]
     radius = np.hypot((u - middle[0]) / (0.30 * size), (v - middle[1]) / (0.38 * size))
@@ -64,7 +64,7 @@ def smoothness_loss(coarse: Tensor, images: Tensor, factor: int) -> Tensor:
 class Reconstruction(nn.Module):
     """One pass of the autoencoder as its training needs it."""
 
-    def __init__(self, vae: AutoencoderDC) -> None:
+    def __init__(self, vae: Autoencoder) -> None:
         """Wraps the autoencoder."""
         super().__init__()
         self.vae = vae
@@ -104,8 +104,8 @@ class AutoencoderStage(Stage):
         self.portraits = portraits
         self.module = Reconstruction(make_autoencoder(config)).to(memory_format=torch.channels_last)
         self.recognizer = recognizer.to(memory_format=torch.channels_last)
-        self.warp = FaceWarp(PORTRAIT_TEMPLATE, PORTRAIT_SIZE, RECOGNIZER_TEMPLATE, recognizer.input_size)
-        self.weight = 1 + (config.face_weight - 1) * face_mask()
+        self.warp = FaceWarp(portrait_template(portraits.size), RECOGNIZER_TEMPLATE, recognizer.input_size)
+        self.weight = 1 + (config.face_weight - 1) * face_mask(portraits.size)
 
     def frozen(self) -> list[nn.Module]:
         """See `Stage.frozen`."""
@@ -117,7 +117,7 @@ class AutoencoderStage(Stage):
         rows = random.numpy.choice(self.portraits.train, size)
         drawn = random.numpy.random(size) < RENDITION_SHARE
         flipped = random.numpy.random(size) < 0.5
-        room = PORTRAIT_SIZE - window
+        room = self.portraits.size - window
         # Half of the windows lie on the face, the rest anywhere.
         near = random.numpy.random() < 0.5
         x = int(random.numpy.integers(room // 4, 3 * room // 4 + 1) if near else random.numpy.integers(0, room + 1))
@@ -134,7 +134,7 @@ class AutoencoderStage(Stage):
         config = self.config
         images, (x, y) = self.batch(random)
         images = images.to(self.device).contiguous(memory_format=torch.channels_last)
-        side = config.window // self.module.vae.spatial_compression_ratio
+        side = config.window // compression(self.module.vae)
         sigma = config.latent_noise * random.uniform(len(images), 1, 1, 1)
         noise = (sigma * random.normal(len(images), config.latent_channels, side, side)).to(self.device)
         factor = int(random.numpy.choice([2, 4]))

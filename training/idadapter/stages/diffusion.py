@@ -20,7 +20,7 @@ from ..loop import Stage, StepRandom
 from ..models.autoencoder import decode
 from ..models.identity_adapter import predict
 from ..models.text_encoder import encode_text
-from ..noise_schedule import add_noise, make_noise_schedule, stratified_timesteps
+from ..noise_schedule import Diffusion, read_noise_schedule, stratified_timesteps
 from ..parts import read_vae, write_text_encoder, write_unet
 from ..sampling import sample_latents, tile
 from ..tokenizer import encode_prompts, shortened
@@ -60,11 +60,6 @@ class TextToImage(nn.Module):
         return predict(self.unet, noisy, timesteps, hidden, None, None)
 
 
-def velocity_weight(snr: Tensor) -> Tensor:
-    """Weight of the velocity's squared error: 1 at high noise, min-SNR-5's fall-off at low noise (Hang et al. 2023)."""
-    return (5 / (snr + 1)).clamp(max=1)
-
-
 class LatentBatch:
     """Draws latents with captions that tell the truth of them."""
 
@@ -89,7 +84,7 @@ class LatentBatch:
 
 
 class DiffusionStage(Stage):
-    """Velocity prediction on cached latents with captions, some of them dropped for guidance."""
+    """Prediction of velocity (or noise) on cached latents with captions, some of them dropped for guidance."""
 
     name = "diffusion"
 
@@ -106,7 +101,7 @@ class DiffusionStage(Stage):
         self.config, self.tokenizer, self.portraits = config, tokenizer, portraits
         self.module = model.to(memory_format=torch.channels_last)
         self.batch = LatentBatch(portraits, latents, config.rendition_share)
-        self.alphas = make_noise_schedule().alphas_cumprod
+        self.diffusion = Diffusion(read_noise_schedule(parts))
         self.vae = read_vae(parts)
 
     def frozen(self) -> list[nn.Module]:
@@ -122,11 +117,11 @@ class DiffusionStage(Stage):
         ids = encode_prompts(self.tokenizer, prompts).to(self.device)
         timesteps = stratified_timesteps(random.uniform(count)).to(self.device)
         noise = random.normal(*latents.shape).to(self.device)
-        noisy, velocity, snr = add_noise(self.alphas.to(self.device), latents.to(self.device), noise, timesteps)
+        noisy, target, snr = self.diffusion.add_noise(latents.to(self.device), noise, timesteps)
         predicted = module(noisy.contiguous(memory_format=torch.channels_last), timesteps, ids).float()
-        error = (predicted - velocity).square().mean((1, 2, 3))
+        error = (predicted - target).square().mean((1, 2, 3))
         low = timesteps < 500
-        return (velocity_weight(snr) * error).mean(), {
+        return (self.diffusion.weight(snr) * error).mean(), {
             "error": error.mean().detach(),
             "error_low_noise": error[low].mean().detach(),
             "error_high_noise": error[~low].mean().detach(),
@@ -153,5 +148,5 @@ class DiffusionStage(Stage):
             self.module.unet.config.sample_size,
             self.module.unet.config.sample_size,
         )
-        latents = sample_latents(model, shape, steps=20, seed=1, device=self.device)
+        latents = sample_latents(model, shape, 20, seed=1, schedule=self.diffusion.schedule, device=self.device)
         return tile(decode(self.vae, latents), columns=len(SAMPLE_PROMPTS))

@@ -13,8 +13,8 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from ..config import IdAdapterConfig
 from ..data.captions import CLASS_NOUNS
 from ..data.embeddings import by_identity, clean_identities, open_embeddings
-from ..data.portraits import PORTRAIT_SIZE, Portraits
-from ..data.templates import PORTRAIT_TEMPLATE
+from ..data.portraits import Portraits
+from ..data.templates import portrait_template
 from ..data.vision_crops import augmented, crop, to_tensor
 from ..faces.detector import SCORE_THRESHOLD, FaceDetector
 from ..faces.recognizer import TEMPLATE, FaceRecognizer
@@ -25,11 +25,11 @@ from ..models.face_warp import FaceWarp
 from ..models.identity_adapter import adapter_parameters, cross_attention_key_value_parameters, predict
 from ..models.mixed_features import MixedFeatures
 from ..models.text_encoder import encode_text, identifier_positions
-from ..noise_schedule import add_noise, clean_from_velocity, make_noise_schedule, stratified_timesteps
+from ..noise_schedule import Diffusion, read_noise_schedule, stratified_timesteps
 from ..parts import read_image_encoder, read_vae, write_mixed_features, write_text_encoder, write_unet
 from ..sampling import sample_latents, to_pictures
 from ..tokenizer import IDENTIFIER, encode_prompts, shortened
-from .diffusion import LatentBatch, velocity_weight
+from .diffusion import LatentBatch
 
 SAMPLE_PROMPTS = (
     "{}",
@@ -83,7 +83,7 @@ class IdAdapterModel(nn.Module):
         features: tuple[Tensor, Tensor, Tensor],
         anonymous: Tensor,
     ) -> Tensor:
-        """Predicts the velocity of noisy latents of given people.
+        """Predicts the velocity (or noise) of noisy latents of given people.
 
         Args:
             noisy: z_t [b, c, h, w].
@@ -191,12 +191,15 @@ class IdAdapterStage(Stage):
         self.config, self.tokenizer, self.portraits = config, tokenizer, portraits
         self.module = model.to(memory_format=torch.channels_last)
         self.batch = LatentBatch(portraits, latents, config.rendition_share)
-        self.alphas = make_noise_schedule().alphas_cumprod
+        self.diffusion = Diffusion(read_noise_schedule(parts))
         self.vae = read_vae(parts).to(memory_format=torch.channels_last)
+        if config.gradient_checkpointing:
+            model.unet.enable_gradient_checkpointing()
+            self.vae.enable_gradient_checkpointing()
         self.image_encoder = read_image_encoder(parts)
         self.recognizer = recognizer.to(memory_format=torch.channels_last)
         self.detector = detector
-        self.warp = FaceWarp(PORTRAIT_TEMPLATE, PORTRAIT_SIZE, TEMPLATE, recognizer.input_size)
+        self.warp = FaceWarp(portrait_template(portraits.size), TEMPLATE, recognizer.input_size)
         self.embeddings = open_embeddings(cache, portraits, recognizer)
         identity, groups = by_identity(portraits)
         groups, self.means = clean_identities(self.embeddings, groups)
@@ -262,9 +265,9 @@ class IdAdapterStage(Stage):
             prompts.append(words if anonymous[i] else with_identifier(words, nouns[i]))
         ids = encode_prompts(self.tokenizer, prompts).to(self.device)
         timesteps = stratified_timesteps(random.uniform(count))[torch.from_numpy(draw.permutation(count))]
-        timesteps, alphas = timesteps.to(self.device), self.alphas.to(self.device)
+        timesteps = timesteps.to(self.device)
         noise = random.normal(*latents.shape).to(self.device)
-        noisy, velocity, snr = add_noise(alphas, latents.to(self.device), noise, timesteps)
+        noisy, target, snr = self.diffusion.add_noise(latents.to(self.device), noise, timesteps)
         predicted = module(
             noisy.contiguous(memory_format=torch.channels_last),
             timesteps,
@@ -273,10 +276,11 @@ class IdAdapterStage(Stage):
             (patch, classes, faces.to(self.device)),
             anonymous.to(self.device),
         ).float()
-        error = (predicted - velocity).square().mean((1, 2, 3))
-        diffusion = (velocity_weight(snr) * error).mean()
+        error = (predicted - target).square().mean((1, 2, 3))
+        weight = self.diffusion.weight(snr) if config.snr_weighting else torch.ones_like(snr)
+        diffusion = (weight * error).mean()
         judged = torch.from_numpy(np.flatnonzero(~anonymous.numpy() & (variants != 2)))[: config.recognized]
-        clean = clean_from_velocity(alphas, noisy[judged], predicted[judged], timesteps[judged])
+        clean = self.diffusion.clean(noisy[judged], predicted[judged], timesteps[judged])
         if config.identity_weight:
             identity, scalars = self.identity_loss(clean, self.means[rows][judged], timesteps[judged])
         else:
@@ -354,7 +358,7 @@ class IdAdapterStage(Stage):
 
         size = self.module.unet.config.sample_size
         shape = (len(prompts), self.vae.config.latent_channels, size, size)
-        latents = sample_latents(model, shape, steps=20, seed=1, device=self.device)
+        latents = sample_latents(model, shape, 20, seed=1, schedule=self.diffusion.schedule, device=self.device)
         pictures = to_pictures(decode(self.vae, latents))
         lines = [
             np.concatenate([self.portraits.photos[row], *pictures[i * prompts_each : (i + 1) * prompts_each]], axis=1)
