@@ -42,6 +42,9 @@ OPSET = 20
 TOLERANCE = 1e-4
 """Largest allowed difference between a graph and PyTorch in fp32."""
 
+ONNX_MESSAGE_BYTES = 2**31
+"""What a protocol buffer can hold."""
+
 
 class ImageEncoderGraph(nn.Module):
     """Faces [n, 3, S, S] in [0, 1] -> f_c [n, d_v], f_v [n, P, d_v]."""
@@ -380,7 +383,8 @@ def export_bundle(
         settings: what the manifest says.
         references: N.
         model_card: becomes the bundle's README.md.
-        photo: [H, W, 3] uint8 RGB with one face; the UNet's 8-bit graph is calibrated on it, and left out without it.
+        photo: [H, W, 3] uint8 RGB with one face; the UNet's 8-bit graph is calibrated on it, and left out without it,
+            or where the UNet is larger than what ONNX Runtime's quantiser can hold.
         fp16: whether the UNet gets a graph in half precision too, for CUDA.
 
     Raises:
@@ -444,7 +448,11 @@ def export_bundle(
     }
     write_manifest(building, manifest)
     variants: dict[str, dict[str, str]] = {}
-    if photo is not None:
+    # The quantiser makes one message of the graph in full precision.
+    fits = 2 * (building / "unet" / TENSORS_FILE).stat().st_size < ONNX_MESSAGE_BYTES
+    if photo is not None and not fits:
+        print("unet: no 8-bit graph, it is too large for one ONNX message")
+    if photo is not None and fits:
         write_int8_graph(building / "unet", record_denoising(building, photo)[::2])
         variants["int8"] = {"unet": f"unet/{INT8_GRAPH_FILE}"}
     if fp16:

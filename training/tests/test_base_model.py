@@ -12,13 +12,16 @@ import torch
 from diffusers import AutoencoderKL, DDPMScheduler, PNDMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModel
 
+from idadapter import export
 from idadapter.__main__ import make_stage
 from idadapter.base_model import read_base_model
+from idadapter.calibration import SAMPLE_PHOTO
 from idadapter.config import Config
 from idadapter.data.portraits import Portraits, open_portraits
 from idadapter.data.templates import portrait_template
 from idadapter.export import export_bundle
 from idadapter.faces.recognizer import TEMPLATE
+from idadapter.fixture_reference import read_photo
 from idadapter.loop import StepRandom, train
 from idadapter.models.autoencoder import decode, encode
 from idadapter.models.face_warp import FaceWarp
@@ -108,10 +111,14 @@ def test_a_base_model_trains_and_is_served(
     with torch.no_grad():
         assert stage.sample(1).shape[1] % SIZE == 0
     bundle = tmp_path / "bundle"
-    export_bundle(tmp_path / "run" / "parts", bundle, config.bundle, config.idadapter.references)
+    # A UNet too large for the quantiser, as Stable Diffusion's own is.
+    monkeypatch.setattr(export, "ONNX_MESSAGE_BYTES", 1)
+    photo = read_photo(SAMPLE_PHOTO)
+    export_bundle(tmp_path / "run" / "parts", bundle, config.bundle, config.idadapter.references, photo=photo)
     manifest = json.loads((bundle / "bundle.json").read_text())
     assert manifest["image_size"] == manifest["faces"]["portrait"]["input_size"] == SIZE
     assert manifest["latent"] == {"channels": 4, "size": 16}
+    assert manifest["variants"] == {} and not (bundle / "unet" / "model_int8.onnx").exists()
     scheduler = json.loads((bundle / "scheduler" / "scheduler_config.json").read_text())
     assert scheduler["beta_schedule"] == "scaled_linear" and scheduler["prediction_type"] == "epsilon"
     assert ReferencePipeline(bundle).vae.config.scaling_factor == 0.2
