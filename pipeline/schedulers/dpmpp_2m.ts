@@ -4,7 +4,7 @@
  */
 
 import type { TorchGenerator } from "../noise.ts";
-import { noiseLevel, planLogSnr } from "./log_snr_plan.ts";
+import { noiseLevel, planLogSnr, predictClean } from "./log_snr_plan.ts";
 import { type Scheduler, StepCounter } from "./scheduler.ts";
 import type { SchedulerConfig } from "./scheduler_config.ts";
 
@@ -67,12 +67,7 @@ function createSolver(
       const index = counter.next(prediction, sample);
       const from = noiseLevel(sigmas[index]!);
       const to = noiseLevel(sigmas[index + 1]!);
-      const clean = new Float32Array(sample.length);
-      for (let i = 0; i < clean.length; i++) {
-        clean[i] = predictsVelocity
-          ? from.alpha * sample[i]! - from.sigma * prediction[i]!
-          : (sample[i]! - from.sigma * prediction[i]!) / from.alpha;
-      }
+      const clean = predictClean(sample, prediction, from, predictsVelocity);
 
       // Equation 8 for the first order; the midpoint rule of algorithm 2 adds half a step along the last change. The SDE
       // forgets the sample twice as fast and makes up for it with noise.

@@ -2,7 +2,7 @@
 
 import { type Scheduler, StepCounter } from "./scheduler.ts";
 import type { SchedulerConfig } from "./scheduler_config.ts";
-import { inputScale, planSigmas } from "./sigma_plan.ts";
+import { planSigmas, scaleInput, slopeAt } from "./sigma_plan.ts";
 
 const round = Math.fround;
 
@@ -27,28 +27,14 @@ export function createEuler(config: SchedulerConfig, numInferenceSteps: number):
     },
     scaleModelInput(sample, i) {
       counter.check(i);
-      const scale = inputScale(sigmas[i]!);
-      return Float32Array.from(sample, (x) => x / scale);
+      return scaleInput(sample, sigmas[i]!);
     },
     step(prediction, sample) {
       const index = counter.next(prediction, sample);
       const sigma = sigmas[index]!;
       const difference = round(sigmas[index + 1]! - sigma);
-      const skip = round(round(sigma * sigma) + 1);
-      const out = round(-sigma / round(Math.sqrt(skip)));
-      const result = new Float32Array(sample.length);
-      // Every operation is rounded to float32 in diffusers' order: where sigma is 4096, exact arithmetic would leave
-      // diffusers' path by several 1e-4, and an epsilon-predicting model never loses that again.
-      for (let i = 0; i < result.length; i++) {
-        const x = sample[i]!;
-        const output = prediction[i]!;
-        const clean = predictsVelocity
-          ? round(round(output * out) + round(x / skip))
-          : round(x - round(sigma * output));
-        const derivative = round(round(x - clean) / sigma);
-        result[i] = x + round(derivative * difference);
-      }
-      return result;
+      const slope = slopeAt(sigma, predictsVelocity);
+      return sample.map((x, i) => x + round(slope(x, prediction[i]!) * difference));
     },
   };
 }

@@ -3,7 +3,7 @@
 import type { TorchGenerator } from "../noise.ts";
 import { type Scheduler, StepCounter } from "./scheduler.ts";
 import type { SchedulerConfig } from "./scheduler_config.ts";
-import { inputScale, planSigmas } from "./sigma_plan.ts";
+import { planSigmas, scaleInput, slopeAt } from "./sigma_plan.ts";
 
 const round = Math.fround;
 
@@ -35,29 +35,18 @@ export function createEulerAncestral(
     },
     scaleModelInput(sample, i) {
       counter.check(i);
-      const scale = inputScale(sigmas[i]!);
-      return Float32Array.from(sample, (x) => x / scale);
+      return scaleInput(sample, sigmas[i]!);
     },
     step(prediction, sample) {
       const index = counter.next(prediction, sample);
       const sigma = sigmas[index]!;
       const { down, up } = splitNoise(sigma, sigmas[index + 1]!);
       const difference = round(down - sigma);
-      const skip = round(round(sigma * sigma) + 1);
-      const out = round(-sigma / round(Math.sqrt(skip)));
+      const slope = slopeAt(sigma, predictsVelocity);
       const noise = generator.randn(sample.length);
-      const result = new Float32Array(sample.length);
-      // Rounded to float32 in diffusers' order, for the reason given in euler.ts.
-      for (let i = 0; i < result.length; i++) {
-        const x = sample[i]!;
-        const output = prediction[i]!;
-        const clean = predictsVelocity
-          ? round(round(output * out) + round(x / skip))
-          : round(x - round(sigma * output));
-        const derivative = round(round(x - clean) / sigma);
-        result[i] = round(x + round(derivative * difference)) + round(noise[i]! * up);
-      }
-      return result;
+      return sample.map((x, i) =>
+        round(x + round(slope(x, prediction[i]!) * difference)) + round(noise[i]! * up)
+      );
     },
   };
 }

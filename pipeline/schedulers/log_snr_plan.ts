@@ -40,6 +40,23 @@ export function noiseLevel(ratio: number): NoiseLevel {
 }
 
 /**
+ * The clean sample that a model's prediction means at a noise level: x0 of `x = alpha x0 + sigma noise`.
+ *
+ * @param predictsVelocity `v = alpha noise - sigma x0` (Salimans and Ho 2022); otherwise the noise itself
+ * @returns as many values as the sample has
+ */
+export function predictClean(
+  sample: Float32Array,
+  prediction: Float32Array,
+  { alpha, sigma }: NoiseLevel,
+  predictsVelocity: boolean,
+): Float32Array {
+  return sample.map((x, i) =>
+    predictsVelocity ? alpha * x - sigma * prediction[i]! : (x - sigma * prediction[i]!) / alpha
+  );
+}
+
+/**
  * Plans a generation as diffusers' `DPMSolverMultistepScheduler.set_timesteps` does.
  *
  * @param config the model's scheduler configuration

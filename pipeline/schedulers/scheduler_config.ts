@@ -15,8 +15,8 @@ const flag = (standard: boolean) => z.boolean().nullish().transform((value) => v
  * the same reason; a file that says `true` is obeyed.
  *
  * `_class_name` is ignored: like `from_config`, any scheduler can be made from any scheduler's file, so `solver_order`,
- * `solver_type` and `algorithm_type` are not read either; the names `dpmpp_2m`, `dpmpp_2m_sde` and `unipc` say them. Fields that would change the
- * picture and are not implemented are refused instead of ignored.
+ * `solver_type` and `algorithm_type` are not read either; the names `dpmpp_2m`, `dpmpp_2m_sde` and `unipc` say them.
+ * Settings that would change the picture and that no scheduler here knows are refused, with the setting's name.
  */
 export const schedulerConfigSchema = z.object({
   num_train_timesteps: z.int().min(2).max(100_000).default(1000),

@@ -24,8 +24,32 @@ export interface SigmaPlan {
 }
 
 /** sqrt(sigma^2 + 1), in float32: the standard deviation of a sample whose clean part has standard deviation 1. */
-export function inputScale(sigma: number): number {
+function inputScale(sigma: number): number {
   return round(Math.sqrt(round(round(sigma * sigma) + 1)));
+}
+
+/** A sample as the model takes it: with standard deviation 1 where its clean part has. */
+export function scaleInput(sample: Float32Array, sigma: number): Float32Array<ArrayBuffer> {
+  const scale = inputScale(sigma);
+  return Float32Array.from(sample, (x) => x / scale);
+}
+
+/**
+ * The slope of the probability flow ODE at a noise level, (x - x0) / sigma, for one value and what the model predicts
+ * of it.
+ *
+ * Every operation is rounded to float32 in diffusers' order: where sigma is 4096, exact arithmetic would leave
+ * diffusers' path by several 1e-4, and an epsilon-predicting model never loses that again.
+ */
+export function slopeAt(sigma: number, predictsVelocity: boolean): (x: number, output: number) => number {
+  const skip = round(round(sigma * sigma) + 1);
+  const out = round(-sigma / round(Math.sqrt(skip)));
+  return (x, output) => {
+    const clean = predictsVelocity
+      ? round(round(output * out) + round(x / skip))
+      : round(x - round(sigma * output));
+    return round(round(x - clean) / sigma);
+  };
 }
 
 /**

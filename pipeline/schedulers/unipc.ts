@@ -1,6 +1,6 @@
 /** UniPC (Zhao et al. 2023, arXiv 2302.04867): a predictor and a corrector of second order, B(h) = e^h - 1. */
 
-import { type NoiseLevel, noiseLevel, planLogSnr } from "./log_snr_plan.ts";
+import { type NoiseLevel, noiseLevel, planLogSnr, predictClean } from "./log_snr_plan.ts";
 import { type Scheduler, StepCounter } from "./scheduler.ts";
 import type { SchedulerConfig } from "./scheduler_config.ts";
 import { roundHalfEven } from "./timesteps.ts";
@@ -52,11 +52,7 @@ export function createUniPc(config: SchedulerConfig, numInferenceSteps: number):
     step(prediction, sample) {
       const index = counter.next(prediction, sample);
       const level = noiseLevel(sigmas[index]!);
-      const clean = sample.map((x, i) =>
-        predictsVelocity
-          ? level.alpha * x - level.sigma * prediction[i]!
-          : (x - level.sigma * prediction[i]!) / level.alpha
-      );
+      const clean = predictClean(sample, prediction, level, predictsVelocity);
       const corrected = last === undefined ? sample : correct(last, history, { clean, level });
       history = [{ clean, level }, ...history.slice(0, 1)];
       const order = orderOf(index);
