@@ -17,7 +17,8 @@ from idadapter.__main__ import make_stage
 from idadapter.ablate import VARIANTS, check_base, check_settings, train_variant, variant_config, write_report
 from idadapter.ablation_report import to_figure, to_table
 from idadapter.config import Config
-from idadapter.export import export_graph, graph_specs
+from idadapter.export import export_graph
+from idadapter.graphs import graph_specs
 from idadapter.loop import StepRandom
 from idadapter.models.mixed_features import MixedFeatures
 from idadapter.parts import read_text_encoder

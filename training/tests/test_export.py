@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 
 from idadapter import export
 from idadapter.config import Config
-from idadapter.export import export_bundle, graph_specs
+from idadapter.export import export_bundle
+from idadapter.graphs import graph_specs
 from idadapter.loop import Stage, train
 from idadapter.parts import TRAINED_PARTS, copy_parts
 

@@ -11,9 +11,9 @@ import onnxruntime
 from onnx import TensorProto
 
 from idadapter.config import Config
-from idadapter.export import graph_specs
 from idadapter.external_data import GRAPH_FILE
 from idadapter.fp16_graph import write_fp16_graph
+from idadapter.graphs import graph_specs
 
 
 def test_it_predicts_what_the_plain_graph_does(bundle: Path, config: Config, tmp_path: Path):
