@@ -28,6 +28,7 @@ class AutoencoderConfig:
         feature_weight: of the recogniser's middle features.
         identity_weight: of the recogniser's cosine.
         smoothness_weight: of the loss that makes blurred latents decode to blurred pictures.
+        detail_weight: of the share of the latents' variance that is finer than 2 x 2 latents.
         recognized: how many of a batch the recogniser sees.
         loop: the training loop.
         kind: "dc" for the small `AutoencoderDC`, "kl" for Stable Diffusion's `AutoencoderKL` (its layers a level are
@@ -47,6 +48,7 @@ class AutoencoderConfig:
     feature_weight: float = 0.3
     identity_weight: float = 0.1
     smoothness_weight: float = 0.5
+    detail_weight: float = 0.0
     recognized: int = 4
     kind: Literal["dc", "kl"] = "dc"
 
@@ -111,8 +113,11 @@ class IdAdapterConfig:
 
     Attributes:
         references: N.
+        different_references: the most different photos among the N; by default N. Two cost half of four.
         joint: train everything, not only what the paper trains.
         identity_weight: lambda of equation 9.
+        feature_weight: inside the identity loss, of the recogniser's middle features against the photo's.
+        jitter: how strongly what the recogniser sees is moved and blurred at random; 0 not at all, 1 by a few pixels.
         recognized: how many of a batch carry the identity loss.
         several_share: how many of the photos are of people with several.
         single_share: how often one reference photo stands N times.
@@ -123,7 +128,9 @@ class IdAdapterConfig:
         text_embedding: whether E_c replaces the identifier's token embedding; false for the paper's ablation.
         mixing: whether MFF mixes patch features and f_a; false for the paper's ablation, where the adapters read the
             patch features alone, each on its own.
+        face_weight: how much more the face's latents count in the diffusion loss than the background's.
         snr_weighting: weigh the diffusion loss by min-SNR; false weighs all noise levels alike, as the paper does.
+        snr_gamma: gamma of min-SNR.
         gradient_checkpointing: compute activations again in the backward pass instead of keeping them, for a GPU that
             the model hardly fits.
     """
@@ -131,8 +138,11 @@ class IdAdapterConfig:
     loop: LoopConfig
     gate_rate: float = 1.0
     references: int = 4
+    different_references: int | None = None
     joint: bool = False
     identity_weight: float = 0.1
+    feature_weight: float = 0.0
+    jitter: float = 0.0
     recognized: int = 16
     several_share: float = 0.7
     single_share: float = 0.4
@@ -141,7 +151,9 @@ class IdAdapterConfig:
     face_tokens: int = 4
     text_embedding: bool = True
     mixing: bool = True
+    face_weight: float = 1.0
     snr_weighting: bool = True
+    snr_gamma: float = 5.0
     gradient_checkpointing: bool = False
 
 

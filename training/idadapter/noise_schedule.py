@@ -80,12 +80,16 @@ class Diffusion:
             return (noisy - (1 - a).sqrt() * predicted) / a.sqrt()
         return a.sqrt() * noisy - (1 - a).sqrt() * predicted
 
-    def weight(self, snr: Tensor) -> Tensor:
-        """Weight of the prediction's squared error (Hang et al. 2023).
+    def weight(self, snr: Tensor, gamma: float = 5.0) -> Tensor:
+        """Weight of the prediction's squared error, min-SNR-gamma (Hang et al. 2023).
 
-        Of a velocity: 1 at high noise, min-SNR-5's fall-off at low noise. Of noise: min(SNR, 5) / SNR.
+        Of a velocity: 1 at high noise, falling off at low noise from SNR gamma - 1 on. Of noise: min(SNR, gamma) / SNR.
         """
-        return (5 / (snr if self.predicts_noise else snr + 1)).clamp(max=1)
+        return (gamma / (snr if self.predicts_noise else snr + 1)).clamp(max=1)
+
+    def visible(self, timesteps: Tensor) -> Tensor:
+        """Share of z_t's variance that is picture, [b] in 0..1: 1 without noise, 0 at the schedule's end."""
+        return self._alphas(timesteps.device)[timesteps]
 
     def _alphas(self, device: torch.device) -> Tensor:
         return self.alphas.to(device)

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from conftest import open_adapters
 
+from idadapter.config import Config
 from idadapter.loop import Stage
 from idadapter.models.mixed_features import MixedFeatures
 from idadapter.stages.idadapter import IdAdapterStage
@@ -87,11 +89,12 @@ def test_references_are_other_photos_of_the_person(run: Path, make_tiny_stage: M
     rows = np.concatenate([stage.several[:4], stage.alone[:2]])
     singles = 0
     for seed in range(30):
-        crops, index, faces = references(rows, np.random.default_rng(seed))
-        assert index.shape == (len(rows), 3) and faces.shape == (len(rows), 3, 128)
-        # Every crop is used, by one person alone.
+        crops, index, faces, counts = references(rows, np.random.default_rng(seed))
+        assert index.shape == counts.shape == (len(rows), 3) and faces.shape == (len(rows), 3, 128)
+        # Every crop is used, by one person alone, and each person has N photos.
         assert sorted({int(i) for i in index.ravel()}) == list(range(len(crops)))
-        for row, places, embedded in zip(rows, index, faces.numpy(), strict=True):
+        assert torch.equal(counts.sum(1), torch.full((len(rows),), 3.0))
+        for row, places, embedded, each in zip(rows, index, faces.numpy(), counts.tolist(), strict=True):
             identity = references.identity[row]
             sources = [stage.embeddings[other, flip] for other in references.groups[identity] for flip in (0, 1)]
             own = [stage.embeddings[row, flip] for flip in (0, 1)]
@@ -99,10 +102,43 @@ def test_references_are_other_photos_of_the_person(run: Path, make_tiny_stage: M
                 assert any(np.array_equal(face, source) for source in sources)
                 if row in stage.several:
                     assert not any(np.array_equal(face, source) for source in own)
+            assert each in ([1.0, 1.0, 1.0], [3.0, 0.0, 0.0])
             if len(set(places.tolist())) == 1:
                 singles += 1
+                assert each == [3.0, 0.0, 0.0]
                 assert all(np.array_equal(face, embedded[0]) for face in embedded)
             else:
                 # K < N photos: the rest are altered copies, each a picture of its own.
                 assert len(set(places.tolist())) == 3
     assert 0.2 < singles / (30 * len(rows)) < 0.6
+
+
+def test_fewer_different_photos_stand_for_n(config: Config, run: Path, make_tiny_stage: MakeStage):
+    stage = make_tiny_stage("idadapter", run)
+    references = stage.references
+    references.different = 2
+    _, index, faces, counts = references(stage.several[:6], np.random.default_rng(0))
+    assert index.shape == counts.shape == (6, 2) and faces.shape == (6, 2, 128)
+    assert {tuple(each) for each in counts.tolist()} == {(1.5, 1.5), (3.0, 0.0)}
+
+
+def test_a_photo_that_counts_nothing_changes_nothing(config: Config, run: Path, make_tiny_stage: MakeStage):
+    stage = make_tiny_stage("idadapter", run)
+    model = stage.module.eval()
+    open_adapters(model.unet, 0.5)
+    generator = torch.Generator().manual_seed(0)
+    width, patches = model.mixed_features.config["patch_width"], 4
+    patch = torch.randn(1, 2, patches, width, generator=generator)
+    classes = torch.randn(1, 2, width, generator=generator)
+    faces = torch.nn.functional.normalize(torch.randn(1, 2, 128, generator=generator), dim=-1)
+    noisy = torch.randn(1, 4, 16, 16, generator=generator)
+    ids = torch.zeros(1, 77, dtype=torch.int64)
+
+    def predicted(count: int, photo_counts: list[float]) -> torch.Tensor:
+        features = (patch[:, :count], classes[:, :count], faces[:, :count])
+        counts, nobody = torch.tensor([photo_counts]), torch.tensor([False])
+        with torch.no_grad():
+            return model(noisy, torch.tensor([500]), ids, torch.tensor([3]), features, counts, nobody)
+
+    assert torch.allclose(predicted(2, [3.0, 0.0]), predicted(1, [3.0]), atol=1e-5)
+    assert (predicted(2, [2.0, 1.0]) - predicted(1, [3.0])).abs().max() > 1e-3

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from idadapter.config import Config
+from idadapter.data.vision_crops import to_tensor
 from idadapter.loop import Stage, StepRandom, train
 from idadapter.stages import clip, diffusion, idadapter
 from idadapter.stages.idadapter import IdAdapterModel, IdAdapterStage, with_identifier
@@ -81,7 +82,8 @@ def test_identity_loss_is_gated_by_the_detector(run: Path, make_tiny_stage: Make
     def gradient(threshold: float) -> tuple[float, torch.Tensor, dict]:
         monkeypatch.setattr(idadapter, "SCORE_THRESHOLD", threshold)
         clean = latents.clone().requires_grad_(True)
-        loss, scalars = stage.identity_loss(clean, stage.means[:3], timesteps)
+        photos = to_tensor(stage.portraits.photos[:3])
+        loss, scalars = stage.identity_loss(clean, stage.means[:3], timesteps, photos, StepRandom(0, 0, 0))
         loss.backward()
         return loss.item(), clean.grad, scalars
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -34,6 +35,32 @@ class FaceWarp:
         points = np.stack([u, v, np.ones_like(u)], axis=-1) @ inverse.T
         self.points = torch.tensor(points, dtype=torch.float32)
 
+    def jittered(self, generator: torch.Generator, count: int, strength: float) -> Callable[[Tensor], Tensor]:
+        """A way to look at `count` portraits: each moved, turned, scaled and all blurred by chance.
+
+        Args:
+            generator: draws the changes.
+            count: of the portraits.
+            strength: 1 for shifts of 2 pixels, turns of 5 degrees, scales of 4 % (standard deviations) and a blur of up
+                to 1.5 pixels in two of three calls; 0 for none of it.
+
+        Returns:
+            what makes [count, 3, size, size] of [count, 3, h, w], the same changes for whatever it is given.
+        """
+        angle, scale, *shift = strength * torch.randn(4, count, generator=generator)
+        sigma = strength * 1.5 * float(torch.rand((), generator=generator).mul(1.5).sub(0.5).clamp_min(0))
+        angle, scale = 0.087 * angle, torch.exp(0.04 * scale)
+        cosine, sine = scale * angle.cos(), scale * angle.sin()
+        turn = torch.stack([torch.stack([cosine, -sine], -1), torch.stack([sine, cosine], -1)], -2)
+        middle = self.points.mean((0, 1))
+        points = torch.einsum("bij,vuj->bvui", turn, self.points - middle) + middle
+        points = points + 2 * torch.stack(shift, -1)[:, None, None]
+
+        def look(images: Tensor) -> Tensor:
+            return self._sample(blurred(images, sigma), points.to(images.device))
+
+        return look
+
     def __call__(self, images: Tensor, offset: tuple[int, int] = (0, 0)) -> Tensor:
         """Crops.
 
@@ -45,6 +72,10 @@ class FaceWarp:
             [b, 3, size, size], edge pixels replicated.
         """
         points = self.points.to(images.device) - torch.tensor(offset, dtype=torch.float32, device=images.device)
+        return self._sample(images, points)
+
+    def _sample(self, images: Tensor, points: Tensor) -> Tensor:
+        """Portraits read at points [v, u, 2] of their own pixels, or [b, v, u, 2]."""
         if self.factor > 1:
             images = functional.avg_pool2d(images, self.factor)
             points = (points - (self.factor - 1) / 2) / self.factor
@@ -52,3 +83,15 @@ class FaceWarp:
         scale = torch.tensor([2 / (width - 1), 2 / (height - 1)], device=images.device)
         grid = (points * scale - 1).expand(images.shape[0], -1, -1, -1)
         return functional.grid_sample(images.float(), grid, padding_mode="border", align_corners=True)
+
+
+def blurred(images: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur by `sigma` pixels, [b, 3, h, w]; below a quarter of a pixel there is nothing to see."""
+    if sigma < 0.25:
+        return images
+    radius = math.ceil(2.5 * sigma)
+    line = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, device=images.device) / sigma) ** 2)
+    line = (line / line.sum()).to(images.dtype).expand(images.shape[1], 1, 1, -1)
+    padded = functional.pad(images, (radius,) * 4, mode="replicate")
+    rows = functional.conv2d(padded, line, groups=images.shape[1])
+    return functional.conv2d(rows, line.transpose(2, 3), groups=images.shape[1])

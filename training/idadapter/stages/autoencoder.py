@@ -61,6 +61,37 @@ def smoothness_loss(coarse: Tensor, images: Tensor, factor: int) -> Tensor:
     return (coarse - functional.interpolate(blurred, size=coarse.shape[-2:], mode="bilinear")).abs().mean()
 
 
+def detail_share(latents: Tensor) -> Tensor:
+    """Share of the latents' variance that averaging over 2 x 2 blocks removes: 0.75 of white noise, 0.1 of photos.
+
+    What is small in amplitude drowns first when noise is added, so a latent space whose fine structure is small lets a
+    diffusion model go from coarse to fine, as it does on pixels.
+
+    Args:
+        latents: [b, c, h, w], h and w even.
+    """
+    coarse = functional.interpolate(functional.avg_pool2d(latents, 2), scale_factor=2, mode="nearest")
+    centred = latents - latents.mean((0, 2, 3), keepdim=True)
+    return ((latents - coarse).square().mean((0, 2, 3)) / centred.square().mean((0, 2, 3)).clamp_min(1e-6)).mean()
+
+
+def feature_distance(features: list[Tensor], targets: list[Tensor]) -> Tensor:
+    """How far a network's features are from others, unit length over channels at each place (LPIPS, Zhang et al. 2018).
+
+    Args:
+        features: a layer each, [b, c, h, w].
+        targets: of the same shapes.
+
+    Returns:
+        [b], squared distances averaged over places and layers.
+    """
+    distances = []
+    for a, b in zip(features, targets, strict=True):
+        a, b = functional.normalize(a.float(), dim=1), functional.normalize(b.float(), dim=1)
+        distances.append((a - b).square().sum(1).mean((1, 2)))
+    return torch.stack(distances).mean(0)
+
+
 class Reconstruction(nn.Module):
     """One pass of the autoencoder as its training needs it."""
 
@@ -148,12 +179,14 @@ class AutoencoderStage(Stage):
         gradient = gradient_loss(decoded, images, weight)
         feature, identity = self.recognition_loss(decoded, images, (x, y))
         smooth = smoothness_loss(coarse.float(), images, factor)
+        detail = detail_share(statistics)
         total = (
             pixel
             + config.gradient_weight * gradient
             + config.feature_weight * feature
             + config.identity_weight * identity
             + config.smoothness_weight * smooth
+            + config.detail_weight * detail
             + 0.05 * regularizer
         )
         with torch.no_grad():
@@ -164,6 +197,7 @@ class AutoencoderStage(Stage):
             "feature": feature.detach(),
             "identity": identity.detach(),
             "smoothness": smooth.detach(),
+            "detail": detail.detach(),
             "regularizer": regularizer.detach(),
             "psnr": psnr,
         }
@@ -175,11 +209,7 @@ class AutoencoderStage(Stage):
             real = self.recognizer.features(self.warp(images[:count], offset))
             real_embedding = self.recognizer.embed(real)
         fake = self.recognizer.features(self.warp(decoded[:count], offset))
-        feature = decoded.new_zeros(())
-        for a, b in zip(fake, real, strict=True):
-            # Unit length over channels at each place, as in LPIPS (Zhang et al. 2018).
-            a, b = functional.normalize(a.float(), dim=1), functional.normalize(b.float(), dim=1)
-            feature = feature + (a - b).square().sum(1).mean() / len(real)
+        feature = feature_distance(fake, real).mean()
         identity = 1 - (self.recognizer.embed(fake) * real_embedding).sum(1).mean()
         return feature, identity
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from ..config import IdAdapterConfig
@@ -29,6 +30,7 @@ from ..noise_schedule import Diffusion, read_noise_schedule, stratified_timestep
 from ..parts import read_image_encoder, read_vae, write_mixed_features, write_text_encoder, write_unet
 from ..sampling import sample_latents, to_pictures
 from ..tokenizer import IDENTIFIER, encode_prompts, shortened
+from .autoencoder import face_mask, feature_distance
 from .diffusion import LatentBatch
 
 SAMPLE_PROMPTS = (
@@ -81,6 +83,7 @@ class IdAdapterModel(nn.Module):
         input_ids: Tensor,
         identifier_position: Tensor,
         features: tuple[Tensor, Tensor, Tensor],
+        photo_counts: Tensor,
         anonymous: Tensor,
     ) -> Tensor:
         """Predicts the velocity (or noise) of noisy latents of given people.
@@ -90,15 +93,17 @@ class IdAdapterModel(nn.Module):
             timesteps: [b].
             input_ids: [b, L].
             identifier_position: [b], -1 where the prompt has no identifier.
-            features: f_v [b, N, P, d_v], f_c [b, N, d_v] and f_a [b, N, d_a] of the references.
+            features: f_v [b, K, P, d_v], f_c [b, K, d_v] and f_a [b, K, d_a] of the different references.
+            photo_counts: [b, K], how many of the N references each of them is; 0 for none.
             anonymous: [b] bool; rows whose E_r is zero, for guidance.
 
         Returns:
             [b, c, h, w].
         """
-        tokens, embedding = self.mixed_features(*features)
+        tokens, embedding = self.mixed_features(*features, photo_counts)
         tokens = torch.where(anonymous[:, None, None], 0, tokens)
-        return self.denoise(noisy, timesteps, input_ids, identifier_position, (tokens, embedding))
+        bias = self.mixed_features.token_bias(photo_counts, features[0].shape[2])
+        return self.denoise(noisy, timesteps, input_ids, identifier_position, (tokens, embedding), bias)
 
     def denoise(
         self,
@@ -107,11 +112,13 @@ class IdAdapterModel(nn.Module):
         input_ids: Tensor,
         identifier_position: Tensor,
         identity: tuple[Tensor, Tensor],
+        token_bias: Tensor | None = None,
     ) -> Tensor:
-        """As `forward`, from E_r [b, M, d_r] and E_c [b, d_t] already mixed."""
+        """As `forward`, from E_r [b, M, d_r], E_c [b, d_t] and the tokens' bias [b, M], already mixed."""
         identity_tokens, identity_embedding = identity
         hidden = encode_text(self.text_encoder, input_ids, identity_embedding, identifier_position)
-        return predict(self.unet, noisy, timesteps, hidden, identity_tokens, noisy.new_ones(len(noisy)))
+        strength = noisy.new_ones(len(noisy))
+        return predict(self.unet, noisy, timesteps, hidden, identity_tokens, strength, token_bias)
 
 
 class References:
@@ -124,6 +131,7 @@ class References:
         groups: dict[int, np.ndarray],
         identity: np.ndarray,
         count: int,
+        different: int,
         size: int,
         single_share: float,
     ) -> None:
@@ -135,24 +143,26 @@ class References:
             groups: cleaned photos of each identity.
             identity: identity number of each photo.
             count: N.
+            different: K, the most different photos among the N.
             size: side of the image encoder's crops.
             single_share: how often one photo stands N times, as at inference.
         """
         self.portraits, self.embeddings, self.groups, self.identity = portraits, embeddings, groups, identity
-        self.count, self.size, self.single_share = count, size, single_share
+        self.count, self.different, self.size, self.single_share = count, different, size, single_share
 
-    def __call__(self, rows: np.ndarray, random: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(self, rows: np.ndarray, random: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """References of each row.
 
         Returns:
-            crops [k, 3, s, s] in [0, 1] (each picture once), index [b, N] into them, and f_a [b, N, d_a].
+            crops [k, 3, s, s] in [0, 1] (each picture once), index [b, K] into them, f_a [b, K, d_a], and [b, K], how
+            many of the N references each is.
         """
-        crops, index, faces = [], [], []
+        crops, index, faces, counts = [], [], [], []
         for row in rows:
             group = self.groups[self.identity[row]]
             others = group[group != row]
             single = random.random() < self.single_share
-            wanted = 1 if single else self.count
+            wanted = 1 if single else self.different
             chosen = list(random.choice(others, min(wanted, len(others)), replace=False)) if len(others) else []
             chosen += [int(random.choice(chosen)) if chosen else int(row) for _ in range(wanted - len(chosen))]
             places, embedded = [], []
@@ -164,10 +174,11 @@ class References:
                 crops.append(crop(image, self.size) if plain else augmented(image, self.size, random))
                 places.append(len(crops) - 1)
                 embedded.append(self.embeddings[photo, flipped])
-            repeat = self.count // len(places) if single else 1
-            index.append(places * repeat)
-            faces.append(np.stack(embedded * repeat))
-        return to_tensor(crops), torch.tensor(index), torch.from_numpy(np.stack(faces))
+            unused = self.different - len(places)
+            index.append(places + places[:1] * unused)
+            faces.append(np.stack(embedded + embedded[:1] * unused))
+            counts.append([self.count / len(places)] * len(places) + [0.0] * unused)
+        return to_tensor(crops), torch.tensor(index), torch.from_numpy(np.stack(faces)), torch.tensor(counts)
 
 
 class IdAdapterStage(Stage):
@@ -209,9 +220,14 @@ class IdAdapterStage(Stage):
             groups,
             identity,
             config.references,
+            config.different_references or config.references,
             self.image_encoder.config.image_size,
             config.single_share,
         )
+        side = self.module.unet.config.sample_size
+        face = functional.adaptive_avg_pool2d(face_mask(portraits.size), side)
+        weight = 1 + (config.face_weight - 1) * face
+        self.place_weight = weight / weight.mean()
         clean = np.concatenate([rows for rows in groups.values()])
         clean = np.intersect1d(clean, portraits.train)
         several = np.array([len(groups[identity[row]]) > 1 for row in clean])
@@ -249,7 +265,7 @@ class IdAdapterStage(Stage):
         rows = self.rows(draw)
         count = len(rows)
         latents, captions, variants = self.batch(rows, draw, noun_always=True)
-        crops, index, faces = self.references(rows, draw)
+        crops, index, faces, counts = self.references(rows, draw)
         patch, classes = self.features(crops, index)
         nouns = [self.batch.facts[row].noun for row in rows]
         nouns = [noun if draw.random() > 0.1 else "person" for noun in nouns]
@@ -274,54 +290,77 @@ class IdAdapterStage(Stage):
             ids,
             identifier_positions(ids, self.identifier_id),
             (patch, classes, faces.to(self.device)),
+            counts.to(self.device),
             anonymous.to(self.device),
         ).float()
-        error = (predicted - target).square().mean((1, 2, 3))
-        weight = self.diffusion.weight(snr) if config.snr_weighting else torch.ones_like(snr)
+        squares = (predicted - target).square()
+        error = (squares * self.place_weight.to(self.device)).mean((1, 2, 3))
+        weight = self.diffusion.weight(snr, config.snr_gamma) if config.snr_weighting else torch.ones_like(snr)
         diffusion = (weight * error).mean()
         judged = torch.from_numpy(np.flatnonzero(~anonymous.numpy() & (variants != 2)))[: config.recognized]
         clean = self.diffusion.clean(noisy[judged], predicted[judged], timesteps[judged])
-        if config.identity_weight:
-            identity, scalars = self.identity_loss(clean, self.means[rows][judged], timesteps[judged])
+        if config.identity_weight and len(judged):
+            photos = self.portraits.photos[rows[judged]]
+            photos[variants[judged] == 1] = photos[variants[judged] == 1][:, :, ::-1]
+            identity, scalars = self.identity_loss(
+                clean, self.means[rows][judged], timesteps[judged], to_tensor(photos), random
+            )
         else:
-            # The ablation without the identity loss does not pay for it either.
+            # The ablation without the identity loss does not pay for it either; and a batch may have nobody to judge.
             identity, scalars = clean.new_zeros(()), {}
         gate = [p.detach().abs().mean() for n, p in self.module.unet.named_parameters() if n.endswith("alpha_attn")]
         return diffusion + config.identity_weight * identity, {
             "diffusion": diffusion.detach(),
-            "error": error.mean().detach(),
+            "error": squares.mean().detach(),
+            "error_low_noise": squares[timesteps < 500].mean().detach(),
+            "error_high_noise": squares[timesteps >= 500].mean().detach(),
             "gamma": torch.stack(gate).mean(),
             **scalars,
         }
 
     def identity_loss(
-        self, clean: Tensor, wanted: np.ndarray, timesteps: Tensor
+        self, clean: Tensor, wanted: np.ndarray, timesteps: Tensor, photos: Tensor, random: StepRandom
     ) -> tuple[Tensor, dict[str, Tensor | float]]:
-        """F(x0) L_id: 1 - cos(R(x0), f_a) where the detector finds a face.
+        """F(x0) L_id: 1 - cos(R(x0), f_a) where the detector finds a face, and R's features of x0 near the photo's.
+
+        The recogniser looks through a random small similarity and blur (`FaceWarp.jittered`): it is pleased by patterns
+        nobody would call a face, and those do not outlive being moved and blurred.
 
         Args:
             clean: predicted clean latents [k, c, h, w].
             wanted: [k, d_a], the identity's mean embedding.
-            timesteps: [k], for the log.
+            timesteps: [k].
+            photos: [k, 3, s, s] in [0, 1], what was to be predicted.
+            random: draws the similarities and the blur.
 
         Returns:
             mean loss over k (0 where the gate is closed), and scalars.
         """
-        if not len(clean):
-            # Every picture of the batch is anonymous or a rendition: the mean of nothing would be no number.
-            return clean.sum(), {}
+        config = self.config
         images = decode(self.vae, clean.contiguous(memory_format=torch.channels_last)).float().clamp(-0.1, 1.1)
         with torch.no_grad():
             found = (self.detector.portrait_scores(images.clamp(0, 1)) > SCORE_THRESHOLD).float()
-        embedding = self.recognizer(self.warp(images))
+        look = self.warp.jittered(random.torch, len(images), config.jitter)
+        features = self.recognizer.features(look(images))
+        embedding = self.recognizer.embed(features)
         cosine = (embedding * torch.from_numpy(wanted).to(self.device)).sum(1)
+        loss = (found * (1 - cosine)).mean()
         low = timesteps < 500
         nan = torch.tensor(0.0)
-        return (found * (1 - cosine)).mean(), {
+        scalars = {
             "faces": found.mean(),
             "cosine_low_noise": cosine[low].mean().detach() if low.any() else nan,
             "cosine_high_noise": cosine[~low].mean().detach() if (~low).any() else nan,
         }
+        if config.feature_weight:
+            with torch.no_grad():
+                real = self.recognizer.features(look(photos.to(self.device)))
+            # The more of the picture is still visible, the more of it there is to get right.
+            visible = self.diffusion.visible(timesteps)
+            feature = (visible * feature_distance(features, real)).mean()
+            loss = loss + config.feature_weight * feature
+            scalars["feature"] = feature.detach()
+        return loss, scalars
 
     def write_parts(self, root: Path) -> None:
         """See `Stage.write_parts`."""
