@@ -74,7 +74,16 @@ def variant_config(config: Config, variant: Variant, steps: int) -> Config:
         steps: of every variant.
     """
     loop = replace(config.idadapter.loop, steps=steps, sample_every=steps)
-    common: dict[str, Any] = {"joint": False, "references": 4, "single_share": 0.0, "loop": loop}
+    common: dict[str, Any] = {
+        "joint": False,
+        "references": 4,
+        "different_references": None,
+        "single_share": 0.0,
+        "feature_weight": 0.0,
+        "jitter": 0.0,
+        "face_weight": 1.0,
+        "loop": loop,
+    }
     changed: IdAdapterConfig = replace(config.idadapter, **{**common, **variant.changes})
     return replace(config, idadapter=changed)
 
