@@ -27,16 +27,19 @@ const usageSum = {
   credits,
 };
 
+/** What was charged on one day by one key. */
+const UsageOfDaySchema = z.strictObject({
+  day: z.iso.date().describe("UTC; a generation counts on the day it was finished"),
+  key: z.string().describe("the client the token was issued to: its `client_id`, `azp` or `sub`"),
+  ...usageSum,
+}).openapi("UsageOfDay");
+
 /** What an account has used. */
 export const UsageSchema = z.strictObject({
   from: z.iso.date(),
   to: z.iso.date(),
-  data: z.array(z.strictObject({
-    day: z.iso.date().describe("UTC; a generation counts on the day it was finished"),
-    key: z.string().describe("the client the token was issued to: its `client_id`, `azp` or `sub`"),
-    ...usageSum,
-  })).describe("by day, then by key; days without a charge are left out"),
-  total: z.strictObject(usageSum),
+  data: z.array(UsageOfDaySchema).describe("by day, then by key; days without a charge are left out"),
+  total: z.strictObject(usageSum).openapi("UsageTotal"),
 }).openapi("Usage");
 
 /** Which days usage is asked for. */
