@@ -185,7 +185,8 @@ export type Generation = z.infer<typeof GenerationSchema>;
 export const PendingGenerationSchema = z.strictObject({
   ...identifying,
   status: z.enum(["queued", "running"]),
-  progress: GenerationProgressSchema.nullable().describe("null while it is queued"),
+  // not nullable(): the document would say of the events' GenerationProgress too that it may be null
+  progress: z.union([GenerationProgressSchema, z.null()]).describe("null while it is queued"),
   images: z.array(GenerationImageSchema).describe("those that are finished already"),
 }).openapi("PendingGeneration");
 

@@ -1,0 +1,97 @@
+/** What every example must show: one generation, paid once, over connections that break. */
+
+import { deepEqual, equal, match, ok } from "node:assert/strict";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import sharp from "sharp";
+import { startCuttingProxy } from "./cutting_proxy.ts";
+import type { LiveService } from "./live_service.ts";
+
+/** The repository's root. */
+export const repository: string = fileURLToPath(new URL("../..", import.meta.url));
+/** The sample face. */
+export const photo: string = join(repository, "tests/fixtures/face.png");
+
+/** A program that is run as a user would. */
+export interface Program {
+  readonly command: string;
+  readonly args: readonly string[];
+  readonly env?: Record<string, string>;
+}
+
+const decoder = new TextDecoder();
+
+/**
+ * Runs a program to its end.
+ *
+ * @param program what to run
+ * @returns what it wrote to standard output
+ * @throws with all it wrote when it fails
+ */
+export async function run({ command, args, env = {} }: Program): Promise<string> {
+  const { code, stdout, stderr } = await new Deno.Command(command, {
+    args: [...args],
+    cwd: repository,
+    env,
+    stdin: "null",
+  }).output();
+  const [output, errors] = [decoder.decode(stdout), decoder.decode(stderr)];
+  equal(code, 0, `${command} ended with ${code}:\n${output}\n${errors}`);
+  return output;
+}
+
+/** Denoising steps as the program told them. */
+function toldSteps(output: string): readonly (readonly number[])[] {
+  return [...output.matchAll(/^denoise (\d+) (\d+)$/gm)].map(([, step, steps]) => [Number(step), Number(steps)]);
+}
+
+/**
+ * Has an example make a portrait through a proxy that loses the answer to its first request and cuts its first stream.
+ *
+ * @param service to call
+ * @param account whose token it gets; none else uses it
+ * @param program takes photo, prompt, class noun and folder, and IDADAPTER_URL and IDADAPTER_TOKEN
+ */
+export async function expectPortraitOverCutConnections(
+  service: LiveService,
+  account: string,
+  program: Program,
+): Promise<void> {
+  const folder = await Deno.makeTempDir();
+  const token = await service.tokenFor(account);
+  await using proxy = startCuttingProxy(service.address);
+  const output = await run({
+    ...program,
+    args: [...program.args, photo, "a smile", "woman", folder],
+    env: { ...program.env, IDADAPTER_URL: proxy.address, IDADAPTER_TOKEN: token },
+  });
+
+  deepEqual(proxy.cuts, ["answer", "stream"], "both connections were cut");
+  const asked = proxy.requests.filter(({ method, path }) => method === "POST" && path === "/v1/generations");
+  const keys = asked.map(({ headers }) => headers.get("idempotency-key") ?? "");
+  equal(keys.length, 2, "asked again once after the answer got lost");
+  equal(keys[0], keys[1]);
+  match(keys[0]!, /^[0-9a-f-]{36}$/i);
+  const watched = proxy.requests.filter(({ path }) => path.endsWith("/events"));
+  const [first, ...others] = watched.map(({ headers }) => headers.get("last-event-id"));
+  equal(first, undefined);
+  equal(others.length, 1, "taken up again once after the stream was cut");
+  ok(Number(others[0]) >= 4, `after the last event that came: ${others[0]}`);
+
+  // nothing is told twice, nothing is left out
+  const steps = toldSteps(output);
+  const total = steps.at(-1)?.[1] ?? 0;
+  deepEqual(steps.map(String), Array.from({ length: total + 1 }, (_, step) => `${step},${total}`));
+  ok(total > 4, output);
+
+  const [portrait, ...more] = [...Deno.readDirSync(folder)].map(({ name }) => name);
+  deepEqual(more, []);
+  match(portrait ?? "", /^portrait_\d+\.png$/);
+  const { format, width } = await sharp(join(folder, portrait!)).metadata();
+  deepEqual([format, width], ["png", 128]);
+  await Deno.remove(folder, { recursive: true });
+
+  const usage = await fetch(`${service.address}/v1/usage`, { headers: { Authorization: `Bearer ${token}` } });
+  const { total: charged } = await usage.json();
+  deepEqual([charged.generations, charged.images], [1, 1], "made and charged once");
+}
