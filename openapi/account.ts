@@ -1,9 +1,9 @@
 /** What the account's resources take and give: balance, usage, prices. */
 
 import { z } from "@hono/zod-openapi";
-import { GenerationRequestSchema } from "./generation.ts";
+import { GenerationRequestSchema, wide } from "./generation.ts";
 
-const credits = z.int().min(0).describe("credits");
+const credits = z.int().min(0).describe("credits").openapi(wide);
 
 /** An account's balance. */
 export const AccountSchema = z.strictObject({
@@ -21,9 +21,9 @@ export const AccountSchema = z.strictObject({
 export type AccountBody = z.infer<typeof AccountSchema>;
 
 const usageSum = {
-  generations: z.int().min(0).describe("that succeeded"),
-  images: z.int().min(0),
-  steps: z.int().min(0).describe("denoising steps over all images"),
+  generations: z.int().min(0).describe("that succeeded").openapi(wide),
+  images: z.int().min(0).openapi(wide),
+  steps: z.int().min(0).describe("denoising steps over all images").openapi(wide),
   credits,
 };
 
@@ -60,7 +60,7 @@ export const PriceSchema = z.strictObject({
 /** Credits the operator gives or takes. */
 export const CreditRequestSchema = z.strictObject({
   amount: z.int().min(-1_000_000_000_000).max(1_000_000_000_000)
-    .describe("credits; negative takes them back, at most what is available"),
+    .describe("credits; negative takes them back, at most what is available").openapi(wide),
   kind: z.enum(["top_up", "adjustment"]).describe("top_up: paid for; adjustment: anything else"),
   note: z.string().max(500).optional().describe("why, for the books"),
 }).openapi("CreditRequest");
