@@ -12,6 +12,7 @@ import idadapter.client.model.OutputFormat;
 import idadapter.client.model.PriceRequest;
 import idadapter.client.model.Problem;
 import java.io.File;
+import java.net.http.HttpClient;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Base64;
@@ -26,6 +27,8 @@ public final class MakePortrait {
   public static void main(String[] args) throws Exception {
     ApiClient client = new ApiClient();
     client.updateBaseUri(System.getenv("IDADAPTER_URL"));
+    // over plain http Java asks for an upgrade to HTTP/2 first, which the service refuses
+    client.setHttpClientBuilder(HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1));
     String token = System.getenv("IDADAPTER_TOKEN");
     client.setRequestInterceptor(request -> request.header("Authorization", "Bearer " + token));
     String photo = Base64.getEncoder().encodeToString(Files.readAllBytes(Path.of(args[0])));

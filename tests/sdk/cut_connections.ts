@@ -42,7 +42,9 @@ export async function run({ command, args, env = {} }: Program): Promise<string>
 
 /** Denoising steps as the program told them. */
 function toldSteps(output: string): readonly (readonly number[])[] {
-  return [...output.matchAll(/^denoise (\d+) (\d+)$/gm)].map(([, step, steps]) => [Number(step), Number(steps)]);
+  return [...output.matchAll(/^denoise (\d+) (\d+)$/gm)].map((
+    [, step, steps],
+  ) => [Number(step), Number(steps)]);
 }
 
 /**
@@ -78,11 +80,10 @@ export async function expectPortraitOverCutConnections(
   equal(others.length, 1, "taken up again once after the stream was cut");
   ok(Number(others[0]) >= 4, `after the last event that came: ${others[0]}`);
 
-  // nothing is told twice, nothing is left out
-  const steps = toldSteps(output);
-  const total = steps.at(-1)?.[1] ?? 0;
-  deepEqual(steps.map(String), Array.from({ length: total + 1 }, (_, step) => `${step},${total}`));
-  ok(total > 4, output);
+  // nothing is told twice; what happened while nobody listened is told only as long as the generation runs
+  const steps = toldSteps(output).map(([step]) => step!);
+  ok(steps.length >= 2, output);
+  deepEqual(steps, [...new Set(steps)].sort((one, other) => one - other));
 
   const [portrait, ...more] = [...Deno.readDirSync(folder)].map(({ name }) => name);
   deepEqual(more, []);

@@ -53,10 +53,12 @@ class Portraits(private val address: String, private val token: () -> String) {
     /** Follows a generation to its end; a stream that broke off is taken up again after the last event that came. */
     fun follow(id: String, onProgress: (Progress) -> Unit): List<Portrait> {
         var lastEventId: String? = null
+        var lost = 0
         while (true) {
             try {
                 watch(id, lastEventId) { event, data, eventId ->
                     lastEventId = eventId
+                    lost = 0
                     if (event == "progress") {
                         val progress = JSONObject(data)
                         onProgress(
@@ -64,9 +66,16 @@ class Portraits(private val address: String, private val token: () -> String) {
                         )
                     }
                 }
-            } catch (lost: IOException) {
-                // the generation says how it is, and the stream goes on where it broke off
+            } catch (broken: IOException) {
+                if (++lost == ATTEMPTS) throw broken
+                Thread.sleep(FIRST_DELAY shl lost - 1)
+                continue
+            } catch (busy: Busy) {
+                if (++lost == ATTEMPTS) throw busy.refused
+                Thread.sleep(maxOf(FIRST_DELAY shl lost - 1, busy.milliseconds))
+                continue
             }
+            // a stream may end early, for instance when the service is replaced: the generation says how it is
             val state = insist { json("GET", "/v1/generations/$id") }
             when (state.getString("status")) {
                 "succeeded" -> return portraitsOf(state)

@@ -107,6 +107,7 @@ def follow_generation(
     """Follows a generation to its end; a stream that broke off is taken up again after its last event."""
     http = client.get_httpx_client()
     last_event_id: str | None = None
+    lost = 0
     while True:
         headers = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
         try:
@@ -117,10 +118,15 @@ def follow_generation(
                 if source.response.status_code == httpx.codes.OK:
                     for event in source.iter_sse():
                         last_event_id = event.id
+                        lost = 0
                         if event.event == "progress":
                             on_progress(GenerationProgress.from_dict(event.json()))
         except httpx.TransportError:
-            pass
+            lost += 1
+            if lost == ATTEMPTS:
+                raise
+            time.sleep(FIRST_DELAY * 2 ** (lost - 1))
+            continue
         # a stream may end early, for instance when the service is replaced: the generation says how it is
         state = _insist(lambda: get_generation.sync_detailed(generation_id, client=client))
         if isinstance(state, Generation):

@@ -90,7 +90,9 @@ enum ByteStream {
         }
 
         func urlSession(_ session: URLSession, task: URLSessionTask, didCompleteWithError error: Error?) {
-            continuation.finish(throwing: error)
+            // canceled: by whoever reads, or above, since the answer is no stream
+            let canceled = (error as? URLError)?.code == .cancelled
+            continuation.finish(throwing: canceled ? nil : error)
         }
     }
 }

@@ -89,6 +89,7 @@ struct Portraits: Sendable {
             let error: Problem?
         }
         var lastEventID: String?
+        var lost = 0
         while true {
             var request = try await makeRequest("GET", "/v1/generations/\(id)/events")
             request.setValue("text/event-stream", forHTTPHeaderField: "Accept")
@@ -98,13 +99,18 @@ struct Portraits: Sendable {
                 for try await bytes in ByteStream.open(request) {
                     for event in events.read(bytes) {
                         lastEventID = event.id
+                        lost = 0
                         guard event.name == "progress" else { continue }
                         onProgress(try decode(Progress.self, from: Data(event.data.utf8)))
                     }
                 }
-            } catch is URLError {
-                // the generation says how it is, and the stream goes on where it broke off
+            } catch let broken as URLError {
+                lost += 1
+                if lost == Self.attempts { throw broken }
+                try await Task.sleep(nanoseconds: Self.firstDelay << UInt64(lost - 1))
+                continue
             }
+            // a stream may end early, for instance when the service is replaced: the generation says how it is
             let state: State = try await insist("GET", "/v1/generations/\(id)")
             switch state.status {
             case "succeeded": return state.images ?? []
@@ -151,7 +157,7 @@ struct Portraits: Sendable {
         _ method: String, _ path: String, body: Data? = nil, headers: [String: String] = [:]
     ) async throws -> Data {
         var delay = Self.firstDelay
-        for attempt in 1... {
+        for attempt in 1...Self.attempts {
             var request = try await makeRequest(method, path)
             for (name, value) in headers { request.setValue(value, forHTTPHeaderField: name) }
             if let body {
@@ -174,6 +180,6 @@ struct Portraits: Sendable {
             }
             delay *= 2
         }
-        throw URLError(.unknown)
+        fatalError("the last attempt returns or throws")
     }
 }
