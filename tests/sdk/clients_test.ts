@@ -36,6 +36,12 @@ Deno.test("clients", async (t) => {
       equal(await run({ command: Deno.execPath(), args }), "");
     },
   });
+  await t.step("TypeScript is formatted and has no lint", async () => {
+    // deno.json leaves the examples out, since their imports are there only after `deno task sdk`
+    const example = ["--no-config", "sdk/examples/typescript"];
+    await run({ command: Deno.execPath(), args: ["fmt", "--check", "--line-width", "110", ...example] });
+    await run({ command: Deno.execPath(), args: ["lint", ...example] });
+  });
   await t.step({
     name: "TypeScript makes a portrait over cut connections",
     ignore: ignored.typescript,
@@ -52,6 +58,9 @@ Deno.test("clients", async (t) => {
     fn: async () => {
       const args = ["--config-file", "sdk/mypy.ini", "sdk/generated/python", "sdk/examples/python"];
       match(await run({ command: "sdk/.venv/bin/mypy", args }), /no issues found in \d{3} source files/);
+      const style = ["--isolated", "--line-length", "110", "sdk/examples/python"];
+      await run({ command: "sdk/.venv/bin/ruff", args: ["check", "--select", "E,F,I,UP,B,SIM", ...style] });
+      await run({ command: "sdk/.venv/bin/ruff", args: ["format", "--check", ...style] });
     },
   });
   await t.step({

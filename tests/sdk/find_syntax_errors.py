@@ -1,6 +1,6 @@
 """Parses Swift and Kotlin sources with tree-sitter's grammars: what can be said of them where no compiler is.
 
-Takes files and folders; prints FILE:LINE for each place no rule of the grammar fits, then the number of files.
+Takes files and folders; prints FILE:LINE for each place no rule of the grammar fits, then how many files.
 """
 
 import sys
