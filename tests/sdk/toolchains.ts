@@ -50,3 +50,6 @@ export const ignored = {
   swift: !onPath("swiftc") || !existsSync(join(repository, "sdk/generated/swift")),
   curl: !required && !onPath("curl"),
 } as const;
+
+/** A Chromium, if there is one. */
+export const chromium: string | undefined = ["chromium", "chromium-browser", "google-chrome"].find(onPath);
