@@ -48,7 +48,7 @@ function toldSteps(output: string): readonly (readonly number[])[] {
 }
 
 /**
- * Has an example make a portrait through a proxy that loses the answer to its first request and cuts its first stream.
+ * Has an example make a portrait through a proxy that cuts the answer to its first request and its first stream.
  *
  * @param service to call
  * @param account whose token it gets; none else uses it
@@ -71,7 +71,7 @@ export async function expectPortraitOverCutConnections(
   deepEqual(proxy.cuts, ["answer", "stream"], "both connections were cut");
   const asked = proxy.requests.filter(({ method, path }) => method === "POST" && path === "/v1/generations");
   const keys = asked.map(({ headers }) => headers.get("idempotency-key") ?? "");
-  equal(keys.length, 2, "asked again once after the answer got lost");
+  equal(keys.length, 2, "asked again once after the answer was cut");
   equal(keys[0], keys[1]);
   match(keys[0]!, /^[0-9a-f-]{36}$/i);
   const watched = proxy.requests.filter(({ path }) => path.endsWith("/events"));

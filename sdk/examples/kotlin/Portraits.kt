@@ -10,6 +10,8 @@ import java.io.IOException
 import java.net.HttpURLConnection
 import java.net.URL
 import java.util.Base64
+import org.json.JSONArray
+import org.json.JSONException
 import org.json.JSONObject
 
 /** The service refused. [code] is for programs, the message for people. */
@@ -45,7 +47,7 @@ class Portraits(private val address: String, private val token: () -> String) {
      * restart of the app, gives the same generation and costs nothing. Returns the generation's id.
      */
     fun start(photo: ByteArray, wishes: Map<String, Any>, key: String): String {
-        val body = JSONObject(wishes).put("reference_images", org.json.JSONArray().put(toBase64(photo)))
+        val body = JSONObject(wishes).put("reference_images", JSONArray().put(toBase64(photo)))
         val headers = mapOf("Idempotency-Key" to key, "Prefer" to "respond-async")
         return insist { json("POST", "/v1/generations", body, headers) }.getString("id")
     }
@@ -137,7 +139,12 @@ class Portraits(private val address: String, private val token: () -> String) {
         body: JSONObject? = null,
         headers: Map<String, String> = emptyMap(),
     ): JSONObject = request(method, path, body, headers) { connection ->
-        JSONObject(connection.inputStream.bufferedReader().use { it.readText() })
+        val text = connection.inputStream.bufferedReader().use { it.readText() }
+        try {
+            JSONObject(text)
+        } catch (cut: JSONException) {
+            throw IOException("the answer broke off", cut)
+        }
     }
 
     private fun <T> request(
