@@ -1,21 +1,10 @@
-/** The TypeScript example's scaling in a real Chromium, where there is one. */
+/** The examples' scaling: Python's, and the browser's in a real Chromium, where there is one. */
 
-import { deepEqual, equal, ok } from "node:assert/strict";
 import { join } from "node:path";
-import sharp from "sharp";
 import typescript from "typescript";
-import { repository } from "./cut_connections.ts";
-import { chromium } from "./toolchains.ts";
-
-/** A camera's landscape photo, held upright: its left third is red, which is the top third when it is turned. */
-async function turnedPhoto(): Promise<Uint8Array<ArrayBuffer>> {
-  const red = { create: { width: 800, height: 1800, channels: 3, background: "red" } } as const;
-  const file = await sharp({ create: { width: 2400, height: 1800, channels: 3, background: "blue" } })
-    .composite([{ input: red, left: 0, top: 0 }])
-    // 6: turn it a quarter clockwise to see it upright
-    .withExif({ IFD0: { Copyright: "somebody" } }).withMetadata({ orientation: 6 }).jpeg().toBuffer();
-  return new Uint8Array(file);
-}
+import { repository, run } from "./cut_connections.ts";
+import { chromium, ignored } from "./toolchains.ts";
+import { expectUpright, turnedPhoto } from "./turned_photo.ts";
 
 const page = `<script type="module">
   import { scalePhoto } from "/scale_photo.js";
@@ -75,23 +64,25 @@ Deno.test({
   name: "a browser scales a photo down, upright, without its metadata",
   ignore: chromium === undefined,
   fn: async () => {
-    const photo = await turnedPhoto();
-    equal((await sharp(photo).metadata()).orientation, 6);
-    const scaled = await scaleInBrowser(chromium!, photo);
-    const { format, width, height, exif, orientation } = await sharp(scaled).metadata();
-    deepEqual({ format, width, height, exif, orientation }, {
-      format: "jpeg",
-      width: 768,
-      height: 1024,
-      exif: undefined,
-      orientation: undefined,
+    const scaled = await scaleInBrowser(chromium!, await turnedPhoto());
+    await expectUpright(scaled);
+  },
+});
+
+Deno.test({
+  name: "Python scales a photo down, upright, without its metadata",
+  ignore: ignored.python,
+  fn: async () => {
+    const folder = await Deno.makeTempDir();
+    await Deno.writeFile(join(folder, "photo.jpg"), await turnedPhoto());
+    const program = "import pathlib, sys, portraits; folder = pathlib.Path(sys.argv[1]); " +
+      "(folder / 'scaled.jpg').write_bytes(portraits.scale_photo(folder / 'photo.jpg'))";
+    await run({
+      command: "sdk/.venv/bin/python",
+      args: ["-c", program, folder],
+      env: { PYTHONPATH: "sdk/generated/python:sdk/examples/python" },
     });
-    const [top, bottom] = await Promise.all(
-      [100, 900].map((y) =>
-        sharp(scaled).extract({ left: 384, top: y, width: 1, height: 1 }).raw().toBuffer()
-      ),
-    );
-    ok(top![0]! > 200 && top![2]! < 60, `red on top: ${[...top!]}`);
-    ok(bottom![2]! > 200 && bottom![0]! < 60, `blue below: ${[...bottom!]}`);
+    await expectUpright(await Deno.readFile(join(folder, "scaled.jpg")));
+    await Deno.remove(folder, { recursive: true });
   },
 });
