@@ -40,6 +40,27 @@ export async function run({ command, args, env = {} }: Program): Promise<string>
   return output;
 }
 
+/**
+ * Keeps the service busy, so that what is asked for next waits: a small model could be done before anybody watches.
+ *
+ * @returns ends it
+ */
+async function occupy({ address, tokenFor }: LiveService): Promise<() => Promise<void>> {
+  const headers = { Authorization: `Bearer ${await tokenFor("occupant")}`, Prefer: "respond-async" };
+  const body = new FormData();
+  body.set("reference_images", new Blob([await Deno.readFile(photo)]));
+  const fields = { prompt: "a smile", class_noun: "woman", num_images: "8", num_inference_steps: "100" };
+  for (const [name, value] of Object.entries(fields)) body.set(name, value);
+  const response = await fetch(`${address}/v1/generations`, { method: "POST", headers, body });
+  equal(response.status, 202);
+  const { id } = await response.json();
+  return async () => {
+    const canceled = await fetch(`${address}/v1/generations/${id}/cancel`, { method: "POST", headers });
+    await canceled.body?.cancel();
+    equal(canceled.status, 200, "it was still running");
+  };
+}
+
 /** Denoising steps as the program told them. */
 function toldSteps(output: string): readonly (readonly number[])[] {
   return [...output.matchAll(/^denoise (\d+) (\d+)$/gm)].map((
@@ -62,12 +83,19 @@ export async function expectPortraitOverCutConnections(
   const folder = await Deno.makeTempDir();
   const token = await service.tokenFor(account);
   await using proxy = startCuttingProxy(service.address);
+  const release = await occupy(service);
+  const released = proxy.watched.then(release);
   const output = await run({
     ...program,
     args: [...program.args, photo, "a smile", "woman", folder],
     env: { ...program.env, IDADAPTER_URL: proxy.address, IDADAPTER_TOKEN: token },
+  }).catch(async (failure) => {
+    // it may have failed before it watched; canceling twice changes nothing
+    await release();
+    throw failure;
   });
 
+  await released;
   deepEqual(proxy.cuts, ["answer", "stream"], "both connections were cut");
   const asked = proxy.requests.filter(({ method, path }) => method === "POST" && path === "/v1/generations");
   const keys = asked.map(({ headers }) => headers.get("idempotency-key") ?? "");

@@ -13,6 +13,8 @@ export interface CuttingProxy extends AsyncDisposable {
   /** `http://127.0.0.1:<port>` */
   readonly address: string;
   readonly requests: readonly SeenRequest[];
+  /** the first stream of events is asked for */
+  readonly watched: Promise<void>;
   /** in the order they were made, at most one of each */
   readonly cuts: readonly ("answer" | "stream")[];
 }
@@ -77,6 +79,7 @@ export function startCuttingProxy(target: string): CuttingProxy {
   const open = new Set<Deno.Conn>();
   const requests: SeenRequest[] = [];
   const cuts: ("answer" | "stream")[] = [];
+  const watched = Promise.withResolvers<void>();
 
   async function serve(client: Deno.Conn): Promise<void> {
     const service = await Deno.connect({ hostname: "127.0.0.1", port: Number(new URL(target).port) });
@@ -87,6 +90,7 @@ export function startCuttingProxy(target: string): CuttingProxy {
         const head = readHead(latin1.decode(chunk));
         if (head !== undefined) {
           requests.push(head);
+          if (head.path.endsWith("/events")) watched.resolve();
           current = head;
           stream = "";
         }
@@ -129,6 +133,7 @@ export function startCuttingProxy(target: string): CuttingProxy {
   return {
     address: `http://127.0.0.1:${listener.addr.port}`,
     requests,
+    watched: watched.promise,
     cuts,
     async [Symbol.asyncDispose]() {
       listener.close();
