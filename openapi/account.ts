@@ -1,9 +1,9 @@
 /** What the account's resources take and give: balance, usage, prices. */
 
 import { z } from "@hono/zod-openapi";
-import { GenerationRequestSchema } from "./generation.ts";
+import { GenerationRequestSchema, wide } from "./generation.ts";
 
-const credits = z.int().min(0).describe("credits");
+const credits = z.int().min(0).describe("credits").openapi(wide);
 
 /** An account's balance. */
 export const AccountSchema = z.strictObject({
@@ -21,22 +21,25 @@ export const AccountSchema = z.strictObject({
 export type AccountBody = z.infer<typeof AccountSchema>;
 
 const usageSum = {
-  generations: z.int().min(0).describe("that succeeded"),
-  images: z.int().min(0),
-  steps: z.int().min(0).describe("denoising steps over all images"),
+  generations: z.int().min(0).describe("that succeeded").openapi(wide),
+  images: z.int().min(0).openapi(wide),
+  steps: z.int().min(0).describe("denoising steps over all images").openapi(wide),
   credits,
 };
+
+/** What was charged on one day by one key. */
+const UsageOfDaySchema = z.strictObject({
+  day: z.iso.date().describe("UTC; a generation counts on the day it was finished"),
+  key: z.string().describe("the client the token was issued to: its `client_id`, `azp` or `sub`"),
+  ...usageSum,
+}).openapi("UsageOfDay");
 
 /** What an account has used. */
 export const UsageSchema = z.strictObject({
   from: z.iso.date(),
   to: z.iso.date(),
-  data: z.array(z.strictObject({
-    day: z.iso.date().describe("UTC; a generation counts on the day it was finished"),
-    key: z.string().describe("the client the token was issued to: its `client_id`, `azp` or `sub`"),
-    ...usageSum,
-  })).describe("by day, then by key; days without a charge are left out"),
-  total: z.strictObject(usageSum),
+  data: z.array(UsageOfDaySchema).describe("by day, then by key; days without a charge are left out"),
+  total: z.strictObject(usageSum).openapi("UsageTotal"),
 }).openapi("Usage");
 
 /** Which days usage is asked for. */
@@ -57,7 +60,7 @@ export const PriceSchema = z.strictObject({
 /** Credits the operator gives or takes. */
 export const CreditRequestSchema = z.strictObject({
   amount: z.int().min(-1_000_000_000_000).max(1_000_000_000_000)
-    .describe("credits; negative takes them back, at most what is available"),
+    .describe("credits; negative takes them back, at most what is available").openapi(wide),
   kind: z.enum(["top_up", "adjustment"]).describe("top_up: paid for; adjustment: anything else"),
   note: z.string().max(500).optional().describe("why, for the books"),
 }).openapi("CreditRequest");

@@ -21,23 +21,29 @@ const problemCodes = [
 
 const pixels = z.number().describe("pixels of the upright photo");
 
+/** One face of a photo. */
+const FaceSchema = z.strictObject({
+  box: z.strictObject({ x: pixels, y: pixels, width: pixels, height: pixels }).openapi("FaceBox"),
+  score: z.number().min(0).max(1).describe("the detector's confidence"),
+  landmarks: z.array(z.tuple([z.number(), z.number()])).length(5).describe(
+    "x and y in pixels of right eye, left eye, nose, right and left mouth corner; the person's own right and left",
+  ),
+}).openapi("Face");
+
+/** One thing to improve about a photo. */
+const FaceProblemSchema = z.strictObject({
+  code: z.enum(problemCodes),
+  message: z.string(),
+  blocking: z.boolean().describe("true when POST /v1/generations would refuse the photo; false for advice"),
+}).openapi("FaceProblem");
+
 /** Whether a photo will do as a reference. */
 export const FaceReportSchema = z.strictObject({
   width: z.int().min(1).describe("of the photo, upright as its EXIF orientation says"),
   height: z.int().min(1),
-  faces: z.array(z.strictObject({
-    box: z.strictObject({ x: pixels, y: pixels, width: pixels, height: pixels }),
-    score: z.number().min(0).max(1).describe("the detector's confidence"),
-    landmarks: z.array(z.tuple([z.number(), z.number()])).length(5).describe(
-      "x and y in pixels of right eye, left eye, nose, right and left mouth corner; the person's own right and left",
-    ),
-  })),
+  faces: z.array(FaceSchema),
   usable: z.boolean().describe("true when `problems` is empty"),
-  problems: z.array(z.strictObject({
-    code: z.enum(problemCodes),
-    message: z.string(),
-    blocking: z.boolean().describe("true when POST /v1/generations would refuse the photo; false for advice"),
-  })),
+  problems: z.array(FaceProblemSchema),
 }).openapi("FaceReport");
 
 /** A face report as it is sent, see {@linkcode FaceReportSchema}. */

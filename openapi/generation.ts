@@ -5,6 +5,9 @@ import type { GenerateProgress, OutputFormat, SchedulerName } from "../pipeline/
 import { limits } from "./limits.ts";
 import { ProblemSchema } from "./problem.ts";
 
+/** A whole number that may not fit into 32 bits, which is what a client makes of it unless it is told. */
+export const wide = { format: "int64" } as const;
+
 /** A photo in JSON: base64 (RFC 4648, section 4) or a base64 data URL (RFC 2397). */
 export const EncodedPhotoSchema = z.string().min(1).openapi({
   description: "a JPEG, PNG, WebP or AVIF photo as base64 or as a base64 data URL; addresses are not fetched",
@@ -79,7 +82,8 @@ const options = {
     ),
   scheduler: SchedulerSchema.nullish().describe("default from the model"),
   seed: z.int().min(limits.seed.min).max(limits.seed.max).nullish()
-    .describe("image i is made from seed + i; the same seed gives the same picture; default random"),
+    .describe("image i is made from seed + i; the same seed gives the same picture; default random")
+    .openapi(wide),
   output_format: OutputFormatSchema.nullish().describe("default png"),
   preview_interval: z.int().min(limits.previewInterval.min).max(limits.previewInterval.max).nullish()
     .describe(
@@ -115,7 +119,8 @@ const seconds = z.number().min(0).describe("seconds");
 /** A finished portrait. */
 export const GenerationImageSchema = z.strictObject({
   index: z.int().min(0),
-  seed: z.int().min(0).describe("the seed of this very image: asking for it alone gives the same picture"),
+  seed: z.int().min(0).describe("the seed of this very image: asking for it alone gives the same picture")
+    .openapi(wide),
   content_type: z.enum(["image/png", "image/jpeg", "image/webp"]),
   width: z.int().min(1),
   height: z.int().min(1),
@@ -185,7 +190,8 @@ export type Generation = z.infer<typeof GenerationSchema>;
 export const PendingGenerationSchema = z.strictObject({
   ...identifying,
   status: z.enum(["queued", "running"]),
-  progress: GenerationProgressSchema.nullable().describe("null while it is queued"),
+  // not nullable(): the document would say of the events' GenerationProgress too that it may be null
+  progress: z.union([GenerationProgressSchema, z.null()]).describe("null while it is queued"),
   images: z.array(GenerationImageSchema).describe("those that are finished already"),
 }).openapi("PendingGeneration");
 

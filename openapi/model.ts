@@ -3,7 +3,8 @@
 import { z } from "@hono/zod-openapi";
 import { OutputFormatSchema, SchedulerSchema } from "./generation.ts";
 
-const range = z.strictObject({ min: z.number(), max: z.number() });
+// a name of its own: a client's type is called by it, and Range is taken in most languages
+const range = z.strictObject({ min: z.number(), max: z.number() }).openapi("NumberRange");
 
 /** One model that can be asked for. */
 export const ModelSchema = z.strictObject({

@@ -18,14 +18,18 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   config: [],
   routes: ["config.ts", "openapi/", "billing/", "jobs/", "pipeline/", "models/", "store/"],
   demo: ["config.ts", "openapi/", "routes/tokens/", "type:pipeline/protocol.ts"],
+  sdk: [],
   bench: ["config.ts", "demo/service_process.ts", "routes/tokens/", "store/", "pipeline/", "models/"],
 };
+
+/** Folders inside rooms that hold others' sources, or sources on others' terms. */
+const foreign = ["sdk/.venv", "sdk/examples", "sdk/generated"];
 
 /** Paths of a room's sources, from the repository's root. */
 function* sourcesIn(folder: string): Generator<string> {
   for (const { name, isDirectory } of Deno.readDirSync(join(repository, folder))) {
     const path = join(folder, name);
-    if (isDirectory) yield* sourcesIn(path);
+    if (isDirectory && !foreign.includes(path)) yield* sourcesIn(path);
     else if (name.endsWith(".ts")) yield path;
   }
 }

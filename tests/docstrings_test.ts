@@ -15,9 +15,13 @@ const rooms = [
   "openapi",
   "pipeline",
   "routes",
+  "sdk",
   "store",
   "telemetry",
 ];
+
+/** Folders inside rooms that hold others' sources, or sources on others' terms. */
+const foreign = ["sdk/.venv", "sdk/examples", "sdk/generated"];
 
 /** The parts of `deno doc --json`, version 2, that are read here. */
 interface Documentation {
@@ -35,7 +39,7 @@ interface Documentation {
 function* sourcesIn(folder: string): Generator<string> {
   for (const { name, isDirectory } of Deno.readDirSync(join(repository, folder))) {
     const path = join(folder, name);
-    if (isDirectory) yield* sourcesIn(path);
+    if (isDirectory && !foreign.includes(path)) yield* sourcesIn(path);
     else if (name.endsWith(".ts")) yield path;
   }
 }

@@ -111,6 +111,29 @@ Deno.test("an operation that needs a token says which scope, and what happens wi
   deepEqual([...used].sort(), Object.keys(scopes).sort());
 });
 
+Deno.test("no schema that has a name may be null, for every use of the name would be", () => {
+  const schemas = Object.entries(JSON.parse(formatDocument()).components.schemas) as [string, Json][];
+  deepEqual(schemas.filter(([, { type }]) => Array.isArray(type)).map(([name]) => name), []);
+});
+
+Deno.test("whole numbers that outgrow 32 bits say so: Java, Kotlin and C# would not read them", () => {
+  const { schemas } = JSON.parse(formatDocument()).components;
+  const wide: readonly (readonly [string, string])[] = [
+    ["GenerationRequest", "seed"],
+    ["GenerationImage", "seed"],
+    ["Account", "available"],
+    ["Price", "price"],
+    ["UsageTotal", "credits"],
+    ["CreditRequest", "amount"],
+  ];
+  for (const [schema, property] of wide) {
+    equal(schemas[schema].properties[property].format, "int64", `${schema}.${property}`);
+  }
+  for (const { type, maximum, format } of objectsIn(schemas)) {
+    if (String(type).includes("integer") && Number(maximum ?? 0) > 2 ** 31 - 1) equal(format, "int64");
+  }
+});
+
 Deno.test("a problem has no empty members", () => {
   const problem = createProblem("face_not_found", { detail: "d", requestId: "r", errors: [], details: {} });
   deepEqual(Object.keys(problem), ["type", "code", "title", "status", "detail", "remedy", "request_id"]);

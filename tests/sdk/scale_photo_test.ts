@@ -1,0 +1,88 @@
+/** The examples' scaling: Python's, and the browser's in a real Chromium, where there is one. */
+
+import { join } from "node:path";
+import typescript from "typescript";
+import { repository, run } from "./cut_connections.ts";
+import { chromium, ignored } from "./toolchains.ts";
+import { expectUpright, turnedPhoto } from "./turned_photo.ts";
+
+const page = `<script type="module">
+  import { scalePhoto } from "/scale_photo.js";
+  try {
+    const photo = await (await fetch("/photo")).blob();
+    await fetch("/scaled", { method: "POST", body: await scalePhoto(photo) });
+  } catch (error) {
+    await fetch("/failed", { method: "POST", body: String(error) });
+  }
+</script>`;
+
+/** Serves the page until it sends what it made. */
+async function scaleInBrowser(browser: string, photo: Uint8Array<ArrayBuffer>): Promise<Uint8Array> {
+  const source = await Deno.readTextFile(join(repository, "sdk/examples/typescript/scale_photo.ts"));
+  const { outputText } = typescript.transpileModule(source, {
+    compilerOptions: { target: typescript.ScriptTarget.ES2022, module: typescript.ModuleKind.ESNext },
+  });
+  const profile = await Deno.makeTempDir();
+  const scaled = Promise.withResolvers<Uint8Array>();
+  await using server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, async (request) => {
+    switch (new URL(request.url).pathname) {
+      case "/":
+        return new Response(page, { headers: { "Content-Type": "text/html" } });
+      case "/scale_photo.js":
+        return new Response(outputText, { headers: { "Content-Type": "text/javascript" } });
+      case "/photo":
+        return new Response(photo, { headers: { "Content-Type": "image/jpeg" } });
+      case "/scaled":
+        scaled.resolve(await request.bytes());
+        return new Response();
+      case "/failed":
+        scaled.reject(new Error(await request.text()));
+        return new Response();
+      default:
+        return new Response(null, { status: 404 });
+    }
+  });
+  const address = `http://127.0.0.1:${server.addr.port}/`;
+  const child = new Deno.Command(browser, {
+    args: ["--headless=new", "--no-sandbox", "--disable-gpu", `--user-data-dir=${profile}`, address],
+    stdin: "null",
+    stdout: "null",
+    stderr: "null",
+  }).spawn();
+  const timer = setTimeout(() => scaled.reject(new Error("Chromium sent nothing for a minute")), 60_000);
+  try {
+    return await scaled.promise;
+  } finally {
+    clearTimeout(timer);
+    child.kill("SIGTERM");
+    await child.status;
+    await Deno.remove(profile, { recursive: true });
+  }
+}
+
+Deno.test({
+  name: "a browser scales a photo down, upright, without its metadata",
+  ignore: chromium === undefined,
+  fn: async () => {
+    const scaled = await scaleInBrowser(chromium!, await turnedPhoto());
+    await expectUpright(scaled);
+  },
+});
+
+Deno.test({
+  name: "Python scales a photo down, upright, without its metadata",
+  ignore: ignored.python,
+  fn: async () => {
+    const folder = await Deno.makeTempDir();
+    await Deno.writeFile(join(folder, "photo.jpg"), await turnedPhoto());
+    const program = "import pathlib, sys, portraits; folder = pathlib.Path(sys.argv[1]); " +
+      "(folder / 'scaled.jpg').write_bytes(portraits.scale_photo(folder / 'photo.jpg'))";
+    await run({
+      command: "sdk/.venv/bin/python",
+      args: ["-c", program, folder],
+      env: { PYTHONPATH: "sdk/generated/python:sdk/examples/python" },
+    });
+    await expectUpright(await Deno.readFile(join(folder, "scaled.jpg")));
+    await Deno.remove(folder, { recursive: true });
+  },
+});
