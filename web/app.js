@@ -113,7 +113,8 @@ async function loadModel() {
 
 async function showBalance() {
   const { available } = await (await call("/v1/account")).json();
-  $("balance").textContent = `${credits.format(available)} credits`;
+  const amount = available < 1_000_000 ? credits : new Intl.NumberFormat("en", { notation: "compact" });
+  $("balance").textContent = `${amount.format(available)} credits`;
 }
 
 async function showPrice() {

@@ -11,6 +11,7 @@ function button(text, label, onClick) {
     textContent: text,
   });
   element.setAttribute("aria-label", label);
+  element.title = label;
   element.addEventListener("click", onClick);
   return element;
 }

@@ -69,7 +69,8 @@ export class Stage implements AsyncDisposable {
       if (protocol.startsWith("http") && origin !== this.service.address) errors.push(`asked ${origin}`);
     });
     await prepare?.(page);
-    await page.goto(this.service.address, { waitUntil: "networkidle0" });
+    await page.goto(this.service.address);
+    await page.waitForSelector("#nouns input, dialog[open]");
     return new Visit(context, page, errors);
   }
 
