@@ -45,7 +45,14 @@ export class Stage implements AsyncDisposable {
     await grant.body?.cancel();
     const browser = await puppeteer.launch({
       executablePath: findChromium(),
-      args: ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--lang=en"],
+      args: [
+        "--no-sandbox",
+        "--disable-dev-shm-usage",
+        "--disable-gpu",
+        "--lang=en",
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+      ],
       protocolTimeout: 120_000,
     });
     return new Stage(service, browser);

@@ -236,6 +236,59 @@ test("offline in the middle and back: the same generation goes on, and is paid o
   deepEqual(visit.errors, []);
 });
 
+test("a request whose connection breaks is sent again under the same key", async () => {
+  await using visit = await stage.visit("desktop");
+  const { page } = visit;
+  await visit.choosePhoto(face);
+  await visit.slide("#count", 1);
+  await page.waitForSelector("#make:enabled");
+  const keys: (string | undefined)[] = [];
+  await page.setRequestInterception(true);
+  page.on("request", (request) => {
+    if (new URL(request.url()).pathname !== "/v1/generations") return void request.continue();
+    keys.push(request.headers()["idempotency-key"]);
+    void (keys.length === 1 ? request.abort("connectionreset") : request.continue());
+  });
+  await visit.make();
+  await visit.waitForPortraits(1);
+  equal(keys.length, 2);
+  match(keys[0] ?? "", /^[0-9a-f-]{36}$/);
+  equal(keys[0], keys[1]);
+  deepEqual(visit.errors, []);
+});
+
+test("a photo is taken from the camera, the clipboard, and whatever is dropped", async () => {
+  await using visit = await stage.visit("desktop");
+  const { page } = visit;
+  const expectPhoto = async () => {
+    // Chromium's camera for tests and the page's own icon show nobody
+    await visit.waitForText("#check", /No face found/);
+    await page.evaluate("document.querySelector('#check').replaceChildren()");
+  };
+  await page.click("#camera");
+  await page.waitForSelector("#camera-take:enabled");
+  deepEqual(await violations(visit), [], "the camera's dialog");
+  await page.click("#camera-take");
+  await expectPhoto();
+  equal(await page.$("#camera-dialog[open]"), null);
+  for (
+    const [type, field, event] of [["paste", "clipboardData", "ClipboardEvent"], [
+      "drop",
+      "dataTransfer",
+      "DragEvent",
+    ]]
+  ) {
+    await page.evaluate(`(async () => {
+      const icon = await (await fetch(document.querySelector("link[rel=apple-touch-icon]").href)).blob();
+      const data = new DataTransfer();
+      data.items.add(new File([icon], "icon.png", { type: "image/png" }));
+      document.body.dispatchEvent(new ${event}("${type}", { bubbles: true, cancelable: true, ${field}: data }));
+    })()`);
+    await expectPhoto();
+  }
+  deepEqual(visit.errors, []);
+});
+
 test("loaded again in the middle, the page takes up what it was watching", async () => {
   await using visit = await stage.visit("desktop");
   const { page } = visit;
