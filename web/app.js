@@ -319,6 +319,8 @@ async function make({ form, key, id, request, photo }) {
   $("cancel").disabled = false;
   $("progress").value = 0;
   $("running-text").textContent = "Waiting for a place…";
+  // each step said aloud would drown everything else: a screen reader is told of start, loss and end
+  announce("Making portraits.");
   if (matchMedia("(max-width: 879px)").matches) $("stage").scrollIntoView();
   try {
     await followGeneration({
@@ -333,7 +335,9 @@ async function make({ form, key, id, request, photo }) {
         void showBalance().catch(() => {});
       },
       onConnection: (lost) => {
-        if (lost) $("running-text").textContent = "Connection lost. Your portraits are still being made…";
+        if (!lost) return;
+        $("running-text").textContent = "Connection lost. Your portraits are still being made…";
+        announce("Connection lost.");
       },
       onEvent: (event, data) => {
         if (event === "progress") {
