@@ -14,6 +14,7 @@ import { createApp } from "./routes/app.ts";
 import type { ServedModel } from "./routes/app_options.ts";
 import { logGenerations } from "./routes/generation_log.ts";
 import { createLogger, errorFields, type Logger } from "./routes/logger.ts";
+import { signDevelopmentToken } from "./routes/tokens/development_token.ts";
 import { createKeySource } from "./routes/tokens/key_source.ts";
 import { createTokenVerifier } from "./routes/tokens/verify_token.ts";
 import { type JobsService, openJobs } from "./serve_jobs.ts";
@@ -57,9 +58,15 @@ async function loadModel(
   }
 }
 
-function warnOfDevelopmentKey({ jwt, host }: Config, log: Logger): void {
+/** Whether only this machine reaches the service. */
+function isLocal({ host }: Config): boolean {
+  return ["127.0.0.1", "localhost", "::1"].includes(host);
+}
+
+function warnOfDevelopmentKey(config: Config, log: Logger): void {
+  const { jwt } = config;
   if (jwt.keys.kind !== "development") return;
-  const level = ["127.0.0.1", "localhost", "::1"].includes(host) ? "info" : "warn";
+  const level = isLocal(config) ? "info" : "warn";
   log(level, "tokens are verified with this machine's development key; `deno task token` prints one", {
     path: jwt.keys.path,
     remedy: "Set JWT_JWKS_URL, JWT_ISSUER and JWT_AUDIENCE to trust an identity provider instead.",
@@ -122,6 +129,9 @@ async function serve(config: Config): Promise<void> {
     metrics: metrics.registry,
     onProblem: (code) => metrics.addProblem(code),
     verifyToken: createTokenVerifier({ ...config.jwt, keys }),
+    ...(config.jwt.keys.kind === "development" && isLocal(config)
+      ? { signPageToken: (scope: string) => signDevelopmentToken(config.jwt, { scope }) }
+      : {}),
     maxBodyBytes: config.maxBodyBytes,
     log,
   });

@@ -6,6 +6,7 @@ import { secureHeaders } from "hono/secure-headers";
 import { operations } from "../openapi/operations.ts";
 import { account } from "./account.ts";
 import type { AppEnv, AppOptions } from "./app_options.ts";
+import { developmentToken } from "./development_token.ts";
 import { docs, docsPaths } from "./docs.ts";
 import { faces } from "./faces.ts";
 import { generationResults } from "./generation_results.ts";
@@ -15,6 +16,7 @@ import { metrics } from "./metrics.ts";
 import { accessLog } from "./middleware/access_log.ts";
 import { answerErrors, answerMethodNotAllowed, answerNotFound } from "./middleware/problems.ts";
 import { models } from "./models.ts";
+import { page, pagePaths } from "./page.ts";
 import { webhooks } from "./webhooks.ts";
 
 /** Every address with the methods it takes. */
@@ -22,7 +24,7 @@ function methodsByPath(): Map<string, string[]> {
   const table = new Map<string, string[]>();
   const routes = [
     ...operations.map((operation) => ({ path: operation.getRoutingPath(), method: operation.method })),
-    ...Object.values(docsPaths).map((path) => ({ path, method: "get" })),
+    ...[...Object.values(docsPaths), ...Object.values(pagePaths)].map((path) => ({ path, method: "get" })),
   ];
   for (const { path, method } of routes) {
     const methods = method === "get" ? ["GET", "HEAD"] : [method.toUpperCase()];
@@ -53,7 +55,7 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
     if (code !== undefined) options.onProblem?.(code);
   });
   app.use(secureHeaders({
-    // the page under /docs has a policy of its own
+    // the pages under / and /docs have policies of their own
     overwrite: false,
     contentSecurityPolicy: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] },
     xFrameOptions: "DENY",
@@ -67,6 +69,8 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
   app.route("/", health(options));
   app.route("/", metrics(options));
   app.route("/", docs());
+  app.route("/", developmentToken(options));
+  app.route("/", page());
   for (const [path, methods] of methodsByPath()) app.all(path, answerMethodNotAllowed(methods));
   app.notFound(answerNotFound);
   app.onError(answerErrors(options.log));

@@ -37,6 +37,8 @@ export interface AppOptions {
   /** told of every request that is answered with a problem */
   readonly onProblem?: (code: ProblemCode) => void;
   readonly verifyToken: TokenVerifier;
+  /** signs a token for the page; only with the development key and a listener that only this machine reaches */
+  readonly signPageToken?: (scope: string) => Promise<string>;
   readonly maxBodyBytes: number;
   readonly log: Logger;
   /** draws the seed of a request that names none, an unsigned 32-bit number */

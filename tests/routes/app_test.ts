@@ -16,7 +16,6 @@ Deno.test("an unknown address is a 404, an address under another method a 405 wi
   await using service = await start();
   for (
     const path of [
-      "/",
       "/v1",
       "/v1/generations/",
       "/v1/generation",
@@ -37,6 +36,7 @@ Deno.test("an unknown address is a 404, an address under another method a 405 wi
       ["PATCH", "/readyz", "GET, HEAD"],
       ["POST", "/openapi.json", "GET, HEAD"],
       ["POST", "/docs", "GET, HEAD"],
+      ["POST", "/", "GET, HEAD"],
     ] as const
   ) {
     const response = await service.call(path, { method });

@@ -1,0 +1,88 @@
+/** One generation from its request to its end, over as many connections as that takes. */
+
+import { call, isConnectionLoss, ProblemError } from "./api.js";
+import { readEvents } from "./event_stream.js";
+
+/** The service writes at least every 15 seconds; a connection silent for longer is taken for lost. */
+const SILENCE_MILLISECONDS = 40_000;
+
+/** Resolves when the browser is online again, and not before a short, growing pause. */
+async function pauseUntilOnline(attempt, signal) {
+  await new Promise((resolve) => setTimeout(resolve, Math.min(500 * 2 ** attempt, 8_000)));
+  if (navigator.onLine) return;
+  await new Promise((resolve) => {
+    globalThis.addEventListener("online", resolve, { once: true });
+    signal.addEventListener("abort", resolve, { once: true });
+  });
+}
+
+/** Whether asking again can help: the service is starting, stopping or busy, and said so before it took anything on. */
+function isPassing(error) {
+  return error instanceof ProblemError &&
+    ["not_ready", "shutting_down", "store_unavailable", "keys_unavailable"].includes(error.problem.code);
+}
+
+/**
+ * Makes portraits. With `Prefer: respond-async` and an Idempotency-Key a lost connection cancels and costs nothing:
+ * the same request is sent again until it is known to have arrived, and from then on its events are taken up after the last
+ * one seen.
+ *
+ * @param {object} job
+ * @param {FormData} [job.form] the request; left out for a generation that goes on from before
+ * @param {string} job.key Idempotency-Key
+ * @param {string} [job.id] of a generation that goes on from before
+ * @param {(event: string, data: any, id: string) => void} job.onEvent every event once, the final one too
+ * @param {(id: string) => void} job.onAccepted told the generation's id as soon as it is known
+ * @param {(lost: boolean) => void} job.onConnection told when the connection is lost and when it is back
+ * @param {AbortSignal} job.signal ends the watching; the generation itself goes on
+ * @throws {ProblemError} when the request is refused
+ */
+export async function followGeneration({ form, key, id, onEvent, onAccepted, onConnection, signal }) {
+  let lastEvent;
+  for (let attempt = 0; !signal.aborted; attempt++) {
+    const connection = new AbortController();
+    const cut = () => connection.abort();
+    let timer;
+    const heard = () => {
+      clearTimeout(timer);
+      timer = setTimeout(cut, SILENCE_MILLISECONDS);
+    };
+    globalThis.addEventListener("offline", cut);
+    signal.addEventListener("abort", cut);
+    try {
+      heard();
+      const headers = { Accept: "text/event-stream" };
+      let response;
+      if (id === undefined) {
+        response = await call("/v1/generations", {
+          method: "POST",
+          headers: { ...headers, Prefer: "respond-async", "Idempotency-Key": key },
+          body: form,
+          signal: connection.signal,
+        });
+        id = response.headers.get("Content-Location")?.split("/").at(-1);
+        if (id !== undefined) onAccepted(id);
+      } else {
+        if (lastEvent !== undefined) headers["Last-Event-ID"] = lastEvent;
+        response = await call(`/v1/generations/${id}/events`, { headers, signal: connection.signal });
+      }
+      onConnection(false);
+      if (response.status === 204) return;
+      for await (const { event, data, id: eventId } of readEvents(response.body, heard)) {
+        attempt = 0;
+        lastEvent = eventId ?? lastEvent;
+        onEvent(event, JSON.parse(data));
+        if (event === "succeeded" || event === "failed") return;
+      }
+    } catch (error) {
+      if (!isConnectionLoss(error) && !isPassing(error)) throw error;
+    } finally {
+      clearTimeout(timer);
+      globalThis.removeEventListener("offline", cut);
+      signal.removeEventListener("abort", cut);
+    }
+    if (signal.aborted) return;
+    onConnection(true);
+    await pauseUntilOnline(attempt, signal);
+  }
+}

@@ -1,0 +1,60 @@
+/** Finished portraits of this browser, in IndexedDB; the service forgets them sooner. */
+
+/** Generations that are kept; the oldest go first. */
+const KEPT = 60;
+
+function open() {
+  return new Promise((resolve, reject) => {
+    const request = indexedDB.open("idadapter", 1);
+    request.onupgradeneeded = () => request.result.createObjectStore("generations", { keyPath: "id" });
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+  });
+}
+
+async function run(mode, work) {
+  const database = await open();
+  try {
+    return await new Promise((resolve, reject) => {
+      const transaction = database.transaction("generations", mode);
+      const request = work(transaction.objectStore("generations"));
+      transaction.oncomplete = () => resolve(request.result);
+      transaction.onabort = () => reject(transaction.error);
+    });
+  } finally {
+    database.close();
+  }
+}
+
+/**
+ * All that is kept.
+ *
+ * @returns {Promise<object[]>} newest first; empty where the browser keeps nothing (private windows)
+ */
+export async function listKept() {
+  try {
+    return (await run("readonly", (store) => store.getAll())).sort((a, b) => b.time - a.time);
+  } catch {
+    return [];
+  }
+}
+
+/**
+ * Keeps a finished generation.
+ *
+ * @param {{id: string, time: number, request: object, photo: Blob | undefined, images: {blob: Blob, seed: number}[]}} entry
+ */
+export async function keep(entry) {
+  await run("readwrite", (store) => store.put(entry));
+  for (const { id } of (await listKept()).slice(KEPT)) await run("readwrite", (store) => store.delete(id));
+}
+
+/** Removes one generation from this browser. */
+export async function remove(id) {
+  await run("readwrite", (store) => store.delete(id));
+}
+
+/** Removes all of them. */
+export async function removeAll() {
+  await run("readwrite", (store) => store.clear());
+}
