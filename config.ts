@@ -144,6 +144,9 @@ const environmentSchema = (defaults: ConfigDefaults) =>
 /** What no single variable can tell: which go together. */
 function combinationProblems(environment: Readonly<Record<string, string>>): string[] {
   const problems: string[] = [];
+  if (environment.JWT_ISSUER === "urn:idadapter:account-keys") {
+    problems.push("JWT_ISSUER is the name that accounts' own tokens carry: use your identity provider's.");
+  }
   const { JWT_JWKS_URL, JWT_JWKS_FILE, JWT_ISSUER, JWT_AUDIENCE } = environment;
   if (JWT_JWKS_URL !== undefined && JWT_JWKS_FILE !== undefined) {
     problems.push("JWT_JWKS_URL and JWT_JWKS_FILE are both set: unset one, keys come from one place.");

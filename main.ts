@@ -15,6 +15,7 @@ import type { ServedModel } from "./routes/app_options.ts";
 import { logGenerations } from "./routes/generation_log.ts";
 import { createLogger, errorFields, type Logger } from "./routes/logger.ts";
 import { createKeySource } from "./routes/tokens/key_source.ts";
+import { accountTokenIssuer } from "./routes/tokens/verify_account_token.ts";
 import { createTokenVerifier } from "./routes/tokens/verify_token.ts";
 import { type JobsService, openJobs } from "./serve_jobs.ts";
 import { ServiceMetrics } from "./telemetry/metrics.ts";
@@ -122,6 +123,12 @@ async function serve(config: Config): Promise<void> {
     metrics: metrics.registry,
     onProblem: (code) => metrics.addProblem(code),
     verifyToken: createTokenVerifier({ ...config.jwt, keys }),
+    accountTokens: {
+      issuer: accountTokenIssuer,
+      audience: config.jwt.audience,
+      algorithms: ["ES256", "EdDSA", "Ed25519", "RS256"],
+      clockToleranceSeconds: config.jwt.clockToleranceSeconds,
+    },
     maxBodyBytes: config.maxBodyBytes,
     log,
   });
