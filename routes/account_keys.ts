@@ -66,6 +66,8 @@ async function requireUsable(jwk: Record<string, string>, algorithm: AccountKey[
   try {
     const key = await importJWK(jwk, algorithm);
     if (!(key instanceof CryptoKey) || key.type !== "public") throw new TypeError("not public");
+    // importing alone takes a point that is not on the curve
+    await crypto.subtle.exportKey("spki", key);
     const { modulusLength = modulusBits.least } = key.algorithm as { modulusLength?: number };
     if (modulusLength >= modulusBits.least && modulusLength <= modulusBits.most) return;
   } catch {
