@@ -53,6 +53,8 @@ export interface Config {
   readonly host: string;
   /** 0 lets the system choose a free port */
   readonly port: number;
+  /** absolute path of the folder for keys and the embedded database */
+  readonly stateFolder: string;
   /** absolute path of the bundle's folder */
   readonly bundle: string;
   readonly executionProvider: "cpu" | "cuda";
@@ -205,6 +207,7 @@ export function loadConfig(environment: Readonly<Record<string, string>>, defaul
   return freezeDeep({
     host: variables.HOST,
     port: variables.PORT,
+    stateFolder: fromHere(variables.STATE_DIR),
     bundle: variables.BUNDLE === undefined
       ? fileURLToPath(new URL("models/default", import.meta.url))
       : fromHere(variables.BUNDLE),

@@ -26,6 +26,34 @@ const migrations: Readonly<Record<string, Migration>> = {
   "0005_account_keys": migration(accountKeys),
 };
 
+/** How a database's schema stands against this release's. */
+export interface SchemaStanding {
+  /** migrations that the next start will run */
+  readonly pending: readonly string[];
+  /** migrations of a newer release */
+  readonly unknown: readonly string[];
+}
+
+/**
+ * Compares a database's schema with this release's, and changes nothing.
+ *
+ * @param database to look at
+ * @returns names of migrations
+ */
+export async function compareSchema(database: Kysely<Schema>): Promise<SchemaStanding> {
+  const { rows: [table] } = await sql<{ there: boolean }>`
+    select to_regclass('kysely_migration') is not null as there
+  `.execute(database);
+  const { rows } = table?.there === true
+    ? await sql<{ name: string }>`select name from kysely_migration order by name`.execute(database)
+    : { rows: [] };
+  const done = new Set(rows.map(({ name }) => name));
+  return {
+    pending: Object.keys(migrations).filter((name) => !done.has(name)),
+    unknown: [...done].filter((name) => !Object.hasOwn(migrations, name)),
+  };
+}
+
 /**
  * Runs the migrations that are missing, all in one transaction; instances that start together wait for each other.
  *

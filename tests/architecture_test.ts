@@ -18,6 +18,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   config: [],
   routes: ["config.ts", "openapi/", "billing/", "jobs/", "pipeline/", "models/", "store/"],
   demo: ["config.ts", "openapi/", "routes/tokens/", "type:pipeline/protocol.ts"],
+  doctor: ["config.ts", "models/", "store/", "routes/tokens/"],
   bench: ["config.ts", "demo/service_process.ts", "routes/tokens/", "store/", "pipeline/", "models/"],
 };
 
