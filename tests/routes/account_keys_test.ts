@@ -301,11 +301,17 @@ Deno.test("an end user sees what was made for that user, and usage tells it by k
     await present(service, ben, `/v1/generations/${id}`, { method: "DELETE" }),
     "generation_not_found",
   );
+  const keyed = asJson(least);
+  const again = { ...keyed, headers: { ...keyed.headers as Record<string, string>, "Idempotency-Key": "k" } };
+  await expectOk(
+    await present(service, await key.sign({ end_user: "cleo" }), "/v1/generations", again),
+  );
+  await expectProblem(await present(service, ben, "/v1/generations", again), "idempotency_key_reused");
   await expectOk(await present(service, await key.sign(), `/v1/generations/${id}`));
   const usage = async (token: string, query = "") =>
     UsageSchema.parse(await expectOk(await present(service, token, `/v1/usage${query}`)));
   const whole = await key.sign();
-  deepEqual((await usage(whole)).data.map((row) => [row.key, row.images]), [[key.id, 3]]);
+  deepEqual((await usage(whole)).data.map((row) => [row.key, row.images]), [[key.id, 4]]);
   equal((await usage(whole, "?end_user=ann")).total.images, 2);
   equal((await usage(ben, "?end_user=ann")).total.images, 1, "an end user's token tells of that user alone");
 });
