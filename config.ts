@@ -53,6 +53,8 @@ export interface Config {
   readonly host: string;
   /** 0 lets the system choose a free port */
   readonly port: number;
+  /** absolute path of the folder for keys and the embedded database */
+  readonly stateFolder: string;
   /** absolute path of the bundle's folder */
   readonly bundle: string;
   readonly executionProvider: "cpu" | "cuda";
@@ -144,6 +146,9 @@ const environmentSchema = (defaults: ConfigDefaults) =>
 /** What no single variable can tell: which go together. */
 function combinationProblems(environment: Readonly<Record<string, string>>): string[] {
   const problems: string[] = [];
+  if (environment.JWT_ISSUER === "urn:idadapter:account-keys") {
+    problems.push("JWT_ISSUER is the name that accounts' own tokens carry: use your identity provider's.");
+  }
   const { JWT_JWKS_URL, JWT_JWKS_FILE, JWT_ISSUER, JWT_AUDIENCE } = environment;
   if (JWT_JWKS_URL !== undefined && JWT_JWKS_FILE !== undefined) {
     problems.push("JWT_JWKS_URL and JWT_JWKS_FILE are both set: unset one, keys come from one place.");
@@ -202,6 +207,7 @@ export function loadConfig(environment: Readonly<Record<string, string>>, defaul
   return freezeDeep({
     host: variables.HOST,
     port: variables.PORT,
+    stateFolder: fromHere(variables.STATE_DIR),
     bundle: variables.BUNDLE === undefined
       ? fileURLToPath(new URL("models/default", import.meta.url))
       : fromHere(variables.BUNDLE),

@@ -16,6 +16,7 @@ import { logGenerations } from "./routes/generation_log.ts";
 import { createLogger, errorFields, type Logger } from "./routes/logger.ts";
 import { signDevelopmentToken } from "./routes/tokens/development_token.ts";
 import { createKeySource } from "./routes/tokens/key_source.ts";
+import { accountTokenIssuer } from "./routes/tokens/verify_account_token.ts";
 import { createTokenVerifier } from "./routes/tokens/verify_token.ts";
 import { type JobsService, openJobs } from "./serve_jobs.ts";
 import { ServiceMetrics } from "./telemetry/metrics.ts";
@@ -132,6 +133,12 @@ async function serve(config: Config): Promise<void> {
     ...(config.jwt.keys.kind === "development" && isLocal(config)
       ? { signPageToken: (scope: string) => signDevelopmentToken(config.jwt, { scope }) }
       : {}),
+    accountTokens: {
+      issuer: accountTokenIssuer,
+      audience: config.jwt.audience,
+      algorithms: ["ES256", "EdDSA", "Ed25519", "RS256"],
+      clockToleranceSeconds: config.jwt.clockToleranceSeconds,
+    },
     maxBodyBytes: config.maxBodyBytes,
     log,
   });

@@ -39,12 +39,14 @@ export interface UsagePeriod {
  * @param queries to read with
  * @param account whose
  * @param period which days; a generation counts on the day it was finished
+ * @param endUser counts what was made for this user of the account alone; left out, everything
  * @returns a row for each day and key with a charge, by day and then by key, and the total
  */
 export async function readUsage(
   queries: Queries,
   account: string,
   { from, to }: UsagePeriod,
+  endUser?: string,
 ): Promise<Usage> {
   const { rows } = await sql<UsageRow>`
     select to_char(finished_at at time zone 'UTC', 'YYYY-MM-DD') as day, key_id as key,
@@ -52,6 +54,7 @@ export async function readUsage(
       sum(price)::bigint as credits
     from generations
     where account_id = ${account} and state = 'succeeded'
+      and (${endUser ?? null}::text is null or end_user = ${endUser ?? null})
       and finished_at >= (${from}::date)::timestamp at time zone 'UTC'
       and finished_at < (${to}::date + 1)::timestamp at time zone 'UTC'
     group by 1, 2 order by 1, 2

@@ -19,6 +19,27 @@ export class TooManyGenerationsError extends Error {
   }
 }
 
+/** More is asked for than the token allows at a time. */
+export class CeilingExceededError extends Error {
+  override readonly name = "CeilingExceededError";
+  /**
+   * @param what is too much
+   * @param asked pictures or credits
+   * @param limit how many the token allows
+   */
+  constructor(readonly what: "images" | "price", readonly asked: number, readonly limit: number) {
+    super(
+      `The request comes to ${asked} ${what === "images" ? "images" : "credits"}, the token allows ${limit}.`,
+    );
+  }
+}
+
+function requireBelowCeiling({ ceiling, input }: GenerationRequest, price: number): void {
+  const { images = Infinity, price: most = Infinity } = ceiling;
+  if (input.numImages > images) throw new CeilingExceededError("images", input.numImages, images);
+  if (price > most) throw new CeilingExceededError("price", price, most);
+}
+
 /** The generation that will answer the request. */
 export interface Acceptance {
   readonly id: string;
@@ -50,6 +71,7 @@ async function requireRoom(
  * @param uuid for its name, should it be a new one
  * @returns its id
  * @throws {PipelineError} `queue_full`
+ * @throws {CeilingExceededError} when the token does not allow that much
  * @throws {InsufficientCreditError} when the account cannot pay
  * @throws {TooManyGenerationsError} when too many are open
  * @throws {IdempotencyKeyReusedError} when the key belongs to another request
@@ -60,23 +82,25 @@ export async function accept(
   uuid: string = crypto.randomUUID(),
 ): Promise<Acceptance> {
   const id = `gen_${uuid}`;
+  const work = {
+    images: request.input.numImages,
+    steps: request.input.numInferenceSteps,
+    pixels: request.pixels,
+  };
+  const price = priceOf(room.settings.prices, work);
+  requireBelowCeiling(request, price);
   const sealed = await sealInput(room.sealer, id, request);
   return await room.store.transaction(async (transaction) => {
     const { answer, repeated } = await once(transaction, request.account, request.idempotency, async () => {
       const { settings, queue } = room;
       const account = await lockAccount(transaction, request.account, settings.initialCredit);
       await requireRoom(transaction, account.id, settings);
-      const work = {
-        images: request.input.numImages,
-        steps: request.input.numInferenceSteps,
-        pixels: request.pixels,
-      };
-      const price = priceOf(settings.prices, work);
       await transaction.with("job", (job) =>
         job.insertInto("generations").values({
           id,
           account_id: account.id,
           key_id: request.key,
+          end_user: request.endUser,
           request_id: request.requestId,
           model: request.model,
           ...work,

@@ -60,11 +60,23 @@ export type GenerationEvent =
     | { readonly type: "image"; readonly image: GeneratedImage }
   );
 
+/** What a narrowed token may ask for at a time; a field left out is no limit. */
+export interface RequestCeiling {
+  /** pictures, 1 or more */
+  readonly images?: number;
+  /** credits, 0 or more */
+  readonly price?: number;
+}
+
 /** What to make, and for whom. */
 export interface GenerationRequest {
   readonly account: string;
   /** the client that asks, for usage by key */
   readonly key: string;
+  /** whom of the account's own users it is for; null where the token names nobody */
+  readonly endUser: string | null;
+  /** most that whoever asks may ask for */
+  readonly ceiling: RequestCeiling;
   readonly requestId: string;
   readonly model: string;
   readonly input: GenerateInput;

@@ -39,6 +39,10 @@ export async function sweep(room: JobsRoom): Promise<void> {
   await expireWaiting(room);
   await removeExpiredImages(room);
   await queries.deleteFrom("idempotency_keys").where("expires_at", "<=", sql<Date>`now()`).execute();
+  await queries.deleteFrom("used_tokens").where("expires_at", "<=", sql<Date>`now()`).execute();
+  // whoever still signs with one is told that it was revoked, for a while
+  await queries.deleteFrom("account_keys").where("revoked_at", "<", sql<Date>`now() - interval '7 days'`)
+    .execute();
   await queries.deleteFrom("rate_limits").where("updated_at", "<", sql<Date>`now() - interval '1 hour'`)
     .execute();
   await queries.deleteFrom("usage_events").where("delivered_at", "<", sql<Date>`now() - interval '30 days'`)

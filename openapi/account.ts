@@ -30,7 +30,9 @@ const usageSum = {
 /** What was charged on one day by one key. */
 const UsageOfDaySchema = z.strictObject({
   day: z.iso.date().describe("UTC; a generation counts on the day it was finished"),
-  key: z.string().describe("the client the token was issued to: its `client_id`, `azp` or `sub`"),
+  key: z.string().describe(
+    "the client the token was issued to: its `client_id`, `azp` or `sub`; the key's id for one that an account signed",
+  ),
   ...usageSum,
 }).openapi("UsageOfDay");
 
@@ -46,6 +48,9 @@ export const UsageSchema = z.strictObject({
 export const UsageQuerySchema = z.strictObject({
   from: z.iso.date().optional().openapi({ description: "first day, UTC; default 29 days before `to`" }),
   to: z.iso.date().optional().openapi({ description: "last day, UTC; default today" }),
+  end_user: z.string().min(1).max(128).optional().openapi({
+    description: "counts what tokens with this `end_user` asked for alone",
+  }),
 });
 
 /** A generation whose price is asked for: any fields of one, photos and words are not needed. */

@@ -17,6 +17,9 @@ export const tokenProblems = [
   "token_algorithm_not_allowed",
   "token_key_unknown",
   "token_claim_invalid",
+  "token_key_revoked",
+  "token_lifetime_too_long",
+  "token_used",
   "scope_missing",
   "keys_unavailable",
 ] as const satisfies readonly ProblemCode[];
@@ -56,6 +59,8 @@ export const serviceProblems = [
 export const generationProblems = [
   "queue_full",
   "too_many_generations",
+  "token_images_exceeded",
+  "token_price_exceeded",
   "insufficient_credits",
   "idempotency_key_invalid",
   "idempotency_key_reused",

@@ -2,6 +2,7 @@
 
 import { createRoute, z } from "@hono/zod-openapi";
 import { getAccount, getUsage, grantCredits, priceGeneration } from "./account_operations.ts";
+import { addAccountKey, listAccountKeys, revokeAccountKey } from "./account_key_operations.ts";
 import { answers, bodyProblems, photoProblems, serviceProblems, tokenProblems } from "./answers.ts";
 import * as examples from "./examples.ts";
 import { FaceFormSchema, FaceReportSchema, FaceRequestSchema } from "./face.ts";
@@ -129,6 +130,9 @@ export const operations = [
   getAccount,
   getUsage,
   grantCredits,
+  addAccountKey,
+  listAccountKeys,
+  revokeAccountKey,
   addWebhookEndpoint,
   listWebhookEndpoints,
   removeWebhookEndpoint,

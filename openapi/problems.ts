@@ -84,6 +84,21 @@ export const problemCatalogue = {
     title: "The token lacks a claim or holds a wrong one",
     remedy: "Have tokens issued with `sub`, `exp`, `iss`, `aud` and `scope`.",
   },
+  token_key_revoked: {
+    status: 401,
+    title: "The token is signed with a key that was revoked",
+    remedy: "Sign with another of the account's keys; GET /v1/account/keys lists them.",
+  },
+  token_lifetime_too_long: {
+    status: 401,
+    title: "The token lives too long",
+    remedy: "Sign tokens with an `exp` at most 3600 seconds after `iat`.",
+  },
+  token_used: {
+    status: 401,
+    title: "The token was good for one request and has been used",
+    remedy: "Get a new token for each request, or sign tokens without `jti`.",
+  },
   insufficient_credits: {
     status: 402,
     title: "The account has not enough credits",
@@ -93,6 +108,16 @@ export const problemCatalogue = {
     status: 403,
     title: "The token does not allow this operation",
     remedy: "Get a token whose `scope` holds the one named in `WWW-Authenticate`.",
+  },
+  token_images_exceeded: {
+    status: 403,
+    title: "The token does not allow that many images",
+    remedy: "Ask for at most `details.limit` images, or sign a token with a larger `max_images`.",
+  },
+  token_price_exceeded: {
+    status: 403,
+    title: "The token does not allow a price that high",
+    remedy: "Ask for fewer images or steps, or sign a token with a larger `max_price`.",
   },
   not_found: {
     status: 404,
@@ -109,6 +134,11 @@ export const problemCatalogue = {
     status: 404,
     title: "There is no such webhook endpoint or message",
     remedy: "See GET /v1/webhook_endpoints and GET /v1/webhook_messages.",
+  },
+  account_key_not_found: {
+    status: 404,
+    title: "There is no such account key",
+    remedy: "See GET /v1/account/keys; a revoked key is not listed any more.",
   },
   image_not_found: {
     status: 404,
@@ -134,6 +164,11 @@ export const problemCatalogue = {
     status: 409,
     title: "The account has too many webhook endpoints",
     remedy: "Delete one that is not needed any more.",
+  },
+  too_many_account_keys: {
+    status: 409,
+    title: "The account has too many keys",
+    remedy: "Revoke one that is not needed any more.",
   },
   body_too_large: {
     status: 413,
@@ -259,6 +294,11 @@ export const problemCatalogue = {
     status: 422,
     title: "Webhooks are not sent to this address",
     remedy: "Send an https address of the public internet, without user name and password.",
+  },
+  private_key_refused: {
+    status: 422,
+    title: "The key holds private or secret parts",
+    remedy: "Send the public half alone, and make a new pair: this private key has left your machine.",
   },
   rate_limit_exceeded: {
     status: 429,

@@ -46,7 +46,10 @@ function openAccount({ room }: ServedJobs, id: string): Promise<Account> {
 
 const dayOf = (time: number) => new Date(time).toISOString().slice(0, 10);
 
-function readPeriod(query: Record<string, string>, now: number): { from: string; to: string } {
+function readPeriod(
+  query: Record<string, string>,
+  now: number,
+): { from: string; to: string; endUser: string | undefined } {
   const parsed = UsageQuerySchema.safeParse(query);
   if (!parsed.success) throw schemaProblem(parsed.error, query);
   const to = parsed.data.to ?? dayOf(now);
@@ -56,7 +59,7 @@ function readPeriod(query: Record<string, string>, now: number): { from: string;
     const detail = `must be at most ${usageDays.most} days before /to, and not after it`;
     throw fieldProblem([{ pointer: "/from", code: "out_of_range", detail }]);
   }
-  return { from, to };
+  return { from, to, endUser: parsed.data.end_user };
 }
 
 /**
@@ -78,8 +81,10 @@ export function account(options: AppOptions): Hono<AppEnv> {
 
   app.get(operations.getUsage.path, mayRead, async (c) => {
     const { room } = requireJobs(options);
-    const period = readPeriod(c.req.query(), Date.now());
-    const { rows, total } = await readUsage(room.store.queries, accountOf(c), period);
+    const { endUser: asked, ...period } = readPeriod(c.req.query(), Date.now());
+    // an end user's token tells of that user alone
+    const endUser = c.get("endUser") ?? asked;
+    const { rows, total } = await readUsage(room.store.queries, accountOf(c), period, endUser);
     c.header("Cache-Control", "no-store");
     return c.json({ ...period, data: rows, total });
   });

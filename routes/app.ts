@@ -5,6 +5,7 @@ import { requestId } from "hono/request-id";
 import { secureHeaders } from "hono/secure-headers";
 import { operations } from "../openapi/operations.ts";
 import { account } from "./account.ts";
+import { accountKeys } from "./account_keys.ts";
 import type { AppEnv, AppOptions } from "./app_options.ts";
 import { developmentToken } from "./development_token.ts";
 import { docs, docsPaths } from "./docs.ts";
@@ -41,7 +42,8 @@ function methodsByPath(): Map<string, string[]> {
  *
  * @example
  * ```ts
- * const app = createApp({ model: () => served, jobs: () => jobs, metrics, verifyToken, maxBodyBytes: 32_000_000, log });
+ * const app = createApp({ model: () => served, jobs: () => jobs, metrics, verifyToken, accountTokens,
+ *   maxBodyBytes: 32_000_000, log });
  * Deno.serve({ port: 8080 }, app.fetch);
  * ```
  */
@@ -61,6 +63,7 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
     xFrameOptions: "DENY",
   }));
   app.route("/", account(options));
+  app.route("/", accountKeys(options));
   app.route("/", webhooks(options));
   app.route("/", generations(options));
   app.route("/", generationResults(options));

@@ -8,6 +8,8 @@ import type { Inference } from "../pipeline/inference.ts";
 import type { ProblemCode } from "../openapi/problems.ts";
 import type { Logger } from "./logger.ts";
 import { ProblemError } from "./problem_error.ts";
+import type { RequestCeiling } from "../jobs/generation.ts";
+import type { AccountTokenRules } from "./tokens/verify_account_token.ts";
 import type { TokenVerifier } from "./tokens/verify_token.ts";
 
 /** A bundle and the worker that runs it. */
@@ -36,9 +38,12 @@ export interface AppOptions {
   readonly metrics: { readonly contentType: string; metrics(): Promise<string> };
   /** told of every request that is answered with a problem */
   readonly onProblem?: (code: ProblemCode) => void;
+  /** judges tokens of the identity provider */
   readonly verifyToken: TokenVerifier;
   /** signs a token for the page; only with the development key and a listener that only this machine reaches */
   readonly signPageToken?: (scope: string) => Promise<string>;
+  /** how tokens are judged that accounts sign with keys of their own */
+  readonly accountTokens: AccountTokenRules;
   readonly maxBodyBytes: number;
   readonly log: Logger;
   /** draws the seed of a request that names none, an unsigned 32-bit number */
@@ -51,6 +56,12 @@ export interface AppEnv {
     requestId: string;
     /** `sub` of the token; unset on public routes */
     subject?: string;
+    /** what the token allows */
+    scopes?: ReadonlySet<string>;
+    /** most that the token may ask for at a time */
+    ceiling?: RequestCeiling;
+    /** whom of the account's own users the token is for */
+    endUser?: string;
     /** the client the token was issued to */
     client?: string;
     /** what the request's Idempotency-Key stands for, if it has one */

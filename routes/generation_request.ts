@@ -28,6 +28,8 @@ export async function readGenerationRequest(
   return {
     account,
     key: c.get("client") ?? account,
+    endUser: c.get("endUser") ?? null,
+    ceiling: c.get("ceiling") ?? {},
     requestId: c.get("requestId"),
     model: manifest.name,
     pixels: manifest.image_size ** 2,

@@ -1,6 +1,7 @@
 /** A generation after it was asked for: `GET`, `DELETE`, its events, its images, and `POST .../cancel`. */
 
-import { type Context, Hono } from "hono";
+import { type Context, Hono, type MiddlewareHandler } from "hono";
+import { every } from "hono/combine";
 import { etag } from "hono/etag";
 import { type Generation, isFinal } from "../jobs/generation.ts";
 import * as operations from "../openapi/generation_operations.ts";
@@ -10,6 +11,7 @@ import { toState } from "./generation_answer.ts";
 import { POLL_SECONDS } from "./generation_reply.ts";
 import { accountOf } from "./generation_request.ts";
 import { admit } from "./middleware/admit.ts";
+import { ownGenerations } from "./middleware/own_generations.ts";
 import { ProblemError } from "./problem_error.ts";
 
 /** Others' generations are answered as those that never were: an id must not tell that it exists. */
@@ -43,8 +45,9 @@ function lastEventId(c: Context<AppEnv>): number {
  */
 export function generationResults(options: AppOptions): Hono<AppEnv> {
   const kept = () => requireJobs(options).generations;
-  const mayRead = admit(options, "generations:read");
-  const mayWrite = admit(options, "generations:write");
+  const own = ownGenerations(options);
+  const mayRead = every(admit(options, "generations:read"), own) as MiddlewareHandler<AppEnv>;
+  const mayWrite = every(admit(options, "generations:write"), own) as MiddlewareHandler<AppEnv>;
   const app = new Hono<AppEnv>();
 
   app.get(operations.getGeneration.getRoutingPath(), mayRead, async (c) => {

@@ -1,13 +1,15 @@
 /** Errors that end as a problem answer. */
 
 import { InsufficientCreditError } from "../billing/ledger.ts";
-import { TooManyGenerationsError } from "../jobs/accept.ts";
+import { CeilingExceededError, TooManyGenerationsError } from "../jobs/accept.ts";
 import { GenerationGoneError } from "../jobs/durable_generations.ts";
 import { IdempotencyKeyReusedError } from "../jobs/idempotency.ts";
+import { TooManyAccountKeysError } from "../jobs/account_keys.ts";
 import { TooManyEndpointsError } from "../jobs/webhooks/endpoints.ts";
 import type { FieldError } from "../openapi/problem.ts";
-import { type ProblemCode } from "../openapi/problems.ts";
+import { problemCatalogue, type ProblemCode } from "../openapi/problems.ts";
 import { PipelineError } from "../pipeline/protocol.ts";
+import { challenge } from "./challenge.ts";
 import { isStoreUnavailable } from "../store/unavailable.ts";
 
 /** What a problem may carry beside its code and detail. */
@@ -46,6 +48,22 @@ function refusalOf(error: unknown): ProblemError | undefined {
   if (error instanceof GenerationGoneError) return new ProblemError("generation_not_found", error.message);
   if (error instanceof TooManyEndpointsError) {
     return new ProblemError("too_many_webhook_endpoints", error.message);
+  }
+  if (error instanceof TooManyAccountKeysError) {
+    return new ProblemError("too_many_account_keys", error.message);
+  }
+  if (error instanceof CeilingExceededError) {
+    const code = error.what === "images" ? "token_images_exceeded" : "token_price_exceeded";
+    const { limit, asked } = error;
+    return new ProblemError(code, error.message, {
+      details: { limit, asked },
+      headers: {
+        "WWW-Authenticate": challenge({
+          error: "insufficient_scope",
+          error_description: problemCatalogue[code].title,
+        }),
+      },
+    });
   }
   if (isStoreUnavailable(error)) {
     return new ProblemError("store_unavailable", "The database cannot be reached right now.");

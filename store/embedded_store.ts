@@ -34,13 +34,26 @@ async function lockFolder(folder: string): Promise<Deno.FsFile> {
  * @throws {StoreInUseError} when another process has the folder open
  */
 export async function openEmbeddedStore(folder: string | null, template?: Blob): Promise<Store> {
+  const store = await connectEmbeddedStore(folder, template);
+  await migrate(store.queries);
+  return store;
+}
+
+/**
+ * Opens the embedded database as it is, with the schema that some release left.
+ *
+ * @param folder for its files; `null` keeps everything in memory, for tests
+ * @param template tar of an initialised data folder to start a new one from, which is quicker than initialising
+ * @returns the open store
+ * @throws {StoreInUseError} when another process has the folder open
+ */
+export async function connectEmbeddedStore(folder: string | null, template?: Blob): Promise<Store> {
   const lock = folder === null ? undefined : await lockFolder(folder);
   const pglite = await PGlite.create(
     folder ?? "memory://",
     template === undefined ? {} : { loadDataDir: template },
   );
   const database = new Kysely<Schema>({ dialect: new PGliteDialect({ pglite }) });
-  await migrate(database);
   return {
     kind: "embedded",
     queries: database,

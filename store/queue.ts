@@ -72,7 +72,7 @@ export const queueSchema = "queue";
  * @returns the queue; stop it before the store is closed
  */
 export async function openQueue(store: Store, settings: QueueSettings = {}): Promise<Queue> {
-  const { onError = () => {}, superviseSeconds = 5 } = settings;
+  const { onError = () => {}, superviseSeconds = 2 } = settings;
   const boss = new PgBoss({
     ...store.queueConnection,
     schema: queueSchema,

@@ -62,6 +62,8 @@ export interface GenerationsTable {
   account_id: string;
   /** the client the token was issued to, for usage by key */
   key_id: string;
+  /** whom of the account's own users it was made for, where the token says so */
+  end_user: string | null;
   /** names the HTTP request that asked for it */
   request_id: string;
   state: Generated<GenerationState>;
@@ -172,6 +174,29 @@ export interface WebhookMessagesTable {
   deliver_until: Date;
 }
 
+/** A public key whose tokens speak for an account. */
+export interface AccountKeysTable {
+  /** `kid` of its tokens */
+  id: string;
+  account_id: string;
+  name: string;
+  algorithm: "ES256" | "EdDSA" | "RS256";
+  /** public JWK, RFC 7517 */
+  jwk: Json<Readonly<Record<string, string>>>;
+  /** most its tokens may be allowed, words separated by spaces */
+  scope: string;
+  created_at: Time;
+  revoked_at: Date | null;
+}
+
+/** A token with a `jti` that has been used. */
+export interface UsedTokensTable {
+  key_id: string;
+  jti: string;
+  /** from then on the token is refused for its age */
+  expires_at: Date;
+}
+
 /** All tables. */
 export interface Schema {
   accounts: AccountsTable;
@@ -185,4 +210,6 @@ export interface Schema {
   usage_events: UsageEventsTable;
   webhook_endpoints: WebhookEndpointsTable;
   webhook_messages: WebhookMessagesTable;
+  account_keys: AccountKeysTable;
+  used_tokens: UsedTokensTable;
 }

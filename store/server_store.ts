@@ -33,6 +33,23 @@ const types: pg.CustomTypesConfig = {
  * @throws when the server cannot be reached (see `isStoreUnavailable`) or refuses
  */
 export async function openServerStore(options: ServerStoreOptions): Promise<Store> {
+  const store = connectServerStore(options);
+  try {
+    await migrate(store.queries);
+  } catch (error) {
+    await store[Symbol.asyncDispose]();
+    throw error;
+  }
+  return store;
+}
+
+/**
+ * Prepares to use a database as it is, with the schema that some release left; the first query connects.
+ *
+ * @param options where the server is
+ * @returns the store
+ */
+export function connectServerStore(options: ServerStoreOptions): Store {
   const { url, connections = 10, onConnectionLost = () => {} } = options;
   const pool = new pg.Pool({
     connectionString: url,
@@ -47,12 +64,6 @@ export async function openServerStore(options: ServerStoreOptions): Promise<Stor
   // a connection that breaks while it is lent out fails its query, and that is where it is told
   pool.on("connect", (client) => client.on("error", () => {}));
   const database = new Kysely<Schema>({ dialect: new PostgresDialect({ pool }) });
-  try {
-    await migrate(database);
-  } catch (error) {
-    await database.destroy();
-    throw error;
-  }
   return {
     kind: "server",
     queries: database,

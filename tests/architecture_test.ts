@@ -19,6 +19,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   routes: ["config.ts", "openapi/", "billing/", "jobs/", "pipeline/", "models/", "store/"],
   demo: ["config.ts", "openapi/", "routes/tokens/", "type:pipeline/protocol.ts"],
   sdk: [],
+  doctor: ["config.ts", "models/", "store/", "routes/tokens/"],
   bench: ["config.ts", "demo/service_process.ts", "routes/tokens/", "store/", "pipeline/", "models/"],
 };
 

@@ -30,6 +30,7 @@ Deno.test("nothing needs to be set", () => {
   deepEqual(rest, {
     host: "127.0.0.1",
     port: 8080,
+    stateFolder: "/srv/app/.idadapter",
     executionProvider: "cpu",
     threads: 6,
     maxBatch: undefined,
@@ -98,6 +99,7 @@ Deno.test("every variable is read", () => {
   deepEqual(config, {
     host: "0.0.0.0",
     port: 9000,
+    stateFolder: "/srv/app/.idadapter",
     bundle: "/srv/app/bundles/large",
     executionProvider: "cuda",
     threads: 2,
@@ -132,6 +134,16 @@ Deno.test("every variable is read", () => {
     logLevel: "warn",
     shutdownGraceSeconds: 8,
   });
+});
+
+Deno.test("an identity provider cannot pass for accounts that sign their own tokens", () => {
+  const problems = problemsOf({
+    JWT_ISSUER: "urn:idadapter:account-keys",
+    JWT_AUDIENCE: "a",
+    JWT_JWKS_FILE: "keys.json",
+  });
+  equal(problems.length, 1);
+  ok(problems[0]?.startsWith("JWT_ISSUER "));
 });
 
 Deno.test("keys come from an address, a file, or the development key under STATE_DIR", () => {

@@ -10,6 +10,7 @@ const rooms = [
   "billing",
   "config",
   "demo",
+  "doctor",
   "jobs",
   "models",
   "openapi",

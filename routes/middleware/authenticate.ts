@@ -4,16 +4,12 @@ import type { MiddlewareHandler } from "hono";
 import type { Scope } from "../../openapi/scopes.ts";
 import { problemCatalogue, type ProblemCode } from "../../openapi/problems.ts";
 import type { AppEnv } from "../app_options.ts";
+import { challenge } from "../challenge.ts";
 import { ProblemError } from "../problem_error.ts";
 import { TokenError, type TokenVerifier } from "../tokens/verify_token.ts";
 
 /** RFC 6750, 2.1: the scheme in any case, one token68. */
 const bearerCredentials = /^bearer +([A-Za-z0-9\-._~+/]+=*) *$/i;
-
-function challenge(attributes: Readonly<Record<string, string>>): string {
-  const listed = Object.entries({ realm: "idadapter", ...attributes });
-  return `Bearer ${listed.map(([name, value]) => `${name}="${value}"`).join(", ")}`;
-}
 
 function refusal(code: ProblemCode, detail: string, scope: Scope): ProblemError {
   const description = problemCatalogue[code].title;
@@ -47,9 +43,14 @@ export function authenticate(verifyToken: TokenVerifier, scope: Scope): Middlewa
       const claims = await verifyToken(token);
       c.set("subject", claims.subject);
       c.set("client", claims.client);
+      c.set("ceiling", claims.ceiling ?? {});
+      if (claims.endUser !== undefined) c.set("endUser", claims.endUser);
+      c.set("scopes", claims.scopes);
       if (!claims.scopes.has(scope)) {
         throw refusal("scope_missing", `The token's scope does not hold ${scope}.`, scope);
       }
+      // last, so that a request that is refused here uses nothing up
+      await claims.use?.();
     } catch (error) {
       if (!(error instanceof TokenError)) throw error;
       if (error.code === "keys_unavailable") throw new ProblemError(error.code, error.message);

@@ -27,13 +27,19 @@ function withoutBoundary(body: Uint8Array<ArrayBuffer>, boundary: string): Uint8
   return kept.slice(0, length);
 }
 
-async function fingerprint(request: Request, body: ArrayBuffer): Promise<Uint8Array<ArrayBuffer>> {
+async function fingerprint(
+  request: Request,
+  body: ArrayBuffer,
+  endUser: string | undefined,
+): Promise<Uint8Array<ArrayBuffer>> {
   const type = request.headers.get("Content-Type") ?? "";
   const boundary = boundaryPattern.exec(type);
   const name = boundary?.[1] ?? boundary?.[2];
   const bytes = name === undefined ? new Uint8Array(body) : withoutBoundary(new Uint8Array(body), name);
   const head = new TextEncoder().encode(
-    `${request.method} ${new URL(request.url).pathname}\n${type.split(";", 1)[0]?.trim().toLowerCase()}\n`,
+    `${request.method} ${new URL(request.url).pathname}\n${type.split(";", 1)[0]?.trim().toLowerCase()}\n${
+      endUser === undefined ? "" : `${JSON.stringify(endUser)}\n`
+    }`,
   );
   const all = new Uint8Array(head.length + bytes.length);
   all.set(head);
@@ -42,7 +48,8 @@ async function fingerprint(request: Request, body: ArrayBuffer): Promise<Uint8Ar
 }
 
 /**
- * Reads the key, if there is one; two requests are the same when method, path, media type and body are.
+ * Reads the key, if there is one; two requests are the same when method, path, media type and body are,
+ * and the end user they are for.
  *
  * @returns middleware that sets `idempotency`, or throws `idempotency_key_invalid`
  */
@@ -58,7 +65,10 @@ export function readIdempotencyKey(): MiddlewareHandler<AppEnv> {
           "The Idempotency-Key is empty, too long or not printable ASCII.",
         );
       }
-      c.set("idempotency", { key, fingerprint: await fingerprint(c.req.raw, await c.req.arrayBuffer()) });
+      c.set("idempotency", {
+        key,
+        fingerprint: await fingerprint(c.req.raw, await c.req.arrayBuffer(), c.get("endUser")),
+      });
     }
     await next();
   };

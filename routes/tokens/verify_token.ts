@@ -2,6 +2,7 @@
 
 import { errors, jwtVerify, type JWTVerifyGetKey, type JWTVerifyOptions, type JWTVerifyResult } from "jose";
 import type { TokenConfig } from "../../config.ts";
+import type { RequestCeiling } from "../../jobs/generation.ts";
 import type { ProblemCode } from "../../openapi/problems.ts";
 
 /** Why a token is refused; each is a problem of the catalogue. */
@@ -27,6 +28,16 @@ export interface TokenClaims {
   readonly client: string;
   /** the words of `scope` (RFC 8693, 4.2) */
   readonly scopes: ReadonlySet<string>;
+  /** most that may be asked for at a time; left out, whatever the account may */
+  readonly ceiling?: RequestCeiling;
+  /** whom of the account's own users the token is for, 1 to 128 characters */
+  readonly endUser?: string;
+  /**
+   * Uses up a token that is good for one request.
+   *
+   * @throws {TokenError} `token_used` when it was used before
+   */
+  readonly use?: () => Promise<void>;
 }
 
 /**
@@ -100,7 +111,13 @@ function claimError(error: errors.JWTClaimValidationFailed): TokenError {
   );
 }
 
-function toTokenError(error: unknown): unknown {
+/**
+ * Names the reason of a refusal.
+ *
+ * @param error what jose, a lookup of keys or a check threw
+ * @returns a {@linkcode TokenError}, or the error itself when it is not about the token
+ */
+export function toTokenError(error: unknown): unknown {
   if (error instanceof KeyLookupError) {
     return new TokenError("keys_unavailable", "The keys that verify tokens cannot be fetched right now.");
   }

@@ -56,6 +56,8 @@ export function requestFrom(account: string, changes: Partial<GenerateInput> = {
   return {
     account,
     key: "test",
+    endUser: null,
+    ceiling: {},
     requestId: "request-1",
     previewInterval: 0,
     model: "test-model",

@@ -13,6 +13,7 @@ import { createLogger, errorFields } from "../../routes/logger.ts";
 import { allScopes } from "../../routes/tokens/development_token.ts";
 import { openTestRoom, testSettings } from "../jobs/test_room.ts";
 import { openTestStore } from "../store/each_store.ts";
+import { accountTokenIssuer } from "../../routes/tokens/verify_account_token.ts";
 import { createTokenVerifier, type TokenVerifier } from "../../routes/tokens/verify_token.ts";
 
 /** What a test may choose. */
@@ -47,7 +48,8 @@ export interface TestService extends AsyncDisposable {
 }
 
 const issuer = "https://id.test";
-const audience = "idadapter-test";
+/** `aud` of every token of this service. */
+export const audience = "idadapter-test";
 
 /** Nothing here is short, unless a test wants it to be. */
 const generousSettings: JobSettings = { ...testSettings, initialCredit: 1_000_000_000, mostAtOnce: 1000 };
@@ -96,6 +98,12 @@ export async function startService(options: TestServiceOptions): Promise<TestSer
     ...(options.onProblem === undefined ? {} : { onProblem: options.onProblem }),
     verifyToken: options.verifyToken ??
       createTokenVerifier({ issuer, audience, algorithms: ["ES256"], clockToleranceSeconds: 0, keys }),
+    accountTokens: {
+      issuer: accountTokenIssuer,
+      audience,
+      algorithms: ["ES256", "EdDSA", "Ed25519", "RS256"],
+      clockToleranceSeconds: 0,
+    },
     maxBodyBytes: options.maxBodyBytes ?? 33_554_432,
     log: logger,
     ...(options.randomSeed === undefined ? {} : { randomSeed: options.randomSeed }),
