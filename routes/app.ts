@@ -11,6 +11,7 @@ import { faces } from "./faces.ts";
 import { generationResults } from "./generation_results.ts";
 import { generations } from "./generations.ts";
 import { health } from "./health.ts";
+import { imageEdits } from "./image_edits.ts";
 import { metrics } from "./metrics.ts";
 import { accessLog } from "./middleware/access_log.ts";
 import { answerErrors, answerMethodNotAllowed, answerNotFound } from "./middleware/problems.ts";
@@ -62,6 +63,7 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
   app.route("/", webhooks(options));
   app.route("/", generations(options));
   app.route("/", generationResults(options));
+  app.route("/", imageEdits(options));
   app.route("/", faces(options));
   app.route("/", models(options));
   app.route("/", health(options));
