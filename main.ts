@@ -123,6 +123,7 @@ async function serve(config: Config): Promise<void> {
     onProblem: (code) => metrics.addProblem(code),
     verifyToken: createTokenVerifier({ ...config.jwt, keys }),
     maxBodyBytes: config.maxBodyBytes,
+    corsOrigins: config.corsOrigins,
     log,
   });
   warnOfDevelopmentKey(config, log);

@@ -41,6 +41,7 @@ export const photoProblems = [
   "image_truncated",
   "image_too_large",
   "image_format_unsupported",
+  "image_format_heic",
 ] as const satisfies readonly ProblemCode[];
 
 /** Problems of the service itself. */

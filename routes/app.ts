@@ -14,6 +14,7 @@ import { health } from "./health.ts";
 import { imageEdits } from "./image_edits.ts";
 import { metrics } from "./metrics.ts";
 import { accessLog } from "./middleware/access_log.ts";
+import { allowOrigins } from "./middleware/allow_origins.ts";
 import { answerErrors, answerMethodNotAllowed, answerNotFound } from "./middleware/problems.ts";
 import { models } from "./models.ts";
 import { webhooks } from "./webhooks.ts";
@@ -59,6 +60,10 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
     contentSecurityPolicy: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] },
     xFrameOptions: "DENY",
   }));
+  if (options.corsOrigins !== undefined && options.corsOrigins.length > 0) {
+    app.use("/v1/*", allowOrigins(options.corsOrigins));
+    app.use(docsPaths.document, allowOrigins(options.corsOrigins));
+  }
   app.route("/", account(options));
   app.route("/", webhooks(options));
   app.route("/", generations(options));
