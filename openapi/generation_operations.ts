@@ -18,6 +18,7 @@ import {
   GenerationStateSchema,
   PendingGenerationSchema,
 } from "./generation.ts";
+import { IdempotencyKeySchema } from "./idempotency_key.ts";
 import { needs } from "./scopes.ts";
 
 /** `POST /v1/generations` */
@@ -37,7 +38,7 @@ export const createGeneration = createRoute({
   security: needs("generations:write"),
   request: {
     headers: z.object({
-      "Idempotency-Key": z.string().max(257).optional().openapi({
+      "Idempotency-Key": IdempotencyKeySchema.optional().openapi({
         description:
           "sent again with the same key and request within 24 hours, the answer is the first one's and " +
           "nothing is charged again (draft-ietf-httpapi-idempotency-key-header); the generation then goes on when the " +

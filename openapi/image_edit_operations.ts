@@ -13,6 +13,7 @@ import * as examples from "./image_edit_examples.ts";
 import { ImageEditFormSchema, ImagesResponseSchema } from "./image_edit.ts";
 import { openAiStatus } from "./openai_error.ts";
 import { problemCatalogue } from "./problems.ts";
+import { IdempotencyKeySchema } from "./idempotency_key.ts";
 import { needs } from "./scopes.ts";
 
 const formProblems = bodyProblems.filter((code) => !["json_malformed", "base64_invalid"].includes(code));
@@ -33,7 +34,7 @@ export const createImageEdit = createRoute({
   security: needs("generations:write"),
   request: {
     headers: z.object({
-      "Idempotency-Key": z.string().max(257).optional().openapi({
+      "Idempotency-Key": IdempotencyKeySchema.optional().openapi({
         description: "see POST /v1/generations",
         example: "8e03978e-40d5-43dd-bc93-6894a57f9324",
       }),

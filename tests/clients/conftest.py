@@ -52,6 +52,7 @@ def start(environment: dict[str, str]) -> Iterator[Service]:
             start_new_session=True,
         )
         assert process.stderr is not None
+        drain = None
         try:
             port, lines = None, []
             for line in process.stderr:
@@ -68,7 +69,8 @@ def start(environment: dict[str, str]) -> Iterator[Service]:
         finally:
             os.killpg(process.pid, signal.SIGTERM)
             process.wait(timeout=60)
-            drain.wait(timeout=60)
+            if drain is not None:
+                drain.wait(timeout=60)
 
 
 @pytest.fixture(scope="session")
