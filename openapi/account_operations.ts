@@ -119,6 +119,7 @@ export const grantCredits = createRoute({
     ...jsonProblems,
     "field_missing",
     "invalid_value",
+    "not_found",
     "insufficient_credits",
     "idempotency_key_invalid",
     "idempotency_key_reused",

@@ -42,7 +42,13 @@ export function createDocument() {
   for (const operation of operations) contract.openAPIRegistry.registerPath(operation);
   return contract.getOpenAPI31Document({
     openapi: "3.1.0",
-    info: { title: "IDAdapter", version: "1.0.0", description },
+    info: {
+      title: "IDAdapter",
+      version: "1.0.0",
+      description,
+      // of the code; what a model's pictures may be used for is `license` of GET /v1/models
+      license: { name: "Apache-2.0", url: "https://www.apache.org/licenses/LICENSE-2.0" },
+    },
     // wherever the document was fetched from
     servers: [{ url: "/" }],
     tags: [

@@ -62,7 +62,9 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
   }));
   if (options.corsOrigins !== undefined && options.corsOrigins.length > 0) {
     app.use("/v1/*", allowOrigins(options.corsOrigins));
-    app.use(docsPaths.document, allowOrigins(options.corsOrigins));
+    for (const path of [docsPaths.document, docsPaths.document30]) {
+      app.use(path, allowOrigins(options.corsOrigins));
+    }
   }
   app.route("/", account(options));
   app.route("/", webhooks(options));
