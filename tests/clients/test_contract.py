@@ -27,8 +27,6 @@ def test_the_service_keeps_its_contract(service: Service, tmp_path: Path) -> Non
         "--generation-database=none",
         "--no-color",
     ]
-    done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, timeout=4 * SECONDS, check=False
-    )
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=4 * SECONDS, check=False)
     print(done.stdout)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr
