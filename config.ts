@@ -72,6 +72,8 @@ export interface Config {
   readonly durable: DurableConfig;
   readonly jwt: TokenConfig;
   readonly maxBodyBytes: number;
+  /** origins whose pages may call the service from a browser; `*` for all, none for its own alone */
+  readonly corsOrigins: readonly string[];
   readonly logLevel: LogLevel;
   /** how long running generations may take to finish after SIGTERM */
   readonly shutdownGraceSeconds: number;
@@ -116,6 +118,19 @@ const algorithmList = z.string()
     ).min(1, "must name at least one algorithm, for example ES256"),
   ).optional();
 
+function isOrigin(text: string): boolean {
+  return text === "*" || (URL.canParse(text) && /^https?:/.test(text) && new URL(text).origin === text);
+}
+
+const originList = z.string()
+  .transform((text) => text.split(",").map((origin) => origin.trim()).filter((origin) => origin !== ""))
+  .pipe(z.array(
+    z.string().refine(
+      isOrigin,
+      "must hold origins as browsers write them, scheme and host without a path, for example https://app.example.com, or *",
+    ),
+  )).default([]);
+
 const environmentSchema = (defaults: ConfigDefaults) =>
   z.object({
     HOST: z.string().default("127.0.0.1"),
@@ -138,6 +153,7 @@ const environmentSchema = (defaults: ConfigDefaults) =>
     JWT_CLOCK_TOLERANCE_SECONDS: wholeNumber(0, 300, 5),
     STATE_DIR: z.string().default(".idadapter"),
     MAX_BODY_BYTES: wholeNumber(1024, 1_073_741_824, 33_554_432),
+    CORS_ORIGINS: originList,
     LOG_LEVEL: oneOf(["debug", "info", "warn", "error"], "info"),
     SHUTDOWN_GRACE_SECONDS: wholeNumber(0, 3600, 30),
     ...durableVariables,
@@ -230,6 +246,7 @@ export function loadConfig(environment: Readonly<Record<string, string>>, defaul
       keys,
     },
     maxBodyBytes: variables.MAX_BODY_BYTES,
+    corsOrigins: variables.CORS_ORIGINS,
     logLevel: variables.LOG_LEVEL,
     shutdownGraceSeconds: variables.SHUTDOWN_GRACE_SECONDS,
   });

@@ -140,6 +140,7 @@ async function serve(config: Config): Promise<void> {
       clockToleranceSeconds: config.jwt.clockToleranceSeconds,
     },
     maxBodyBytes: config.maxBodyBytes,
+    corsOrigins: config.corsOrigins,
     log,
   });
   warnOfDevelopmentKey(config, log);

@@ -11,6 +11,7 @@ import {
 } from "./account.ts";
 import { answers, bodyProblems, tokenProblems } from "./answers.ts";
 import * as examples from "./account_examples.ts";
+import { IdempotencyKeySchema } from "./idempotency_key.ts";
 import { needs } from "./scopes.ts";
 
 const jsonProblems = bodyProblems.filter((code) =>
@@ -96,7 +97,7 @@ export const grantCredits = createRoute({
       }),
     }),
     headers: z.object({
-      "Idempotency-Key": z.string().max(257).optional().openapi({
+      "Idempotency-Key": IdempotencyKeySchema.optional().openapi({
         description: "the same key and request within 24 hours gives the first answer again",
         example: "5f0a6b1e-8e7a-4c55-9f0e-0a3f1c9d2b77",
       }),
@@ -118,6 +119,7 @@ export const grantCredits = createRoute({
     ...jsonProblems,
     "field_missing",
     "invalid_value",
+    "not_found",
     "insufficient_credits",
     "idempotency_key_invalid",
     "idempotency_key_reused",

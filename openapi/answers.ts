@@ -44,6 +44,7 @@ export const photoProblems = [
   "image_truncated",
   "image_too_large",
   "image_format_unsupported",
+  "image_format_heic",
 ] as const satisfies readonly ProblemCode[];
 
 /** Problems of the service itself. */
@@ -113,6 +114,7 @@ export interface Success {
  * @param content of the success, by media type
  * @param codes every problem the operation can answer with
  * @param others successes beside 200, by status; one under 200 takes the place of the first two
+ * @param statusOf the status a problem is answered with
  * @returns the successes, and for each other status its problems, an example each
  */
 export function answers(
@@ -120,8 +122,9 @@ export function answers(
   content: Readonly<Record<string, SuccessContent>>,
   codes: readonly ProblemCode[],
   others: Readonly<Record<number, Success>> = {},
+  statusOf: (code: ProblemCode) => number = (code) => problemCatalogue[code].status,
 ) {
-  const byStatus = Map.groupBy(codes, (code) => problemCatalogue[code].status);
+  const byStatus = Map.groupBy(codes, statusOf);
   const problems = [...byStatus].map(([status, members]) => [
     status,
     {

@@ -2,6 +2,7 @@
 
 import { OpenAPIHono } from "@hono/zod-openapi";
 import { GenerationPreviewSchema } from "./generation.ts";
+import { ImageEditCompletedSchema, ImageEditPartialImageSchema } from "./image_edit.ts";
 import { createProblem } from "./problem.ts";
 import { problemCatalogue, problemCodes } from "./problems.ts";
 import { operations } from "./operations.ts";
@@ -27,8 +28,10 @@ export function createDocument() {
     bearerFormat: "JWT",
     description: "a JWT signed with an asymmetric algorithm; `deno task token` prints one for development",
   });
-  // no answer refers to it, since OpenAPI 3.1 cannot describe what is inside an event stream
+  // no answer refers to these, since OpenAPI 3.1 cannot describe what is inside an event stream
   contract.openAPIRegistry.register("GenerationPreview", GenerationPreviewSchema);
+  contract.openAPIRegistry.register("ImageEditPartialImage", ImageEditPartialImageSchema);
+  contract.openAPIRegistry.register("ImageEditCompleted", ImageEditCompletedSchema);
   for (const code of problemCodes) {
     const { title } = problemCatalogue[code];
     contract.openAPIRegistry.registerComponent("examples", code, {
@@ -39,11 +42,18 @@ export function createDocument() {
   for (const operation of operations) contract.openAPIRegistry.registerPath(operation);
   return contract.getOpenAPI31Document({
     openapi: "3.1.0",
-    info: { title: "IDAdapter", version: "1.0.0", description },
+    info: {
+      title: "IDAdapter",
+      version: "1.0.0",
+      description,
+      // of the code; what a model's pictures may be used for is `license` of GET /v1/models
+      license: { name: "Apache-2.0", url: "https://www.apache.org/licenses/LICENSE-2.0" },
+    },
     // wherever the document was fetched from
     servers: [{ url: "/" }],
     tags: [
       { name: "generations", description: "portraits" },
+      { name: "openai", description: "for clients of OpenAI's image API" },
       { name: "faces", description: "is this photo good enough" },
       { name: "account", description: "balance, usage, prices" },
       { name: "webhooks", description: "be told when generations end" },

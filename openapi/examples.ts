@@ -6,8 +6,8 @@ import type { Generation, GenerationImage, GenerationRequestSchema, GenerationSt
 import type { Model } from "./model.ts";
 import { createProblem } from "./problem.ts";
 
-/** A PNG of one grey pixel: short enough to print, real enough to decode. */
-const tinyPng =
+/** A PNG of one grey pixel, base64: short enough to print, real enough to decode. */
+export const tinyPng =
   "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg==";
 
 /** The least a request needs. */
@@ -143,6 +143,9 @@ export const unusableFaceReport: FaceReportBody = {
 /** The embedded model. */
 export const model: Model = {
   id: "idadapter-mini",
+  object: "model",
+  created: 0,
+  owned_by: "idadapter",
   version: "1.0.0",
   description: "IDAdapter at 128 x 128 pixels",
   license: "research only",

@@ -21,11 +21,19 @@ const problemCodes = [
 
 const pixels = z.number().describe("pixels of the upright photo");
 
+/** x and y. A list of schemas under `items`, as a tuple would be written, is no schema of OpenAPI 3.1. */
+const pointSchema = z.tuple([z.number(), z.number()]).openapi({
+  type: "array",
+  items: { type: "number" },
+  minItems: 2,
+  maxItems: 2,
+});
+
 /** One face of a photo. */
 const FaceSchema = z.strictObject({
   box: z.strictObject({ x: pixels, y: pixels, width: pixels, height: pixels }).openapi("FaceBox"),
   score: z.number().min(0).max(1).describe("the detector's confidence"),
-  landmarks: z.array(z.tuple([z.number(), z.number()])).length(5).describe(
+  landmarks: z.array(pointSchema).length(5).describe(
     "x and y in pixels of right eye, left eye, nose, right and left mouth corner; the person's own right and left",
   ),
 }).openapi("Face");

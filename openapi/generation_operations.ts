@@ -18,6 +18,7 @@ import {
   GenerationStateSchema,
   PendingGenerationSchema,
 } from "./generation.ts";
+import { IdempotencyKeySchema } from "./idempotency_key.ts";
 import { needs } from "./scopes.ts";
 
 /** `POST /v1/generations` */
@@ -37,7 +38,7 @@ export const createGeneration = createRoute({
   security: needs("generations:write"),
   request: {
     headers: z.object({
-      "Idempotency-Key": z.string().max(257).optional().openapi({
+      "Idempotency-Key": IdempotencyKeySchema.optional().openapi({
         description:
           "sent again with the same key and request within 24 hours, the answer is the first one's and " +
           "nothing is charged again (draft-ietf-httpapi-idempotency-key-header); the generation then goes on when the " +
@@ -219,7 +220,9 @@ export const getGenerationImage = createRoute({
   operationId: "getGenerationImage",
   tags: ["generations"],
   summary: "Get one portrait",
-  description: "There as soon as it is finished, perhaps before the others.",
+  description:
+    "There as soon as it is finished, perhaps before the others. It comes as it was made, or in the format that `Accept` " +
+    "prefers by name; each format has a strong `ETag` of its own, for `If-None-Match`, and for `If-Range` with one `Range`.",
   security: needs("generations:read"),
   request: {
     params: generationId.extend({
@@ -230,6 +233,13 @@ export const getGenerationImage = createRoute({
     }),
     headers: z.object({
       "If-None-Match": z.string().optional().openapi({ description: "an `ETag` that came before" }),
+      Range: z.string().optional().openapi({
+        description: "one range of bytes (RFC 9110, 14.2); several are answered with the whole file",
+        example: "bytes=1024-",
+      }),
+      "If-Range": z.string().optional().openapi({
+        description: "the `ETag` of the part one has: another file comes whole",
+      }),
     }),
   },
   responses: answers(
@@ -238,8 +248,23 @@ export const getGenerationImage = createRoute({
       "image/png": { schema: imageFile },
       "image/jpeg": { schema: imageFile },
       "image/webp": { schema: imageFile },
+      "image/avif": { schema: imageFile },
     },
-    [...generationProblemsOfOne, "image_not_found"],
-    { 304: { description: "The image is the one that `If-None-Match` names." } },
+    [...generationProblemsOfOne, "image_not_found", "range_not_satisfiable"],
+    {
+      206: {
+        description: "The part that `Range` asks for.",
+        headers: {
+          "Content-Range": { description: "which bytes of how many", schema: { type: "string" } },
+        },
+        content: {
+          "image/png": { schema: imageFile },
+          "image/jpeg": { schema: imageFile },
+          "image/webp": { schema: imageFile },
+          "image/avif": { schema: imageFile },
+        },
+      },
+      304: { description: "The image is the one that `If-None-Match` names." },
+    },
   ),
 });

@@ -9,6 +9,9 @@ const range = z.strictObject({ min: z.number(), max: z.number() }).openapi("Numb
 /** One model that can be asked for. */
 export const ModelSchema = z.strictObject({
   id: z.string().describe("what a generation's `model` may hold"),
+  object: z.literal("model").describe("for OpenAI's clients"),
+  created: z.int().describe("for OpenAI's clients; 0, since a bundle does not tell when it was made"),
+  owned_by: z.string().describe("for OpenAI's clients"),
   version: z.string(),
   description: z.string(),
   license: z.string().describe("of the weights: what the portraits may be used for"),
@@ -45,4 +48,7 @@ export const ModelSchema = z.strictObject({
 export type Model = z.infer<typeof ModelSchema>;
 
 /** All models of the service. */
-export const ModelListSchema = z.strictObject({ data: z.array(ModelSchema) }).openapi("ModelList");
+export const ModelListSchema = z.strictObject({
+  object: z.literal("list").describe("for OpenAI's clients"),
+  data: z.array(ModelSchema),
+}).openapi("ModelList");

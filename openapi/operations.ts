@@ -14,6 +14,7 @@ import {
   getGenerationImage,
   watchGeneration,
 } from "./generation_operations.ts";
+import { createImageEdit } from "./image_edit_operations.ts";
 import { HealthSchema, ReadinessSchema } from "./health.ts";
 import { ModelListSchema } from "./model.ts";
 import { needs } from "./scopes.ts";
@@ -71,7 +72,9 @@ export const listModels = createRoute({
   responses: answers("The models; one in this release.", {
     "application/json": {
       schema: ModelListSchema,
-      examples: { embedded: { summary: "the embedded model", value: { data: [examples.model] } } },
+      examples: {
+        embedded: { summary: "the embedded model", value: { object: "list", data: [examples.model] } },
+      },
     },
   }, [...tokenProblems, "not_ready", "worker_failed", "internal_error"]),
 });
@@ -126,6 +129,7 @@ export const operations = [
   watchGeneration,
   cancelGeneration,
   getGenerationImage,
+  createImageEdit,
   priceGeneration,
   getAccount,
   getUsage,

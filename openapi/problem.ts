@@ -27,6 +27,12 @@ export const ProblemSchema = z.strictObject({
   errors: z.array(FieldErrorSchema).optional().describe("the fields at fault"),
   details: z.record(z.string(), z.union([z.number(), z.string()])).optional()
     .describe("figures a program may act on, for example `tokens` and `limit` of `prompt_too_long`"),
+  error: z.strictObject({
+    message: z.string(),
+    type: z.string().describe("OpenAI's, for example `invalid_request_error`"),
+    code: z.enum(problemCodes),
+    param: z.string().nullable().describe("the first field at fault"),
+  }).optional().describe("the same in OpenAI's words, under /v1/images and /v1/models alone"),
 }).openapi("Problem");
 
 /** A problem as it is sent, see {@linkcode ProblemSchema}. */

@@ -8,7 +8,7 @@ import type { PipelineErrorCode } from "../pipeline/protocol.ts";
 /** What is always true of a problem, whatever request caused it. */
 export interface ProblemDefinition {
   /** HTTP status, RFC 9110 */
-  readonly status: 400 | 401 | 402 | 403 | 404 | 405 | 409 | 413 | 415 | 422 | 429 | 500 | 503 | 504;
+  readonly status: 400 | 401 | 402 | 403 | 404 | 405 | 409 | 413 | 415 | 416 | 422 | 429 | 500 | 503 | 504;
   /** short and the same for every occurrence */
   readonly title: string;
   /** what the caller can do about it */
@@ -180,6 +180,12 @@ export const problemCatalogue = {
     title: "The body's media type is not supported",
     remedy: "Set Content-Type to application/json or multipart/form-data.",
   },
+  range_not_satisfiable: {
+    status: 416,
+    title: "The range begins after the end of the file",
+    remedy:
+      "Ask for bytes within the length that `Content-Range` tells, or for the whole file without `Range`.",
+  },
   invalid_request: {
     status: 422,
     title: "Several fields are wrong in different ways",
@@ -244,6 +250,13 @@ export const problemCatalogue = {
     status: 422,
     title: "A photo's format is not supported",
     remedy: "Send JPEG, PNG, WebP or AVIF.",
+  },
+  image_format_heic: {
+    status: 422,
+    title: "A photo is HEIC",
+    remedy:
+      "Convert it to JPEG: an iPhone's picker does so when `accept` is `image/jpeg`, or Settings, Camera, " +
+      "Formats, Most Compatible; a web page that can show the photo draws it on a canvas and sends that as JPEG.",
   },
   face_not_found: {
     status: 422,

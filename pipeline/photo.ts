@@ -25,7 +25,7 @@ export interface Photo {
  *
  * @param bytes the encoded file
  * @returns the picture
- * @throws {PipelineError} `image_format_unsupported`, `image_too_large`, `image_truncated` or `image_not_decodable`
+ * @throws {PipelineError} `image_format_heic`, `image_format_unsupported`, `image_too_large`, `image_truncated` or `image_not_decodable`
  *
  * @example
  * ```ts
@@ -53,9 +53,8 @@ export async function decodePhoto(bytes: Uint8Array): Promise<Photo> {
 function checkFormat(format: ImageFormat): void {
   if (format === "heic") {
     throw new PipelineError(
-      "image_format_unsupported",
+      "image_format_heic",
       "HEIC photos are not supported: send the photo as JPEG, PNG, WebP or AVIF",
-      { format: "heic" },
     );
   }
   if (format === "unsupported") {

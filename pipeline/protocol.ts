@@ -17,6 +17,7 @@ export type PipelineErrorCode =
   | "image_truncated"
   | "image_too_large"
   | "image_format_unsupported"
+  | "image_format_heic"
   | "face_not_found"
   | "multiple_faces"
   | "face_too_small"

@@ -13,8 +13,10 @@ import { faces } from "./faces.ts";
 import { generationResults } from "./generation_results.ts";
 import { generations } from "./generations.ts";
 import { health } from "./health.ts";
+import { imageEdits } from "./image_edits.ts";
 import { metrics } from "./metrics.ts";
 import { accessLog } from "./middleware/access_log.ts";
+import { allowOrigins } from "./middleware/allow_origins.ts";
 import { answerErrors, answerMethodNotAllowed, answerNotFound } from "./middleware/problems.ts";
 import { models } from "./models.ts";
 import { page, pagePaths } from "./page.ts";
@@ -62,11 +64,18 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
     contentSecurityPolicy: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] },
     xFrameOptions: "DENY",
   }));
+  if (options.corsOrigins !== undefined && options.corsOrigins.length > 0) {
+    app.use("/v1/*", allowOrigins(options.corsOrigins));
+    for (const path of [docsPaths.document, docsPaths.document30]) {
+      app.use(path, allowOrigins(options.corsOrigins));
+    }
+  }
   app.route("/", account(options));
   app.route("/", accountKeys(options));
   app.route("/", webhooks(options));
   app.route("/", generations(options));
   app.route("/", generationResults(options));
+  app.route("/", imageEdits(options));
   app.route("/", faces(options));
   app.route("/", models(options));
   app.route("/", health(options));

@@ -45,6 +45,8 @@ export interface AppOptions {
   /** how tokens are judged that accounts sign with keys of their own */
   readonly accountTokens: AccountTokenRules;
   readonly maxBodyBytes: number;
+  /** origins whose pages may call from a browser; `*` for all, none where it is left out */
+  readonly corsOrigins?: readonly string[];
   readonly log: Logger;
   /** draws the seed of a request that names none, an unsigned 32-bit number */
   readonly randomSeed?: () => number;

@@ -1,15 +1,21 @@
-/** `GET /openapi.json` and `GET /docs`: the contract for programs and for people, with no other host involved. */
+/** `GET /openapi.json`, `GET /openapi-3.0.json` and `GET /docs`: the contract for programs and for people, with no other host involved. */
 
 import { Scalar } from "@scalar/hono-api-reference";
 import { Hono } from "hono";
 import { NONCE, secureHeaders, type SecureHeadersVariables } from "hono/secure-headers";
 import { formatDocument } from "../openapi/document.ts";
+import { formatDocument30 } from "../openapi/document_3_0.ts";
 import { securityScheme } from "../openapi/scopes.ts";
 import type { AppEnv } from "./app_options.ts";
 import { ProblemError } from "./problem_error.ts";
 
 /** The addresses this file serves. */
-export const docsPaths = { document: "/openapi.json", page: "/docs", script: "/docs/scalar.js" } as const;
+export const docsPaths = {
+  document: "/openapi.json",
+  document30: "/openapi-3.0.json",
+  page: "/docs",
+  script: "/docs/scalar.js",
+} as const;
 
 const scalarScript = new URL(
   "../node_modules/@scalar/api-reference/dist/browser/standalone.js",
@@ -36,12 +42,18 @@ const pagePolicy = secureHeaders({
 /**
  * The contract and its page.
  *
- * @returns a Hono app with three routes
+ * @returns a Hono app with four routes
  */
 export function docs(): Hono<DocsEnv> {
   const document = formatDocument();
   const app = new Hono<DocsEnv>();
   app.get(docsPaths.document, (c) => c.body(document, 200, { "Content-Type": "application/json" }));
+  // few ask for it: it is converted for the first who does
+  let document30: string | undefined;
+  app.get(
+    docsPaths.document30,
+    (c) => c.body(document30 ??= formatDocument30(), 200, { "Content-Type": "application/json" }),
+  );
   app.get(
     docsPaths.page,
     pagePolicy,

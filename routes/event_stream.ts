@@ -16,6 +16,7 @@ const KEEP_ALIVE_MILLISECONDS = 15_000;
  * @param id the generation's name
  * @param watch its events; the signal is aborted when the client hangs up
  * @param onLeft what to tell last when the process ends before the generation does; nothing, and the client comes again
+ * @param write an event as it is sent; undefined for one that is not
  * @returns 200 with the stream, which ends with the final event
  */
 export async function streamEvents(
@@ -23,6 +24,7 @@ export async function streamEvents(
   id: string,
   watch: (signal: AbortSignal) => Promise<AsyncIterable<GenerationEvent> | undefined>,
   onLeft: () => ServerSentEvent | undefined = () => undefined,
+  write: (event: GenerationEvent) => ServerSentEvent | undefined = (event) => toServerSentEvent(id, event),
 ): Promise<Response> {
   const hangUp = new AbortController();
   const events = await watch(hangUp.signal) ?? [];
@@ -34,7 +36,8 @@ export async function streamEvents(
     try {
       let last: GenerationEvent["type"] | undefined;
       for await (const event of events) {
-        await stream.writeSSE(toServerSentEvent(id, event));
+        const written = write(event);
+        if (written !== undefined) await stream.writeSSE(written);
         last = event.type;
       }
       const left = last === "succeeded" || last === "failed" || hangUp.signal.aborted ? undefined : onLeft();

@@ -13,7 +13,7 @@ const fieldCodes: Readonly<
   Record<string, { missing?: ProblemCode; small?: ProblemCode; big?: ProblemCode }>
 > = {
   reference_images: { missing: "image_missing", small: "image_missing", big: "too_many_reference_images" },
-  image: { missing: "image_missing", small: "image_missing" },
+  image: { missing: "image_missing", small: "image_missing", big: "too_many_reference_images" },
   prompt: { small: "prompt_empty", big: "prompt_too_long" },
   negative_prompt: { big: "prompt_too_long" },
   class_noun: { small: "class_noun_unknown", big: "class_noun_unknown" },
@@ -26,6 +26,7 @@ const typeNames: Readonly<Record<string, string>> = {
   string: "a string",
   array: "a list",
   object: "an object",
+  boolean: "true or false",
 };
 
 /** More than these tell a person nothing new. */
@@ -70,7 +71,7 @@ function describe(issue: Issue, field: string, value: unknown): { code: ProblemC
       return { code: own.small ?? "invalid_value", detail: "must not be blank" };
     case "invalid_value": {
       const detail = `must be one of ${issue.values.join(", ")}`;
-      if (typeof value !== "string") return { code: "wrong_type", detail };
+      if (typeof value !== typeof issue.values[0]) return { code: "wrong_type", detail };
       return { code: field === "scheduler" ? "scheduler_unknown" : "invalid_value", detail };
     }
     case "invalid_type":

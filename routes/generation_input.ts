@@ -68,16 +68,28 @@ export function checkModel(model: string | null | undefined, manifest: Manifest)
   }
 }
 
-/** What the schema cannot know: which model is served and what it can do. */
-function checkAgainstModel(photos: number, body: GenerationOptions, manifest: Manifest): void {
-  checkModel(body.model, manifest);
+/**
+ * Checks how many photos were sent.
+ *
+ * @param photos how many
+ * @param manifest of the model that is served
+ * @param field the name of the photos' field
+ * @throws {ProblemError} `too_many_reference_images`
+ */
+export function checkPhotoCount(photos: number, manifest: Manifest, field: string): void {
   if (photos > manifest.max_reference_images) {
     throw fieldProblem([{
-      pointer: "/reference_images",
+      pointer: `/${field}`,
       code: "too_many_reference_images",
       detail: `must hold at most ${manifest.max_reference_images} entries`,
     }]);
   }
+}
+
+/** What the schema cannot know: which model is served and what it can do. */
+function checkAgainstModel(photos: number, body: GenerationOptions, manifest: Manifest): void {
+  checkModel(body.model, manifest);
+  checkPhotoCount(photos, manifest, "reference_images");
   if (!manifest.class_nouns.includes(body.class_noun)) {
     throw fieldProblem([{
       pointer: "/class_noun",

@@ -60,12 +60,15 @@ async function waitForEnd(
 }
 
 /** JSON once it is there. */
-function streamJson(finished: Promise<Generation>): ReadableStream<Uint8Array> {
+function streamJson(
+  finished: Promise<Generation>,
+  toBody: (generation: Generation) => unknown,
+): ReadableStream<Uint8Array> {
   return new ReadableStream({
     async start(controller) {
       const generation = await finished.catch(() => undefined);
       if (generation?.status === "succeeded") {
-        controller.enqueue(new TextEncoder().encode(JSON.stringify(toState(generation, "data"))));
+        controller.enqueue(new TextEncoder().encode(JSON.stringify(toBody(generation))));
         controller.close();
       } else {
         // Deno prints this error; the real one is logged where it was thrown, without its message
@@ -73,6 +76,30 @@ function streamJson(finished: Promise<Generation>): ReadableStream<Uint8Array> {
       }
     },
   });
+}
+
+/**
+ * Waits until photos and prompt of a generation have been accepted.
+ *
+ * @param c the request
+ * @param generation just taken on; a client that hangs up cancels it
+ * @param options of the app
+ * @returns what resolves to the generation when it has ended, however
+ * @throws {ProblemError} what refused it before its first step
+ */
+export async function waitForFirstStep(
+  c: Context<AppEnv>,
+  generation: Generation,
+  options: AppOptions,
+): Promise<{ readonly finished: Promise<Generation> }> {
+  bindToConnection(c, generation, options);
+  const accepted = Promise.withResolvers<void>();
+  const finished = waitForEnd(generation, options, accepted.resolve);
+  // nobody could come back for it without a key
+  finished.catch(() => c.get("idempotency") === undefined && cancel(generation, options));
+  const early = await Promise.race([accepted.promise, finished]);
+  if (early !== undefined && early.status !== "succeeded") throw failureOf(early);
+  return { finished };
 }
 
 /**
@@ -86,6 +113,7 @@ function streamJson(finished: Promise<Generation>): ReadableStream<Uint8Array> {
  * @param c the request
  * @param generation just taken on; a client that hangs up cancels it
  * @param options of the app
+ * @param toBody writes the finished generation
  * @returns 200 with the generation
  * @throws {ProblemError} what refused it before its first step
  */
@@ -93,15 +121,10 @@ export async function replyWithResult(
   c: Context<AppEnv>,
   generation: Generation,
   options: AppOptions,
+  toBody: (generation: Generation) => unknown = (finished) => toState(finished, "data"),
 ): Promise<Response> {
-  bindToConnection(c, generation, options);
-  const accepted = Promise.withResolvers<void>();
-  const finished = waitForEnd(generation, options, accepted.resolve);
-  // nobody could come back for it without a key
-  finished.catch(() => c.get("idempotency") === undefined && cancel(generation, options));
-  const early = await Promise.race([accepted.promise, finished]);
-  if (early !== undefined && early.status !== "succeeded") throw failureOf(early);
-  return c.body(streamJson(finished), 200, {
+  const { finished } = await waitForFirstStep(c, generation, options);
+  return c.body(streamJson(finished, toBody), 200, {
     "Content-Type": "application/json",
     "Content-Location": generationPath(generation.id),
     ...noStore,

@@ -2,6 +2,8 @@
 
 import type { Context } from "hono";
 import type { GenerationRequest } from "../jobs/generation.ts";
+import type { Manifest } from "../models/manifest.ts";
+import type { GenerateInput } from "../pipeline/protocol.ts";
 import { type AppEnv, type AppOptions, requireRunning } from "./app_options.ts";
 import { decodeReferences, generationBody, toGenerateInput } from "./generation_input.ts";
 import { readBody } from "./request_body.ts";
@@ -23,6 +25,24 @@ export async function readGenerationRequest(
   const photos = request.kind === "json"
     ? decodeReferences(request.body.reference_images)
     : request.body.reference_images;
+  const input = toGenerateInput(photos, request.body, manifest, options.randomSeed);
+  return toGenerationRequest(c, manifest, input, request.body.preview_interval ?? 0);
+}
+
+/**
+ * Says for whom a generation is.
+ *
+ * @param c the request; passed `authenticate`
+ * @param manifest of the model that is served
+ * @param input what is asked of the pipeline
+ * @param previewInterval denoising steps from one preview of a picture to the next; 0 for none
+ */
+export function toGenerationRequest(
+  c: Context<AppEnv>,
+  manifest: Manifest,
+  input: GenerateInput,
+  previewInterval: number,
+): GenerationRequest {
   const account = accountOf(c);
   const idempotency = c.get("idempotency");
   return {
@@ -33,8 +53,8 @@ export async function readGenerationRequest(
     requestId: c.get("requestId"),
     model: manifest.name,
     pixels: manifest.image_size ** 2,
-    input: toGenerateInput(photos, request.body, manifest, options.randomSeed),
-    previewInterval: request.body.preview_interval ?? 0,
+    input,
+    previewInterval,
     ...(idempotency === undefined ? {} : { idempotency }),
   };
 }

@@ -6,9 +6,11 @@ import { etag } from "hono/etag";
 import { type Generation, isFinal } from "../jobs/generation.ts";
 import * as operations from "../openapi/generation_operations.ts";
 import { type AppEnv, type AppOptions, requireJobs } from "./app_options.ts";
+import { answerFile } from "./file_answer.ts";
 import { streamEvents } from "./event_stream.ts";
 import { toState } from "./generation_answer.ts";
 import { POLL_SECONDS } from "./generation_reply.ts";
+import { negotiateFormat } from "./image_formats.ts";
 import { accountOf } from "./generation_request.ts";
 import { admit } from "./middleware/admit.ts";
 import { ownGenerations } from "./middleware/own_generations.ts";
@@ -83,11 +85,11 @@ export function generationResults(options: AppOptions): Hono<AppEnv> {
     if (image === undefined) {
       throw new ProblemError("image_not_found", "The generation has no image of this index, or not yet.");
     }
+    const { contentType, data } = await negotiateFormat(c, image);
     // kept by whoever asked for it, but never shown without asking whether it is still there
-    return c.body(image.data, 200, {
-      "Content-Type": image.contentType,
-      "Cache-Control": "private, no-cache",
-    });
+    c.header("Cache-Control", "private, no-cache");
+    c.header("Vary", "Accept", { append: true });
+    return await answerFile(c, contentType, data);
   });
 
   return app;

@@ -14,6 +14,9 @@ function toModel(manifest: Manifest, maxBodyBytes: number): Model {
   const { scheduler, num_inference_steps, guidance_scale, identity_strength } = manifest.defaults;
   return {
     id: manifest.name,
+    object: "model",
+    created: 0,
+    owned_by: "idadapter",
     version: manifest.version,
     description: manifest.description,
     license: manifest.license,
@@ -48,7 +51,7 @@ export function models(options: AppOptions): Hono<AppEnv> {
   app.get(listModels.path, admit(options, "models:read"), (c) => {
     const { manifest } = requireModel(options);
     c.header("Cache-Control", "no-store");
-    return c.json({ data: [toModel(manifest, options.maxBodyBytes)] });
+    return c.json({ object: "list", data: [toModel(manifest, options.maxBodyBytes)] });
   });
   return app;
 }

@@ -14,6 +14,12 @@ export interface FormFields {
   /** fields that may come several times */
   readonly lists?: readonly string[];
   readonly numbers?: readonly string[];
+  /** fields that hold `true` or `false` */
+  readonly booleans?: readonly string[];
+  /** other names of fields, by the name they come under */
+  readonly aliases?: Readonly<Record<string, string>>;
+  /** true where an empty text means that the field was left out */
+  readonly emptyIsAbsent?: boolean;
 }
 
 /** A number exactly as JSON writes it (RFC 8259, section 6): no blanks, no hexadecimal, no `+`. */
@@ -51,6 +57,29 @@ export async function readBody<Json extends z.ZodType, Form extends z.ZodType>(
         { headers: { Accept: "application/json, multipart/form-data" } },
       );
   }
+}
+
+/**
+ * Reads and checks a body that comes as a form alone.
+ *
+ * @param c the request
+ * @param schema what it must fit
+ * @param fields how its fields are read
+ * @returns the checked body
+ * @throws {ProblemError} 400 when it does not parse, 415 for another media type, 422 when it does not fit
+ */
+export async function readFormBody<Schema extends z.ZodType>(
+  c: Context<AppEnv>,
+  schema: Schema,
+  fields: FormFields,
+): Promise<z.output<Schema>> {
+  const mediaType = (c.req.header("Content-Type") ?? "").split(";", 1)[0]?.trim().toLowerCase();
+  if (mediaType !== "multipart/form-data") {
+    throw new ProblemError("media_type_unsupported", "The Content-Type must be multipart/form-data.", {
+      headers: { Accept: "multipart/form-data" },
+    });
+  }
+  return check(schema, await readForm(c, fields));
 }
 
 /**
@@ -98,9 +127,12 @@ async function readForm(c: Context<AppEnv>, fields: FormFields): Promise<unknown
   } catch {
     throw new ProblemError("multipart_malformed", "The body does not parse as multipart/form-data.");
   }
-  const names = [...new Set(form.keys())];
-  const entries = await Promise.all(names.map(async (name) => {
-    const values = await Promise.all(form.getAll(name).map((entry) => readEntry(entry, name, fields)));
+  const sent = Map.groupBy(
+    [...form].filter(([, entry]) => fields.emptyIsAbsent !== true || entry !== ""),
+    ([name]) => fields.aliases?.[name] ?? name,
+  );
+  const entries = await Promise.all([...sent].map(async ([name, pairs]) => {
+    const values = await Promise.all(pairs.map(([, entry]) => readEntry(entry, name, fields)));
     if (fields.lists?.includes(name)) return [name, values];
     if (values.length > 1) {
       throw fieldProblem([{
@@ -117,7 +149,8 @@ async function readForm(c: Context<AppEnv>, fields: FormFields): Promise<unknown
 async function readEntry(entry: FormDataEntryValue, name: string, fields: FormFields): Promise<unknown> {
   if (typeof entry !== "string") return new Uint8Array(await entry.arrayBuffer());
   // what does not read as a number stays text, and the schema says what it should have been
-  return fields.numbers?.includes(name) && jsonNumber.test(entry) ? Number(entry) : entry;
+  if (fields.numbers?.includes(name) && jsonNumber.test(entry)) return Number(entry);
+  return fields.booleans?.includes(name) && /^(?:true|false)$/.test(entry) ? entry === "true" : entry;
 }
 
 /** RFC 2397, with the parameters and media type browsers write. */

@@ -56,6 +56,7 @@ Deno.test("nothing needs to be set", () => {
       keys: { kind: "development", path: "/srv/app/.idadapter/development_key.json" },
     },
     maxBodyBytes: 33_554_432,
+    corsOrigins: [],
     logLevel: "info",
     shutdownGraceSeconds: 30,
   });
@@ -92,6 +93,7 @@ Deno.test("every variable is read", () => {
     JWT_ALGORITHMS: "RS256, EdDSA",
     JWT_CLOCK_TOLERANCE_SECONDS: "0",
     MAX_BODY_BYTES: "2048",
+    CORS_ORIGINS: "https://a.example",
     LOG_LEVEL: "warn",
     SHUTDOWN_GRACE_SECONDS: "8",
     UNRELATED: "kept out",
@@ -131,6 +133,7 @@ Deno.test("every variable is read", () => {
       keys: { kind: "jwks_url", url: "https://id.example/jwks.json" },
     },
     maxBodyBytes: 2048,
+    corsOrigins: ["https://a.example"],
     logLevel: "warn",
     shutdownGraceSeconds: 8,
   });
@@ -226,4 +229,17 @@ Deno.test("all problems are told at once", () => {
     "JWT_ISSUER",
     "JWT_AUDIENCE",
   ]);
+});
+
+Deno.test("CORS_ORIGINS holds origins and nothing longer", () => {
+  deepEqual(load({ CORS_ORIGINS: "https://a.example, http://localhost:5173" }).corsOrigins, [
+    "https://a.example",
+    "http://localhost:5173",
+  ]);
+  deepEqual(load({ CORS_ORIGINS: "*" }).corsOrigins, ["*"]);
+  for (
+    const wrong of ["https://a.example/", "a.example", "https://a.example/app", "ftp://a.example", "null"]
+  ) {
+    match(problemsOf({ CORS_ORIGINS: wrong }).join(), /CORS_ORIGINS must hold origins/);
+  }
 });

@@ -1,11 +1,9 @@
 /** Reads `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header-07) and says what request it stands for. */
 
 import type { MiddlewareHandler } from "hono";
+import { idempotencyKeyPattern } from "../../openapi/idempotency_key.ts";
 import type { AppEnv } from "../app_options.ts";
 import { ProblemError } from "../problem_error.ts";
-
-/** A structured field string (RFC 8941), or, as most clients send it, its content without quotes. */
-const keyPattern = /^(?:"([\x20-\x21\x23-\x5b\x5d-\x7e]{1,255})"|([\x21\x23-\x7e]{1,255}))$/;
 
 /** RFC 2046, 5.1.1: drawn anew for every form that is sent, so it is no part of what is asked. */
 const boundaryPattern = /;\s*boundary=(?:"([^"]+)"|([^;\s]+))/i;
@@ -57,7 +55,7 @@ export function readIdempotencyKey(): MiddlewareHandler<AppEnv> {
   return async (c, next) => {
     const header = c.req.header("Idempotency-Key");
     if (header !== undefined) {
-      const match = keyPattern.exec(header.trim());
+      const match = idempotencyKeyPattern.exec(header.trim());
       const key = match?.[1] ?? match?.[2];
       if (key === undefined) {
         throw new ProblemError(

@@ -1,6 +1,7 @@
 /** Turns everything that is not a success into RFC 9457 `application/problem+json`. */
 
 import type { Context, ErrorHandler, Handler, NotFoundHandler } from "hono";
+import { openAiStatus, speaksOpenAi, toOpenAiError } from "../../openapi/openai_error.ts";
 import { createProblem } from "../../openapi/problem.ts";
 import { problemCatalogue, type ProblemDefinition } from "../../openapi/problems.ts";
 import type { AppEnv } from "../app_options.ts";
@@ -12,8 +13,11 @@ function answerProblem(c: Context<AppEnv>, error: ProblemError): Response {
   const definition: ProblemDefinition = problemCatalogue[code];
   c.set("problemCode", code);
   const retryAfter = extras.details?.["retry_after_seconds"] ?? definition.retryAfterSeconds;
-  const body = createProblem(code, { detail: error.message, requestId: c.get("requestId"), ...extras });
-  return c.body(JSON.stringify(body), definition.status, {
+  const problem = createProblem(code, { detail: error.message, requestId: c.get("requestId"), ...extras });
+  const forOpenAi = speaksOpenAi(c.req.path);
+  const status = forOpenAi ? openAiStatus(definition.status) : definition.status;
+  const body = forOpenAi ? { ...problem, status, error: toOpenAiError(problem) } : problem;
+  return c.body(JSON.stringify(body), status, {
     "Content-Type": "application/problem+json",
     "Cache-Control": "no-store",
     ...(retryAfter === undefined ? {} : { "Retry-After": String(retryAfter) }),

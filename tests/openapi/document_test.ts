@@ -1,6 +1,7 @@
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import type { z } from "zod";
 import { createDocument, formatDocument } from "../../openapi/document.ts";
+import { formatDocument30 } from "../../openapi/document_3_0.ts";
 import { operations } from "../../openapi/operations.ts";
 import { scopes, securityScheme } from "../../openapi/scopes.ts";
 import { createProblem, ProblemSchema } from "../../openapi/problem.ts";
@@ -33,6 +34,28 @@ Deno.test("it is an OpenAPI 3.1 document whose references all lead somewhere", (
   equal(new Set(ids).size, ids.length);
   const paths = new Set<string>(operations.map(({ path }) => path));
   deepEqual(Object.keys(document.paths).sort(), [...paths].sort());
+});
+
+Deno.test("the variant for older generators is OpenAPI 3.0.3, of the same operations, with no word of 3.1 left", () => {
+  const text = formatDocument30();
+  const [document, original] = [JSON.parse(text), JSON.parse(formatDocument())];
+  equal(document.openapi, "3.0.3");
+  const idsOf = ({ paths }: { paths: Record<string, Record<string, Json>> }) =>
+    Object.values(paths).flatMap((item) => Object.values(item).map(({ operationId }) => operationId));
+  deepEqual(idsOf(document), idsOf(original));
+  for (const object of objectsIn(document)) {
+    const { $ref } = object;
+    if (typeof $ref === "string") ok(resolve(document, $ref) !== undefined, `${$ref} leads nowhere`);
+    for (const word of ["const", "prefixItems", "contentEncoding", "propertyNames", "$defs"]) {
+      ok(!Object.hasOwn(object, word), `${word} is not of 3.0`);
+    }
+    ok(!Array.isArray(object.type) && object.type !== "null", "3.0 has `nullable` for null");
+    ok(typeof object.exclusiveMinimum !== "number");
+  }
+});
+
+Deno.test("an operation's name is a method's name: a verb and what it does it to", () => {
+  for (const { operationId } of operations) match(operationId, /^[a-z]+(?:[A-Z][a-z]+)+$/);
 });
 
 /** What an operation shows as an example, beside the schema it should fit. */

@@ -105,7 +105,7 @@ Deno.test("other formats are refused by content", async () => {
   await assertRefused(await twoColors().tiff().toBuffer(), "image_format_unsupported");
   const heic = new Uint8Array(40);
   heic.set(new TextEncoder().encode("\0\0\0\x18ftypheic\0\0\0\0mif1heic"));
-  const error = await assertRefused(heic, "image_format_unsupported");
+  const error = await assertRefused(heic, "image_format_heic");
   assert.match(error.message, /HEIC/);
 });
 

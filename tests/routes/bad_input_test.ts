@@ -80,6 +80,11 @@ Deno.test("bad input: a problem with its own code, and the service still answers
     ["a truncated PNG", face.slice(0, face.length / 2), "image_truncated"],
     ["a damaged PNG", broken, "image_not_decodable"],
     ["a GIF", await rewrite(face, "gif"), "image_format_unsupported"],
+    [
+      "a HEIC",
+      new TextEncoder().encode("\0\0\0\x18ftypheic\0\0\0\0mif1heic\0\0\0\x08mdat"),
+      "image_format_heic",
+    ],
     ["30,000 x 30,000 pixels", hugePng(30_000), "image_too_large"],
   ];
   for (const [name, photo, code] of photos) {

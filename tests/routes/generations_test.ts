@@ -267,6 +267,7 @@ Deno.test("every refusal of a request by the pipeline is a problem under its own
     image_truncated: 422,
     image_too_large: 422,
     image_format_unsupported: 422,
+    image_format_heic: 422,
     face_not_found: 422,
     multiple_faces: 422,
     face_too_small: 422,

@@ -26,6 +26,7 @@ export interface TestServiceOptions {
   readonly requestsPerMinute?: number;
   /** false for a database that is not open yet */
   readonly jobs?: boolean;
+  readonly corsOrigins?: readonly string[];
   readonly onProblem?: (code: string) => void;
   /** instead of the service's own key pair */
   readonly verifyToken?: TokenVerifier;
@@ -96,6 +97,7 @@ export async function startService(options: TestServiceOptions): Promise<TestSer
     draining: () => draining,
     metrics: new Registry(),
     ...(options.onProblem === undefined ? {} : { onProblem: options.onProblem }),
+    ...(options.corsOrigins === undefined ? {} : { corsOrigins: options.corsOrigins }),
     verifyToken: options.verifyToken ??
       createTokenVerifier({ issuer, audience, algorithms: ["ES256"], clockToleranceSeconds: 0, keys }),
     accountTokens: {
