@@ -25,7 +25,7 @@ FROM deno AS service
 WORKDIR /app
 COPY . .
 RUN cp -r /app /source \
-  && DENO_DIR=/tmp/deno deno run -A /source/deploy/image/production.ts /source /app \
+  && DENO_DIR=/tmp/deno deno run -A --no-config /source/deploy/image/production.ts /source /app \
   && rm -rf /source /tmp/*
 ENV DENO_DIR=/app/.deno
 RUN deno run -A deploy/image/start_once.ts

@@ -19,7 +19,11 @@ interface DenoConfig {
 
 /** The parts of `deno info --json` that matter here. */
 interface ModuleGraph {
-  readonly modules: readonly { readonly kind?: string; readonly specifier: string; readonly error?: string }[];
+  readonly modules: readonly {
+    readonly kind?: string;
+    readonly specifier: string;
+    readonly error?: string;
+  }[];
 }
 
 async function deno(cwd: string, ...args: string[]): Promise<string> {
@@ -45,7 +49,9 @@ function packageOf(specifier: string): string | undefined {
 async function importedPackages(folder: string): Promise<Set<string>> {
   const names = new Set<string>();
   for (const entry of entries) {
-    const { modules }: ModuleGraph = JSON.parse(await deno(folder, "info", "--json", entry));
+    const { modules }: ModuleGraph = JSON.parse(
+      await deno(folder, "info", "--json", "--node-modules-dir=none", entry),
+    );
     for (const { specifier, error } of modules) {
       if (error !== undefined) throw new Error(`${specifier}: ${error}`);
       const name = packageOf(specifier);
@@ -72,22 +78,17 @@ async function install(folder: string, config: DenoConfig, keep: (name: string) 
   }
 }
 
-async function* filesIn(folder: string): AsyncGenerator<string> {
+/** Packages bring libraries for every platform, and files that only editors and debuggers read. */
+async function removeUnused(folder: string): Promise<void> {
+  const { os, arch } = Deno.build;
+  const ours = `/${os}/${arch === "x86_64" ? "x64" : "arm64"}`;
   for await (const { name, isDirectory, isFile } of Deno.readDir(folder)) {
     const path = join(folder, name);
-    if (isDirectory) yield* filesIn(path);
-    else if (isFile) yield path;
-  }
-}
-
-/** Packages bring libraries for every platform, and files that only editors and debuggers read. */
-async function removeUnused(modules: string): Promise<void> {
-  const { os, arch } = Deno.build;
-  const ours = `/${os}/${arch === "x86_64" ? "x64" : "arm64"}/`;
-  for await (const path of filesIn(modules)) {
-    const foreign = /\/bin\/napi-v\d+\/[^/]+\/[^/]+\//.test(path) && !path.includes(ours);
-    const muslOnGlibc = path.includes("linuxmusl");
-    if (foreign || muslOnGlibc || /\.(?:map|d\.[mc]?ts|md)$/.test(path)) await Deno.remove(path);
+    const foreign = /\/bin\/napi-v\d+\/[^/]+\/[^/]+$/.test(path) && !path.endsWith(ours);
+    // the base is Debian, whose C library is glibc
+    if (isDirectory && (foreign || name.includes("linuxmusl"))) await Deno.remove(path, { recursive: true });
+    else if (isDirectory) await removeUnused(path);
+    else if (isFile && /\.(?:map|d\.[mc]?ts|md)$/.test(name)) await Deno.remove(path);
   }
 }
 
@@ -104,6 +105,12 @@ await Deno.copyFile(join(source, "deno.lock"), join(browser, "deno.lock"));
 await install(browser, config, (name) => name === browserFile.package);
 await install(target, config, (name) => served.has(name));
 await removeUnused(join(target, "node_modules"));
+// as it lies there is how it is used: a start looks for nothing that was removed, and installs nothing
+const installed: DenoConfig = await readJson(join(target, "deno.json"));
+await Deno.writeTextFile(
+  join(target, "deno.json"),
+  JSON.stringify({ ...installed, nodeModulesDir: "manual" }, null, 2) + "\n",
+);
 const file = join("node_modules", browserFile.package, browserFile.path);
 await Deno.mkdir(join(target, file, ".."), { recursive: true });
 await Deno.copyFile(join(browser, file), join(target, file));

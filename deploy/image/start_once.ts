@@ -30,7 +30,9 @@ async function ready(): Promise<boolean> {
   }
 }
 
-while (!ended && !patience.aborted && !await ready()) await new Promise((resolve) => setTimeout(resolve, 100));
+while (!ended && !patience.aborted && !await ready()) {
+  await new Promise((resolve) => setTimeout(resolve, 100));
+}
 if (!ended) service.kill("SIGTERM");
 const { code } = await service.status;
 if (code !== 0 || patience.aborted) {
