@@ -65,7 +65,8 @@ FROM cuda-${CUDA_PROVIDER} AS cuda-libraries
 # What both kinds share.
 FROM ${BASE} AS base
 RUN useradd --uid 10001 --no-create-home --home-dir /state --shell /usr/sbin/nologin idadapter \
-  && install -d -o idadapter -g idadapter -m 0700 /state
+  && install -d -o idadapter -g idadapter -m 0700 /state \
+  && install -d /bundle /secrets
 COPY --from=deno /usr/local/bin/deno /usr/local/bin/deno
 COPY --from=service /app /app
 WORKDIR /app

@@ -5,6 +5,7 @@ of another type) and must then be refused.
 """
 
 import copy
+import enum
 import json
 import subprocess
 import sys
@@ -50,84 +51,78 @@ def check_cloud_run(document: Any) -> None:
     """Cloud Run's Service as Google's own API client describes it (namespaces.services, v1)."""
     path = Path(googleapiclient.__file__).parent / "discovery_cache/documents/run.v1.json"
     schemas = json.loads(path.read_text())["schemas"]
-    schema = {"$ref": "#/definitions/Service", "definitions": _from_discovery_all(schemas)}
-    errors = list(jsonschema.Draft7Validator(schema).iter_errors(document))
+    definitions = {name: _from_discovery(schema) for name, schema in schemas.items()}
+    _validate(document, {"$ref": "#/definitions/Service", "definitions": definitions})
+
+
+def _closed(schema: Any) -> Any:
+    """The same JSON Schema, taking no unknown field."""
+    if isinstance(schema, list):
+        return [_closed(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {key: _closed(value) for key, value in schema.items()}
+    if isinstance(schema.get("properties"), dict) and "additionalProperties" not in schema:
+        closed["additionalProperties"] = False
+    return closed
+
+
+def _validate(document: Any, schema: Any) -> None:
+    errors = list(jsonschema.Draft202012Validator(schema).iter_errors(document))
     if errors:
         raise Refused("; ".join(f"{'.'.join(map(str, error.path))}: {error.message}" for error in errors))
 
 
-def _from_discovery_all(schemas: dict[str, Any]) -> dict[str, Any]:
-    return {name: _from_discovery(schema) for name, schema in schemas.items()}
-
-
-def _unknown_fields(given: Any, taken: Any, path: str = "") -> list[str]:
-    """What a file says that a model did not take up."""
-    if isinstance(given, dict) and isinstance(taken, dict):
-        return [
-            name
-            for key, value in given.items()
-            for name in (
-                _unknown_fields(value, taken[key], f"{path}.{key}") if key in taken else [f"{path}.{key}"]
-            )
-        ]
-    if isinstance(given, list) and isinstance(taken, list):
-        return [
-            name
-            for index, (one, other) in enumerate(zip(given, taken, strict=True))
-            for name in _unknown_fields(one, other, f"{path}.{index}")
-        ]
-    return []
-
-
 def check_knative(document: Any) -> None:
-    """Knative's Service, as models made from its CustomResourceDefinition describe it."""
-    try:
-        service = knative.Service.model_validate(document)
-    except ValueError as error:
-        raise Refused(str(error)) from error
-    unknown = _unknown_fields(document, service.model_dump(mode="json", by_alias=True))
-    if unknown:
-        raise Refused(f"unknown fields {unknown}")
+    """Knative's Service, by models that are made from its CustomResourceDefinition."""
+    _validate(document, _closed(knative.Service.model_json_schema(by_alias=True)))
 
 
-def _check_azure_model(given: Any, model: type, path: str) -> None:
-    fields = {field._rest_name: field for field in model._attr_to_rest_field.values()}
-    for key, value in given.items():
-        if key not in fields:
-            raise Refused(f"unknown field {path}.{key}")
-        _check_azure_value(value, model, key, f"{path}.{key}")
+AZURE_PLAIN = {"str": str, "int": int, "float": (int, float), "bool": bool}
 
 
-def _check_azure_value(value: Any, model: type, key: str, path: str) -> None:
-    attribute = next(
-        name for name, field in model._attr_to_rest_field.items() if field._rest_name == key
-    )
-    annotation = _azure_annotation(model, attribute)
-    inner = [name for name in dir(azure) if f"models.{name}" in annotation.replace("_models.", "models.")]
-    inner = [name for name in inner if f".{name}]" in annotation + "]" or f".{name}'" in annotation]
-    if isinstance(value, dict) and inner:
-        _check_azure_model(value, getattr(azure, inner[0]), path)
-    elif isinstance(value, list) and inner:
+def _check_azure_value(value: Any, kind: str, path: str) -> None:
+    """`kind` as Microsoft's clients write it: a plain type, a model, `[kind]` for lists, `{kind}` for maps."""
+    if kind.startswith("["):
+        if not isinstance(value, list):
+            raise Refused(f"{path} must be a list")
         for index, item in enumerate(value):
-            if isinstance(item, dict):
-                _check_azure_model(item, getattr(azure, inner[0]), f"{path}.{index}")
-    for name, kinds in (("int", int), ("float", (int, float)), ("bool", bool)):
-        plain = annotation in (name, f"Optional[{name}]", f"typing.Optional[{name}]")
-        if plain and (not isinstance(value, kinds) or (name != "bool" and isinstance(value, bool))):
-            raise Refused(f"{path} must be {name}, is {value!r}")
+            _check_azure_value(item, kind[1:-1], f"{path}.{index}")
+    elif kind.startswith("{"):
+        for key, item in value.items():
+            _check_azure_value(item, kind[1:-1], f"{path}.{key}")
+    elif kind in AZURE_PLAIN:
+        mistaken = isinstance(value, bool) and kind != "bool"
+        if mistaken or not isinstance(value, AZURE_PLAIN[kind]):
+            raise Refused(f"{path} must be {kind}, is {value!r}")
+    elif isinstance(model := getattr(azure, kind), enum.EnumMeta):
+        if value not in [member.value for member in model]:
+            raise Refused(f"{path} must be one of {list(model)}, is {value!r}")
+    else:
+        _check_azure_model(value, model, path)
 
 
-def _azure_annotation(model: type, attribute: str) -> str:
-    for owner in model.__mro__:
-        if attribute in getattr(owner, "__annotations__", {}):
-            annotation = owner.__annotations__[attribute]
-            return annotation if isinstance(annotation, str) else str(annotation).replace("ForwardRef", "")
-    raise Refused(f"{model.__name__} does not describe {attribute}")
+def _check_azure_model(given: Any, model: Any, path: str) -> None:
+    if not isinstance(given, dict):
+        raise Refused(f"{path} must be a {model.__name__}")
+    # "properties.template" is a field of the model that lies two levels deep in the file
+    fields = {entry["key"]: entry["type"] for entry in model._attribute_map.values()}
+    for key, value in given.items():
+        nested = {name.removeprefix(f"{key}."): kind for name, kind in fields.items() if name.startswith(f"{key}.")}
+        if key in fields:
+            _check_azure_value(value, fields[key], f"{path}.{key}")
+        elif nested:
+            for inner, item in value.items():
+                if inner not in nested:
+                    raise Refused(f"unknown field {path}.{key}.{inner}")
+                _check_azure_value(item, nested[inner], f"{path}.{key}.{inner}")
+        else:
+            raise Refused(f"unknown field {path}.{key}")
 
 
 def check_azure(document: Any) -> None:
     """Azure's ContainerApp, as Microsoft's own management client describes it."""
-    _check_azure_model(document, azure.ContainerApp, "")
+    _check_azure_model(document, azure.ContainerApp, "app")
 
 
 def check_compose(document: Any) -> None:
