@@ -70,16 +70,16 @@ RUN useradd --uid 10001 --no-create-home --home-dir /state --shell /usr/sbin/nol
 COPY --from=deno /usr/local/bin/deno /usr/local/bin/deno
 COPY --from=service /app /app
 WORKDIR /app
-# DENO_DIR may be read-only: then nothing is added to what start_once.ts left
-ENV HOST=0.0.0.0 PORT=8080 STATE_DIR=/state HOME=/state DENO_DIR=/app/.deno DENO_NO_UPDATE_CHECK=1
+# DENO_DIR may be read-only: then nothing is added to what start_once.ts left. ONNX Runtime would report to its maker
+ENV HOST=0.0.0.0 PORT=8080 STATE_DIR=/state HOME=/state DENO_DIR=/app/.deno DENO_NO_UPDATE_CHECK=1 ORT_DISABLE_TELEMETRY=1
 USER 10001:10001
 EXPOSE 8080
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
   CMD ["deno", "run", "--no-prompt", "--cached-only", "--allow-net=127.0.0.1", "--allow-env=HOST,PORT", "deploy/image/health_check.ts"]
 # No --allow-run, no --allow-import, no prompts. Hosts come from the environment, so --allow-net names none; a deployment
-# that knows them can name them, see docs/operate.md.
-ENTRYPOINT ["deno", "run", "--no-prompt", "--cached-only", "--allow-net", "--allow-env", "--allow-read=/app,/state,/bundle,/secrets", "--allow-write=/state", "--allow-ffi=/app/node_modules", "--allow-sys=hostname,osRelease,homedir,cpus,uid", "main.ts"]
+# that knows them can name them, see docs/operate.md. sharp reads /usr/bin/ldd to learn the C library.
+ENTRYPOINT ["deno", "run", "--no-prompt", "--cached-only", "--allow-net", "--allow-env", "--allow-read=/app,/state,/bundle,/secrets,/usr/bin/ldd", "--allow-write=/state", "--allow-ffi=/app/node_modules", "--allow-sys=hostname,osRelease,homedir,cpus,uid", "main.ts"]
 
 FROM base AS cpu
 
