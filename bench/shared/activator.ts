@@ -30,7 +30,7 @@ export class Activator implements AsyncDisposable {
   #underWay = 0;
   #ready: Promise<void> | undefined;
   #stopping: Promise<void> = Promise.resolve();
-  #timer: number | undefined;
+  #timer: ReturnType<typeof setTimeout> | undefined;
 
   /** Listens on a free port of 127.0.0.1; the service stays as it is: stopped. */
   constructor(options: ActivatorOptions) {
