@@ -23,7 +23,8 @@ export async function createS3Client({ region, endpoint, credentials }: S3Servic
     region,
     // services of others know buckets by path; names of hosts are for AWS
     ...(endpoint === undefined ? {} : { endpoint, forcePathStyle: true }),
-    ...(credentials === undefined ? {} : { credentials }),
+    // a copy, for the SDK writes into it and the configuration is frozen
+    ...(credentials === undefined ? {} : { credentials: { ...credentials } }),
     // AWS's newest checksums are unknown to many other services
     requestChecksumCalculation: "WHEN_REQUIRED",
     responseChecksumValidation: "WHEN_REQUIRED",

@@ -55,7 +55,8 @@ async function start(
   while (await statusOf(`${address}/readyz`) !== 200) {
     if (Date.now() > end || container.ended) {
       await container[Symbol.asyncDispose]();
-      throw new Error(`the image does not get ready:\n${container.lines.join("\n")}`);
+      const lines = container.lines.filter((line) => !line.includes('"code":"not_ready"'));
+      throw new Error(`the image does not get ready:\n${lines.join("\n")}`);
     }
     await new Promise((resolve) => setTimeout(resolve, 25));
   }

@@ -36,7 +36,8 @@ async function withBucket(
   const service = {
     region: "us-east-1",
     endpoint: `http://127.0.0.1:${port}`,
-    credentials: { accessKeyId: "S3RVER", secretAccessKey: "S3RVER" },
+    // frozen, as the configuration is
+    credentials: Object.freeze({ accessKeyId: "S3RVER", secretAccessKey: "S3RVER" }),
   };
   const client = await createS3Client(service);
   const { files } = await loadManifest(bundleFolder);
@@ -191,7 +192,8 @@ Deno.test({
       using objects = await openS3Folder({
         ...service,
         region: "us-east-1",
-        credentials: { accessKeyId: "S3RVER", secretAccessKey: "S3RVER" },
+        // frozen, as the configuration is
+        credentials: Object.freeze({ accessKeyId: "S3RVER", secretAccessKey: "S3RVER" }),
         bucket,
         prefix: "portraits/none",
       });
