@@ -58,7 +58,7 @@ async function start(
       const lines = container.lines.filter((line) => !line.includes('"code":"not_ready"'));
       throw new Error(`the image does not get ready:\n${lines.join("\n")}`);
     }
-    await new Promise((resolve) => setTimeout(resolve, 25));
+    await new Promise((resolve) => setTimeout(resolve, 50));
   }
   const seconds = (performance.now() - began) / 1000;
   log(
