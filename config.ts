@@ -6,6 +6,7 @@
 import { isAbsolute, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { z } from "zod";
+import { bundleProblems, type BundleSource, bundleVariables, readBundle } from "./config/bundle.ts";
 import { anyWholeNumber, wholeNumber } from "./config/numbers.ts";
 import { type DurableConfig, durableProblems, durableVariables, readDurable } from "./config/durable.ts";
 
@@ -57,6 +58,8 @@ export interface Config {
   readonly stateFolder: string;
   /** absolute path of the bundle's folder */
   readonly bundle: string;
+  /** where that folder is filled from before it is read; undefined when it is there already */
+  readonly bundleSource: BundleSource | undefined;
   readonly executionProvider: "cpu" | "cuda";
   /** threads of one ONNX Runtime session, at least 1 */
   readonly threads: number;
@@ -135,7 +138,7 @@ const environmentSchema = (defaults: ConfigDefaults) =>
   z.object({
     HOST: z.string().default("127.0.0.1"),
     PORT: wholeNumber(0, 65_535, 8080),
-    BUNDLE: z.string().optional(),
+    ...bundleVariables,
     EXECUTION_PROVIDER: oneOf(["cpu", "cuda"], "cpu"),
     THREADS: wholeNumber(1, 1024, defaults.cores),
     MAX_BATCH: anyWholeNumber(1, 256).optional(),
@@ -210,6 +213,7 @@ export function loadConfig(environment: Readonly<Record<string, string>>, defaul
   const problems = [
     ...(parsed.error?.issues ?? []).map((issue) => `${String(issue.path[0])} ${issue.message}.`),
     ...combinationProblems(given),
+    ...bundleProblems(given),
     ...durableProblems(given),
   ];
   if (!parsed.success || problems.length > 0) throw new ConfigError(problems);
@@ -224,9 +228,11 @@ export function loadConfig(environment: Readonly<Record<string, string>>, defaul
     host: variables.HOST,
     port: variables.PORT,
     stateFolder: fromHere(variables.STATE_DIR),
-    bundle: variables.BUNDLE === undefined
-      ? fileURLToPath(new URL("models/default", import.meta.url))
-      : fromHere(variables.BUNDLE),
+    ...readBundle(variables, {
+      embedded: fileURLToPath(new URL("models/default", import.meta.url)),
+      stateFolder: fromHere(variables.STATE_DIR),
+      fromHere,
+    }),
     executionProvider: variables.EXECUTION_PROVIDER,
     threads: variables.THREADS,
     maxBatch: variables.MAX_BATCH,

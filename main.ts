@@ -5,6 +5,7 @@
  */
 
 import { type Config, ConfigError, loadConfig } from "./config.ts";
+import { fetchBundle } from "./models/fetch_bundle.ts";
 import { loadManifest } from "./models/manifest.ts";
 import type { Executor } from "./jobs/executor.ts";
 import { startInference } from "./pipeline/client.ts";
@@ -19,6 +20,7 @@ import { createKeySource } from "./routes/tokens/key_source.ts";
 import { accountTokenIssuer } from "./routes/tokens/verify_account_token.ts";
 import { createTokenVerifier } from "./routes/tokens/verify_token.ts";
 import { type JobsService, openJobs } from "./serve_jobs.ts";
+import { openS3Folder } from "./store/s3_objects.ts";
 import { ServiceMetrics } from "./telemetry/metrics.ts";
 import { traceGenerations } from "./telemetry/traces.ts";
 
@@ -27,6 +29,20 @@ function readConfig(): Config {
     cores: navigator.hardwareConcurrency,
     workingDirectory: Deno.cwd(),
   });
+}
+
+/** Fills the bundle's folder where it is configured to come from elsewhere. */
+async function bringBundle({ bundle, bundleSource }: Config, log: Logger): Promise<void> {
+  if (bundleSource === undefined) return;
+  const { bucket, prefix, manifestSha256 } = bundleSource;
+  if (manifestSha256 === undefined) {
+    log("warn", "BUNDLE_SHA256 is not set: whoever may write the bucket decides what is served", { bucket });
+  }
+  log("info", "fetching bundle", { bucket, prefix, folder: bundle });
+  const began = performance.now();
+  using objects = await openS3Folder(bundleSource);
+  const fetched = await fetchBundle({ open: objects.open, folder: bundle, manifestSha256 });
+  log("info", "bundle fetched", { ...fetched, seconds: Math.round(performance.now() - began) / 1000 });
 }
 
 /** Loads the bundle; a failure says what to do and ends the process. */
@@ -38,6 +54,7 @@ async function loadModel(
   const { bundle, executionProvider: provider, threads, maxBatch, maxQueue } = config;
   log("info", "loading model", { bundle, provider, threads });
   try {
+    await bringBundle(config, log);
     const manifest = await loadManifest(bundle);
     const inference = await startInference({
       bundle,

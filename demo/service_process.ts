@@ -42,6 +42,8 @@ function environment(stateFolder: string): Record<string, string> {
     JWT_AUDIENCE: "",
     JWT_ALGORITHMS: "",
     MAX_BODY_BYTES: "",
+    // ONNX Runtime would report to its maker
+    ORT_DISABLE_TELEMETRY: "1",
     LOG_LEVEL: "info",
     SHUTDOWN_GRACE_SECONDS: String(graceSeconds),
   };

@@ -1,15 +1,11 @@
 /** Pictures in any S3-compatible service, by the AWS SDK. */
 
+import { createS3Client, type S3Service } from "../store/s3_client.ts";
 import type { ImageStore } from "./image_store.ts";
 
-/** Which bucket, and how to get in. */
-export interface S3Settings {
+/** Which bucket of which service. */
+export interface S3Settings extends S3Service {
   readonly bucket: string;
-  readonly region: string;
-  /** address of the service, where it is not AWS's own */
-  readonly endpoint?: string;
-  /** left out, the SDK looks where AWS's tools look (instance role, profile) */
-  readonly credentials?: { readonly accessKeyId: string; readonly secretAccessKey: string };
 }
 
 /**
@@ -20,19 +16,11 @@ export interface S3Settings {
  * @returns the store; the SDK is loaded here, so that whoever does without never pays for it
  */
 export async function keepImagesInS3(settings: S3Settings): Promise<ImageStore & Disposable> {
-  const { DeleteObjectCommand, GetObjectCommand, NoSuchKey, PutObjectCommand, S3Client } = await import(
+  const { DeleteObjectCommand, GetObjectCommand, NoSuchKey, PutObjectCommand } = await import(
     "@aws-sdk/client-s3"
   );
-  const { bucket: Bucket, region, endpoint, credentials } = settings;
-  const client = new S3Client({
-    region,
-    // services of others know buckets by path; names of hosts are for AWS
-    ...(endpoint === undefined ? {} : { endpoint, forcePathStyle: true }),
-    ...(credentials === undefined ? {} : { credentials }),
-    // AWS's newest checksums are unknown to many other services
-    requestChecksumCalculation: "WHEN_REQUIRED",
-    responseChecksumValidation: "WHEN_REQUIRED",
-  });
+  const { bucket: Bucket } = settings;
+  const client = await createS3Client(settings);
   return {
     async put(images) {
       await Promise.all(images.map(({ key, data, contentType, expiresAt }) =>

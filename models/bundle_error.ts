@@ -2,9 +2,11 @@
 export type BundleErrorCode =
   | "manifest_missing"
   | "manifest_invalid"
+  | "manifest_digest_wrong"
   | "file_missing"
   | "file_size_wrong"
   | "file_digest_wrong"
+  | "bundle_unreachable"
   | "graph_unreadable"
   | "graph_mismatch"
   | "provider_unavailable";

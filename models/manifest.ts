@@ -136,6 +136,18 @@ export async function loadManifest(folder: string): Promise<Manifest> {
       cause: error,
     });
   }
+  return parseManifest(text, path);
+}
+
+/**
+ * Checks the text of a `bundle.json`.
+ *
+ * @param text of the file
+ * @param path what a message calls it
+ * @returns the manifest
+ * @throws {BundleError} `manifest_invalid` when it is not JSON or does not fit the schema
+ */
+export function parseManifest(text: string, path: string): Manifest {
   let json: unknown;
   try {
     json = JSON.parse(text);

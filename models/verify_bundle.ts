@@ -25,7 +25,7 @@ export async function verifyBundle(folder: string, manifest: Manifest): Promise<
   const files = Object.entries(manifest.files);
   for (const [path, { size }] of files) await checkSize(folder, path, size);
   for (const [path, { sha256 }] of files) {
-    const found = await digest(join(folder, path));
+    const found = await fileDigest(join(folder, path));
     if (found !== sha256) {
       throw new BundleError(
         "file_digest_wrong",
@@ -48,7 +48,13 @@ async function checkSize(folder: string, path: string, expected: number): Promis
   }
 }
 
-async function digest(path: string): Promise<string> {
+/**
+ * SHA-256 of a file, read as a stream.
+ *
+ * @param path of the file
+ * @returns the digest in hexadecimal
+ */
+export async function fileDigest(path: string): Promise<string> {
   const hash = createHash("sha256");
   await pipeline(createReadStream(path, { highWaterMark: 1 << 20 }), hash);
   return hash.digest("hex");

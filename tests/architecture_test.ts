@@ -17,6 +17,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   telemetry: ["jobs/generation.ts", "pipeline/"],
   config: [],
   routes: ["config.ts", "openapi/", "billing/", "jobs/", "pipeline/", "models/", "store/"],
+  deploy: ["bench/shared/text_line_stream.ts", "config.ts", "routes/tokens/", "store/"],
   demo: ["config.ts", "openapi/", "routes/tokens/", "type:pipeline/protocol.ts"],
   sdk: [],
   doctor: ["config.ts", "models/", "store/", "routes/tokens/"],

@@ -1,4 +1,4 @@
-import { deepEqual, equal, match, ok, throws } from "node:assert/strict";
+import { deepEqual, equal, match, notEqual, ok, throws } from "node:assert/strict";
 import { isAbsolute, join } from "node:path";
 import { type Config, ConfigError, loadConfig } from "../config.ts";
 
@@ -31,6 +31,7 @@ Deno.test("nothing needs to be set", () => {
     host: "127.0.0.1",
     port: 8080,
     stateFolder: "/srv/app/.idadapter",
+    bundleSource: undefined,
     executionProvider: "cpu",
     threads: 6,
     maxBatch: undefined,
@@ -103,6 +104,7 @@ Deno.test("every variable is read", () => {
     port: 9000,
     stateFolder: "/srv/app/.idadapter",
     bundle: "/srv/app/bundles/large",
+    bundleSource: undefined,
     executionProvider: "cuda",
     threads: 2,
     maxBatch: 16,
@@ -242,4 +244,33 @@ Deno.test("CORS_ORIGINS holds origins and nothing longer", () => {
   ) {
     match(problemsOf({ CORS_ORIGINS: wrong }).join(), /CORS_ORIGINS must hold origins/);
   }
+});
+
+Deno.test("a bundle in a bucket: where it is, what it must be, where it goes", () => {
+  const sha256 = "ab".repeat(32);
+  const { bundle, bundleSource } = load({
+    BUNDLE: "s3://models/portraits/3/",
+    BUNDLE_SHA256: sha256,
+    BUNDLE_CACHE_DIR: "/cache",
+    S3_ENDPOINT: "https://store.example",
+    S3_ACCESS_KEY_ID: "id",
+    S3_SECRET_ACCESS_KEY: "secret",
+  });
+  deepEqual(bundleSource, {
+    bucket: "models",
+    prefix: "portraits/3",
+    manifestSha256: sha256,
+    region: "us-east-1",
+    endpoint: "https://store.example",
+    credentials: { accessKeyId: "id", secretAccessKey: "secret" },
+  });
+  match(bundle, /^\/cache\/[0-9a-f]{16}$/);
+  notEqual(load({ BUNDLE: "s3://models/portraits/4", BUNDLE_CACHE_DIR: "/cache" }).bundle, bundle);
+  match(load({ BUNDLE: "s3://models" }).bundle, /\/bundles\/[0-9a-f]{16}$/);
+});
+
+Deno.test("addresses of bundles that nobody fetches, and digests that nobody checks, are refused", () => {
+  match(problemsOf({ BUNDLE: "https://models.example/3" }).join(), /BUNDLE must be a folder or s3:/);
+  match(problemsOf({ BUNDLE: "s3://models", BUNDLE_SHA256: "AB" }).join(), /BUNDLE_SHA256 must be 64/);
+  match(problemsOf({ BUNDLE: "models/default", BUNDLE_SHA256: "ab".repeat(32) }).join(), /BUNDLE is no s3:/);
 });

@@ -49,7 +49,8 @@ Deno.test({
       bucket: "portraits",
       region: "us-east-1",
       endpoint: `http://127.0.0.1:${port}`,
-      credentials: { accessKeyId: "S3RVER", secretAccessKey: "S3RVER" },
+      // frozen, as the configuration is
+      credentials: Object.freeze({ accessKeyId: "S3RVER", secretAccessKey: "S3RVER" }),
     });
     await behaves(images);
     await server.close();
