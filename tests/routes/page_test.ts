@@ -1,6 +1,7 @@
 import { equal, match, notEqual, ok } from "node:assert/strict";
 import { createApp } from "../../routes/app.ts";
 import { createLogger } from "../../routes/logger.ts";
+import { accountTokenIssuer } from "../../routes/tokens/verify_account_token.ts";
 import { developmentTokenPath, pageScopes } from "../../routes/development_token.ts";
 
 const app = createApp({
@@ -8,6 +9,12 @@ const app = createApp({
   jobs: () => undefined,
   metrics: { contentType: "text/plain", metrics: () => Promise.resolve("") },
   verifyToken: () => Promise.reject(new Error("not asked")),
+  accountTokens: {
+    issuer: accountTokenIssuer,
+    audience: "test",
+    algorithms: ["ES256"],
+    clockToleranceSeconds: 0,
+  },
   signPageToken: (scope) => Promise.resolve(`signed for ${scope}`),
   maxBodyBytes: 1024,
   log: createLogger({ level: "error", write: () => {} }),
