@@ -1,7 +1,7 @@
 /** What `POST /v1/images/edits` takes and gives: OpenAI's names, so that clients written for it can call it. */
 
 import { z } from "@hono/zod-openapi";
-import { GenerationFormSchema, OutputFormatSchema, UploadedPhotoSchema } from "./generation.ts";
+import { GenerationFormSchema, OutputFormatSchema, UploadedPhotoSchema, wide } from "./generation.ts";
 import { limits } from "./limits.ts";
 
 const {
@@ -61,7 +61,7 @@ export const ImageEditFormSchema = z.strictObject({
     "not OpenAI's: see POST /v1/generations, goes before `input_fidelity`",
   ),
   scheduler: scheduler.describe("not OpenAI's: see POST /v1/generations"),
-  seed: z.int().min(limits.seed.min).max(limits.seed.max).optional().describe(
+  seed: z.int().min(limits.seed.min).max(limits.seed.max).optional().openapi(wide).describe(
     "not OpenAI's: the same seed gives the same pictures",
   ),
 }).openapi("ImageEditForm");
