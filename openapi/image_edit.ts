@@ -36,7 +36,7 @@ export const ImageEditFormSchema = z.strictObject({
   quality: QualitySchema.optional().describe(
     "`low` takes half of the model's own denoising steps, `high` twice as many; the price follows",
   ),
-  output_format: OutputFormatSchema.optional().describe("default png"),
+  output_format: OutputFormatSchema.optional(),
   output_compression: z.literal(100).optional().describe("pictures are always written in their best quality"),
   response_format: z.enum(["b64_json", "url"]).optional().describe(
     "default b64_json; an address under `url` needs the token that made the picture",

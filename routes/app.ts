@@ -33,7 +33,8 @@ function methodsByPath(): Map<string, string[]> {
     const methods = method === "get" ? ["GET", "HEAD"] : [method.toUpperCase()];
     table.set(path, [...table.get(path) ?? [], ...methods]);
   }
-  return table;
+  // An address spelt out goes before one with a parameter in its place, which would answer for it.
+  return new Map([...table].sort(([a], [b]) => Number(a.includes(":")) - Number(b.includes(":"))));
 }
 
 /**

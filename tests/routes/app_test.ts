@@ -37,6 +37,7 @@ Deno.test("an unknown address is a 404, an address under another method a 405 wi
       ["POST", "/openapi.json", "GET, HEAD"],
       ["POST", "/docs", "GET, HEAD"],
       ["POST", "/", "GET, HEAD"],
+      ["OPTIONS", "/v1/generations/price", "POST"],
     ] as const
   ) {
     const response = await service.call(path, { method });

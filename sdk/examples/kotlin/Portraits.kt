@@ -89,7 +89,10 @@ class Portraits(private val address: String, private val token: () -> String) {
 
     /** Gets the file of a portrait. */
     fun fetch(portrait: Portrait): ByteArray = insist {
-        request("GET", portrait.path) { connection -> connection.inputStream.use { it.readBytes() } }
+        // Java names formats of its own where nobody does; this takes the portrait as it was made.
+        request("GET", portrait.path, headers = mapOf("Accept" to "*/*")) { connection ->
+            connection.inputStream.use { it.readBytes() }
+        }
     }
 
     private fun portraitsOf(generation: JSONObject): List<Portrait> {
