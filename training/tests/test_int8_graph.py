@@ -40,7 +40,7 @@ def test_it_predicts_what_the_plain_graph_does(folder: Path, recorded: list[Inpu
     for inputs in recorded[1::6]:
         expected, found = plain.run(None, inputs)[0], quantized.run(None, inputs)[0]
         assert np.abs(found - expected).max() > 0
-        assert np.sqrt(np.square(found - expected).mean()) < 0.06 * expected.std()
+        assert np.sqrt(np.square(found - expected).mean()) < 0.08 * expected.std()
 
 
 def test_a_row_does_not_depend_on_the_others(folder: Path, recorded: list[Inputs]):
