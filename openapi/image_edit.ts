@@ -37,7 +37,8 @@ export const ImageEditFormSchema = z.strictObject({
     "`low` takes half of the model's own denoising steps, `high` twice as many; the price follows",
   ),
   output_format: OutputFormatSchema.optional(),
-  output_compression: z.literal(100).optional().describe("pictures are always written in their best quality"),
+  output_compression: z.int().min(100).max(100).optional()
+    .describe("100: pictures are always written in their best quality"),
   response_format: z.enum(["b64_json", "url"]).optional().describe(
     "default b64_json; an address under `url` needs the token that made the picture",
   ),

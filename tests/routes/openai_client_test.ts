@@ -137,7 +137,7 @@ Deno.test("OpenAI's npm package makes portraits", async (t) => {
       [{ background: "transparent" }, "invalid_value", "background"],
       [{ model: "gpt-image-2" }, "model_unknown", "model"],
       [{ mask: image }, "unknown_field", "mask"],
-      [{ output_compression: 50 }, "invalid_value", "output_compression"],
+      [{ output_compression: 50 }, "out_of_range", "output_compression"],
       [{ class_noun: "cat" }, "class_noun_unknown", "class_noun"],
       [
         { image: Array(model.manifest.max_reference_images + 1).fill(image) },

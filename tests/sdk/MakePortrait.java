@@ -56,7 +56,7 @@ public final class MakePortrait {
 
     GenerationState state = generations.getGeneration(made.getId());
     expect(state.getActualInstance() instanceof Generation, "its state is that of a finished generation");
-    File image = generations.getGenerationImage(made.getId(), "0", null);
+    File image = generations.getGenerationImage(made.getId(), "0", null, null, null);
     byte[] portrait = Files.readAllBytes(image.toPath());
     Files.write(Path.of(args[1]), portrait);
 

@@ -17,9 +17,11 @@ function generatorJar(): string {
   return join(packages, python?.name ?? "", "site-packages/openapi_generator_cli/openapi-generator.jar");
 }
 
-/** Debian's libjakarta-annotation-api-java, and Jackson with its date types, which only the generator's own jar has. */
+/** Debian's packages, and Jackson with its date types, which only the generator's own jar has; forms go by httpmime. */
 export const javaLibraries: readonly string[] = [
   "/usr/share/java/jakarta-annotation-api.jar",
+  "/usr/share/java/httpmime.jar",
+  "/usr/share/java/httpcore.jar",
   generatorJar(),
 ];
 
