@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from ..loop import fast_precision
 from ..models.autoencoder import Autoencoder, encode
 from .portraits import Portraits
 from .templates import PORTRAIT_SIZE
@@ -61,7 +62,7 @@ def open_latents(cache: Path, vae: Autoencoder, portraits: Portraits, batch_size
                 (2, drawn, portraits.renditions[drawn]),
             ):
                 images = to_tensor(np.ascontiguousarray(pictures)).contiguous(memory_format=torch.channels_last)
-                with torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu._is_amx_tile_supported()):
+                with torch.autocast("cpu", torch.bfloat16, enabled=fast_precision() == "bf16"):
                     latents[where, index] = encode(vae, images).float().numpy()
         latents.flush()
         (folder / "complete").touch()
