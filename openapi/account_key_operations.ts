@@ -7,13 +7,9 @@ import {
   AccountKeyRequestSchema,
   AccountKeySchema,
 } from "./account_key.ts";
-import { answers, bodyProblems, emptyAnswers, tokenProblems } from "./answers.ts";
+import { answers, emptyAnswers, jsonProblems, storeProblems, tokenProblems } from "./answers.ts";
 import { needs } from "./scopes.ts";
 
-const jsonProblems = bodyProblems.filter((code) =>
-  !["multipart_malformed", "image_missing", "base64_invalid"].includes(code)
-);
-const faults = ["store_unavailable", "internal_error"] as const;
 const security = needs("keys:write");
 const tags = ["account"];
 
@@ -66,11 +62,10 @@ export const addAccountKey = createRoute({
   }, [
     ...tokenProblems,
     ...jsonProblems,
-    "field_missing",
     "invalid_value",
     "private_key_refused",
     "too_many_account_keys",
-    ...faults,
+    ...storeProblems,
   ]),
 });
 
@@ -84,7 +79,7 @@ export const listAccountKeys = createRoute({
   security,
   responses: answers("The keys that are not revoked, oldest first.", {
     "application/json": { schema: AccountKeyListSchema, examples: { one: { value: { data: [example] } } } },
-  }, [...tokenProblems, ...faults]),
+  }, [...tokenProblems, ...storeProblems]),
 });
 
 /** `DELETE /v1/account/keys/{id}` */
@@ -101,5 +96,9 @@ export const revokeAccountKey = createRoute({
       id: z.string().openapi({ param: { name: "id", in: "path" }, description: "`id` of the key" }),
     }),
   },
-  responses: emptyAnswers("The key is revoked.", [...tokenProblems, "account_key_not_found", ...faults]),
+  responses: emptyAnswers("The key is revoked.", [
+    ...tokenProblems,
+    "account_key_not_found",
+    ...storeProblems,
+  ]),
 });

@@ -9,15 +9,10 @@ import {
   UsageQuerySchema,
   UsageSchema,
 } from "./account.ts";
-import { answers, bodyProblems, tokenProblems } from "./answers.ts";
+import { answers, bodyProblems, jsonProblems, storeProblems, tokenProblems } from "./answers.ts";
 import * as examples from "./account_examples.ts";
 import { IdempotencyKeySchema } from "./idempotency_key.ts";
 import { needs } from "./scopes.ts";
-
-const jsonProblems = bodyProblems.filter((code) =>
-  !["multipart_malformed", "image_missing", "base64_invalid"].includes(code)
-);
-const faults = ["store_unavailable", "internal_error"] as const;
 
 /** `GET /v1/account` */
 export const getAccount = createRoute({
@@ -29,7 +24,7 @@ export const getAccount = createRoute({
   security: needs("account:read"),
   responses: answers("The account of the token.", {
     "application/json": { schema: AccountSchema, examples: { account: { value: examples.account } } },
-  }, [...tokenProblems, ...faults]),
+  }, [...tokenProblems, ...storeProblems]),
 });
 
 /** `GET /v1/usage` */
@@ -43,7 +38,14 @@ export const getUsage = createRoute({
   request: { query: UsageQuerySchema },
   responses: answers("The usage of the token's account.", {
     "application/json": { schema: UsageSchema, examples: { usage: { value: examples.usage } } },
-  }, [...tokenProblems, "invalid_request", "invalid_value", "out_of_range", "unknown_field", ...faults]),
+  }, [
+    ...tokenProblems,
+    "invalid_request",
+    "invalid_value",
+    "out_of_range",
+    "unknown_field",
+    ...storeProblems,
+  ]),
 });
 
 /** `POST /v1/generations/price` */
@@ -76,7 +78,7 @@ export const priceGeneration = createRoute({
     "model_unknown",
     "not_ready",
     "worker_failed",
-    ...faults,
+    ...storeProblems,
   ]),
 });
 
@@ -117,12 +119,11 @@ export const grantCredits = createRoute({
   }, [
     ...tokenProblems,
     ...jsonProblems,
-    "field_missing",
     "invalid_value",
     "not_found",
     "insufficient_credits",
     "idempotency_key_invalid",
     "idempotency_key_reused",
-    ...faults,
+    ...storeProblems,
   ]),
 });

@@ -38,6 +38,18 @@ export const bodyProblems = [
   "base64_invalid",
 ] as const satisfies readonly ProblemCode[];
 
+/** Those of them that a body of JSON without photos can have. */
+export const jsonProblems = [
+  "json_malformed",
+  "body_too_large",
+  "media_type_unsupported",
+  "invalid_request",
+  "unknown_field",
+  "wrong_type",
+  "out_of_range",
+  "field_missing",
+] as const satisfies readonly ProblemCode[];
+
 /** Problems of a photo, found when it is decoded. */
 export const photoProblems = [
   "image_not_decodable",
@@ -54,6 +66,28 @@ export const serviceProblems = [
   "worker_failed",
   "store_unavailable",
   "internal_error",
+] as const satisfies readonly ProblemCode[];
+
+/** Problems of an operation that needs the database alone. */
+export const storeProblems = [
+  "store_unavailable",
+  "internal_error",
+] as const satisfies readonly ProblemCode[];
+
+/** Problems of a generation's fields, its photos among them, beyond those of any body. */
+export const generationFieldProblems = [
+  "field_missing",
+  "invalid_value",
+  "model_unknown",
+  "class_noun_unknown",
+  "scheduler_unknown",
+  "prompt_empty",
+  "prompt_too_long",
+  "too_many_reference_images",
+  ...photoProblems,
+  "face_not_found",
+  "multiple_faces",
+  "face_too_small",
 ] as const satisfies readonly ProblemCode[];
 
 /** Problems of a generation that is waited for, beyond those of its fields. */

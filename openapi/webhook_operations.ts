@@ -2,7 +2,7 @@
 
 import { createRoute, z } from "@hono/zod-openapi";
 import * as examples from "./account_examples.ts";
-import { answers, bodyProblems, emptyAnswers, tokenProblems } from "./answers.ts";
+import { answers, emptyAnswers, jsonProblems, storeProblems, tokenProblems } from "./answers.ts";
 import { needs } from "./scopes.ts";
 import {
   WebhookEndpointListSchema,
@@ -12,10 +12,6 @@ import {
   WebhookSecretSchema,
 } from "./webhook.ts";
 
-const jsonProblems = bodyProblems.filter((code) =>
-  !["multipart_malformed", "image_missing", "base64_invalid", "out_of_range"].includes(code)
-);
-const faults = ["store_unavailable", "internal_error"] as const;
 const security = needs("webhooks:write");
 const tags = ["webhooks"];
 const params = z.object({
@@ -57,11 +53,9 @@ export const addWebhookEndpoint = createRoute({
   responses: answers("The endpoint and its secret.", newSecret, [
     ...tokenProblems,
     ...jsonProblems,
-    "field_missing",
-    "out_of_range",
     "webhook_url_refused",
     "too_many_webhook_endpoints",
-    ...faults,
+    ...storeProblems,
   ]),
 });
 
@@ -78,7 +72,7 @@ export const listWebhookEndpoints = createRoute({
       schema: WebhookEndpointListSchema,
       examples: { one: { value: { data: [examples.endpoint] } } },
     },
-  }, [...tokenProblems, ...faults]),
+  }, [...tokenProblems, ...storeProblems]),
 });
 
 /** `DELETE /v1/webhook_endpoints/{id}` */
@@ -90,7 +84,7 @@ export const removeWebhookEndpoint = createRoute({
   summary: "Remove an endpoint and its messages",
   security,
   request: { params },
-  responses: emptyAnswers("It is gone.", [...tokenProblems, "webhook_not_found", ...faults]),
+  responses: emptyAnswers("It is gone.", [...tokenProblems, "webhook_not_found", ...storeProblems]),
 });
 
 /** `POST /v1/webhook_endpoints/{id}/rotate_secret` */
@@ -106,7 +100,7 @@ export const rotateWebhookSecret = createRoute({
   responses: answers("The endpoint and its new secret.", newSecret, [
     ...tokenProblems,
     "webhook_not_found",
-    ...faults,
+    ...storeProblems,
   ]),
 });
 
@@ -123,7 +117,7 @@ export const listWebhookMessages = createRoute({
       schema: WebhookMessageListSchema,
       examples: { one: { value: { data: [examples.message] } } },
     },
-  }, [...tokenProblems, ...faults]),
+  }, [...tokenProblems, ...storeProblems]),
 });
 
 /** `POST /v1/webhook_messages/{id}/replay` */
@@ -141,5 +135,5 @@ export const replayWebhookMessage = createRoute({
       schema: WebhookMessageSchema,
       examples: { pending: { value: { ...examples.message, state: "pending" as const } } },
     },
-  }, [...tokenProblems, "webhook_not_found", ...faults]),
+  }, [...tokenProblems, "webhook_not_found", ...storeProblems]),
 });
