@@ -8,6 +8,7 @@ import { fileURLToPath } from "node:url";
 import { z } from "zod";
 import { bundleProblems, type BundleSource, bundleVariables, readBundle } from "./config/bundle.ts";
 import { anyWholeNumber, wholeNumber } from "./config/numbers.ts";
+import { s3Problems, s3Variables } from "./config/s3.ts";
 import { type DurableConfig, durableProblems, durableVariables, readDurable } from "./config/durable.ts";
 
 /** Signature algorithms a token may use; all asymmetric, so that no verifier can forge a token (RFC 8725, 2.1). */
@@ -139,6 +140,7 @@ const environmentSchema = (defaults: ConfigDefaults) =>
     HOST: z.string().default("127.0.0.1"),
     PORT: wholeNumber(0, 65_535, 8080),
     ...bundleVariables,
+    ...s3Variables,
     EXECUTION_PROVIDER: oneOf(["cpu", "cuda"], "cpu"),
     THREADS: wholeNumber(1, 1024, defaults.cores),
     MAX_BATCH: anyWholeNumber(1, 256).optional(),
@@ -214,6 +216,7 @@ export function loadConfig(environment: Readonly<Record<string, string>>, defaul
     ...(parsed.error?.issues ?? []).map((issue) => `${String(issue.path[0])} ${issue.message}.`),
     ...combinationProblems(given),
     ...bundleProblems(given),
+    ...s3Problems(given),
     ...durableProblems(given),
   ];
   if (!parsed.success || problems.length > 0) throw new ConfigError(problems);

@@ -3,17 +3,15 @@
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { z } from "zod";
+import { readS3, type S3Access, type S3Variables } from "./s3.ts";
 
 /** A bundle in an S3-compatible service. */
-export interface BundleSource {
+export interface BundleSource extends S3Access {
   readonly bucket: string;
   /** without `/` at its ends; empty for the whole bucket */
   readonly prefix: string;
   /** SHA-256 of the manifest, in hexadecimal */
   readonly manifestSha256: string | undefined;
-  readonly region: string;
-  readonly endpoint?: string;
-  readonly credentials?: { readonly accessKeyId: string; readonly secretAccessKey: string };
 }
 
 /** See {@linkcode readBundle}. */
@@ -61,20 +59,14 @@ export function bundleProblems(environment: Readonly<Record<string, string>>): s
  * @returns the part; a bundle that is fetched gets a folder of its own for each address and digest
  */
 export function readBundle(
-  variables: z.output<z.ZodObject<typeof bundleVariables>> & {
-    readonly S3_REGION: string;
-    readonly S3_ENDPOINT?: string | undefined;
-    readonly S3_ACCESS_KEY_ID?: string | undefined;
-    readonly S3_SECRET_ACCESS_KEY?: string | undefined;
-  },
+  variables: z.output<z.ZodObject<typeof bundleVariables>> & S3Variables,
   machine: {
     readonly embedded: string;
     readonly stateFolder: string;
     readonly fromHere: (path: string) => string;
   },
 ): BundleConfig {
-  const { BUNDLE, BUNDLE_SHA256, BUNDLE_CACHE_DIR, S3_REGION, S3_ENDPOINT } = variables;
-  const { S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY } = variables;
+  const { BUNDLE, BUNDLE_SHA256, BUNDLE_CACHE_DIR } = variables;
   if (BUNDLE === undefined) return { bundle: machine.embedded, bundleSource: undefined };
   const match = BUNDLE.match(s3Address);
   if (match === null) return { bundle: machine.fromHere(BUNDLE), bundleSource: undefined };
@@ -82,18 +74,16 @@ export function readBundle(
   const cache = BUNDLE_CACHE_DIR === undefined
     ? join(machine.stateFolder, "bundles")
     : machine.fromHere(BUNDLE_CACHE_DIR);
-  const name = createHash("sha256").update([S3_ENDPOINT, BUNDLE, BUNDLE_SHA256].join("\n")).digest("hex");
+  const name = createHash("sha256").update([variables.S3_ENDPOINT, BUNDLE, BUNDLE_SHA256].join("\n")).digest(
+    "hex",
+  );
   return {
     bundle: join(cache, name.slice(0, 16)),
     bundleSource: {
       bucket,
       prefix: prefix.replace(/^\/+|\/+$/g, ""),
       manifestSha256: BUNDLE_SHA256,
-      region: S3_REGION,
-      ...(S3_ENDPOINT === undefined ? {} : { endpoint: S3_ENDPOINT }),
-      ...(S3_ACCESS_KEY_ID === undefined || S3_SECRET_ACCESS_KEY === undefined
-        ? {}
-        : { credentials: { accessKeyId: S3_ACCESS_KEY_ID, secretAccessKey: S3_SECRET_ACCESS_KEY } }),
+      ...readS3(variables),
     },
   };
 }

@@ -3,6 +3,7 @@
 import { join } from "node:path";
 import { z } from "zod";
 import { anyWholeNumber, wholeNumber } from "./numbers.ts";
+import { readS3, type S3Access, type S3Variables } from "./s3.ts";
 
 /** Where the database is. */
 export type StoreConfig =
@@ -17,12 +18,9 @@ export type EncryptionKeySource =
   /** one that this machine made for itself, kept in `path` */
   | { readonly kind: "development"; readonly path: string };
 
-/** An S3-compatible service. */
-export interface S3Config {
+/** A bucket of an S3-compatible service. */
+export interface S3Config extends S3Access {
   readonly bucket: string;
-  readonly region: string;
-  readonly endpoint?: string;
-  readonly credentials?: { readonly accessKeyId: string; readonly secretAccessKey: string };
 }
 
 /** See {@linkcode readDurable}. */
@@ -71,10 +69,6 @@ export const durableVariables = {
   DATABASE_URL: databaseUrl.optional(),
   ENCRYPTION_KEYS: keyList.optional(),
   S3_BUCKET: z.string().optional(),
-  S3_REGION: z.string().default("us-east-1"),
-  S3_ENDPOINT: z.url("must be an http or https address").optional(),
-  S3_ACCESS_KEY_ID: z.string().optional(),
-  S3_SECRET_ACCESS_KEY: z.string().optional(),
   PRICE_PER_MEGAPIXEL_STEP: wholeNumber(0, 1_000_000, 100),
   PRICE_MINIMUM: wholeNumber(0, 1_000_000_000, 1),
   INITIAL_CREDIT: anyWholeNumber(0, 999_999_999_999).optional(),
@@ -97,11 +91,6 @@ export function durableProblems(environment: Readonly<Record<string, string>>): 
       "ENCRYPTION_KEYS is not set: all instances on one DATABASE_URL need the same; `openssl rand -base64 32` prints one.",
     );
   }
-  if ((environment.S3_ACCESS_KEY_ID === undefined) !== (environment.S3_SECRET_ACCESS_KEY === undefined)) {
-    problems.push(
-      "S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY go together: set both, or neither for AWS's own defaults.",
-    );
-  }
   return problems;
 }
 
@@ -116,10 +105,10 @@ const developmentCredit = 1_000_000_000;
  * @returns the part
  */
 export function readDurable(
-  variables: z.output<z.ZodObject<typeof durableVariables>>,
+  variables: z.output<z.ZodObject<typeof durableVariables>> & S3Variables,
   machine: { readonly stateFolder: string; readonly development: boolean },
 ): DurableConfig {
-  const { S3_BUCKET, S3_ENDPOINT, S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY } = variables;
+  const { S3_BUCKET } = variables;
   return {
     store: variables.DATABASE_URL === undefined
       ? { kind: "embedded", folder: join(machine.stateFolder, "database") }
@@ -127,14 +116,7 @@ export function readDurable(
     encryption: variables.ENCRYPTION_KEYS === undefined
       ? { kind: "development", path: join(machine.stateFolder, "encryption_key") }
       : { kind: "keys", keys: variables.ENCRYPTION_KEYS },
-    s3: S3_BUCKET === undefined ? undefined : {
-      bucket: S3_BUCKET,
-      region: variables.S3_REGION,
-      ...(S3_ENDPOINT === undefined ? {} : { endpoint: S3_ENDPOINT }),
-      ...(S3_ACCESS_KEY_ID === undefined || S3_SECRET_ACCESS_KEY === undefined
-        ? {}
-        : { credentials: { accessKeyId: S3_ACCESS_KEY_ID, secretAccessKey: S3_SECRET_ACCESS_KEY } }),
-    },
+    s3: S3_BUCKET === undefined ? undefined : { bucket: S3_BUCKET, ...readS3(variables) },
     prices: { perMegapixelStep: variables.PRICE_PER_MEGAPIXEL_STEP, minimum: variables.PRICE_MINIMUM },
     initialCredit: variables.INITIAL_CREDIT ?? (machine.development ? developmentCredit : 0),
     requestsPerMinute: variables.REQUESTS_PER_MINUTE,

@@ -41,7 +41,7 @@ for (const file of ["cloud_run.yaml", "knative.yaml", "azure_container_apps.yaml
       text.match(/(?:terminationGracePeriodSeconds|timeoutSeconds): (\d{2,})/)?.[1],
     );
     ok(config.shutdownGraceSeconds + 7 <= patience, "grace, answers and database fit before the kill");
-    const known = read("config.ts") + read("config/durable.ts") + read("config/bundle.ts");
+    const known = ["config.ts", "config/durable.ts", "config/bundle.ts", "config/s3.ts"].map(read).join("");
     for (const name of Object.keys(environment)) ok(known.includes(`${name}:`), `${name} is no variable`);
   });
 }
