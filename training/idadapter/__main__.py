@@ -17,6 +17,7 @@ from .faces.recognizer import FaceRecognizer
 from .fixture_reference import read_photo
 from .loop import LoopConfig, Stage, train
 from .models.autoencoder import compression
+from .models.idadapter import IdAdapterModel
 from .models.mixed_features import MixedFeatures
 from .models.unet import make_unet
 from .parts import (
@@ -32,7 +33,7 @@ from .parts import (
 from .stages.autoencoder import AutoencoderStage
 from .stages.clip import ClipStage, open_tokenizer
 from .stages.diffusion import DiffusionStage, TextToImage
-from .stages.idadapter import IdAdapterModel, IdAdapterStage
+from .stages.idadapter import IdAdapterStage
 from .tokenizer import IDENTIFIER
 
 STAGES = ("autoencoder", "clip", "diffusion", "idadapter")

@@ -113,7 +113,7 @@ class IdAdapterConfig:
 
     Attributes:
         references: N.
-        different_references: the most different photos among the N; by default N. Two cost half of four.
+        different_references: the most different photos among the N; by default N. Fewer cost less.
         joint: train everything, not only what the paper trains.
         identity_weight: lambda of equation 9.
         feature_weight: inside the identity loss, of the recogniser's middle features against the photo's.

@@ -15,9 +15,9 @@ from transformers import CLIPTextModel
 from .config import Config, read_config
 from .faces.recognizer import FaceRecognizer
 from .models.clip import text_config
+from .models.idadapter import IdAdapterModel
 from .models.mixed_features import MixedFeatures
 from .models.unet import make_unet
-from .stages.idadapter import IdAdapterModel
 
 PAPER_TRAINED = 262e6
 """Trainable parameters at Stable Diffusion 2.1's size (arXiv 2403.13535)."""

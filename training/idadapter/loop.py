@@ -89,6 +89,11 @@ class StepRandom:
         return torch.rand(shape, generator=self.torch)
 
 
+def mean_or_zero(values: Tensor) -> Tensor:
+    """The mean for the log, 0 of nothing: NaN is no JSON."""
+    return values.detach().mean() if values.numel() else values.new_zeros(())
+
+
 class Stage(ABC):
     """What one stage trains and how."""
 

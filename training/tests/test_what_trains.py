@@ -11,11 +11,13 @@ import pytest
 import torch
 from torch import nn
 
+from idadapter.__main__ import make_stage
 from idadapter.config import Config
 from idadapter.data.vision_crops import to_tensor
 from idadapter.loop import Stage, StepRandom, train
+from idadapter.models.idadapter import IdAdapterModel
 from idadapter.stages import clip, diffusion, idadapter
-from idadapter.stages.idadapter import IdAdapterModel, IdAdapterStage, with_identifier
+from idadapter.stages.idadapter import IdAdapterStage, with_identifier
 
 MakeStage = Callable[[str, Path], Stage]
 
@@ -99,6 +101,43 @@ def test_identity_loss_is_gated_by_the_detector(run: Path, make_tiny_stage: Make
     highest = int(scores.argmax())
     _, one, _ = gradient(float(scores.sort().values[1]))
     assert [bool(row.any()) for row in one] == [row == highest for row in range(3)]
+
+
+def test_features_are_compared_through_a_closed_gate_as_far_as_the_picture_is_visible(
+    run: Path, make_tiny_stage: MakeStage
+):
+    stage = make_tiny_stage("idadapter", run)
+    stage.config = replace(stage.config, feature_weight=1.0, jitter=1.0)
+    latents = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        own = idadapter.decode(stage.vae, latents).clamp(0, 1)
+
+    def gradient(photos: torch.Tensor) -> tuple[float, torch.Tensor]:
+        clean = latents.clone().requires_grad_(True)
+        timesteps = torch.tensor([10, 999])
+        loss, scalars = stage.identity_loss(clean, stage.means[:2], timesteps, photos, StepRandom(0, 0, 0))
+        assert scalars["faces"] == 0
+        loss.backward()
+        return loss.item(), clean.grad.abs().amax((1, 2, 3))
+
+    loss, (visible, drowned) = gradient(to_tensor(stage.portraits.photos[:2]))
+    assert loss > 0.05 and visible > 1e-4 and drowned < 1e-6 * visible
+    # Seen through the same turn and blur, a picture is like itself.
+    assert gradient(own)[0] < 0.05 * loss
+
+
+def test_the_face_counts_more_and_the_whole_as_much(run: Path, make_tiny_stage: MakeStage, config: Config):
+    plain = make_tiny_stage("idadapter", run)
+    assert torch.equal(plain.place_weight, torch.ones_like(plain.place_weight))
+    weighed = replace(config, idadapter=replace(config.idadapter, face_weight=3.0))
+    stage = make_stage("idadapter", weighed, run, run / "cache")[0]
+    assert stage.place_weight.mean().item() == pytest.approx(1)
+    assert stage.place_weight[0, 0, 9, 8] > 2 * stage.place_weight[0, 0, 0, 0]
+    random = StepRandom(0, 0, 0)
+    _, scalars = stage.loss(stage.module, random, 0)
+    stage.place_weight = torch.zeros_like(stage.place_weight)
+    _, nothing = stage.loss(stage.module, StepRandom(0, 0, 0), 0)
+    assert scalars["diffusion"] > 0 and nothing["diffusion"] == 0 and nothing["error"] == scalars["error"]
 
 
 def test_a_batch_without_anybody_to_judge_has_a_finite_loss(config: Config, run: Path, make_tiny_stage: MakeStage):

@@ -16,7 +16,7 @@ from ..data.facts import Facts, read_facts
 from ..data.latents import RENDITION_EVERY
 from ..data.portraits import Portraits
 from ..data.renditions import RENDITIONS
-from ..loop import Stage, StepRandom
+from ..loop import Stage, StepRandom, mean_or_zero
 from ..models.autoencoder import decode
 from ..models.identity_adapter import predict
 from ..models.text_encoder import encode_text
@@ -123,8 +123,8 @@ class DiffusionStage(Stage):
         low = timesteps < 500
         return (self.diffusion.weight(snr) * error).mean(), {
             "error": error.mean().detach(),
-            "error_low_noise": error[low].mean().detach(),
-            "error_high_noise": error[~low].mean().detach(),
+            "error_low_noise": mean_or_zero(error[low]),
+            "error_high_noise": mean_or_zero(error[~low]),
         }
 
     def write_parts(self, root: Path) -> None:

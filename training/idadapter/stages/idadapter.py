@@ -6,26 +6,25 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTokenizer
 
 from ..config import IdAdapterConfig
 from ..data.captions import CLASS_NOUNS
 from ..data.embeddings import by_identity, clean_identities, open_embeddings
 from ..data.portraits import Portraits
+from ..data.references import References
 from ..data.templates import portrait_template
-from ..data.vision_crops import augmented, crop, to_tensor
+from ..data.vision_crops import crop, to_tensor
 from ..faces.detector import SCORE_THRESHOLD, FaceDetector
 from ..faces.recognizer import TEMPLATE, FaceRecognizer
-from ..loop import Stage, StepRandom
+from ..loop import Stage, StepRandom, mean_or_zero
 from ..models.autoencoder import decode
 from ..models.clip import normalize_pixels
 from ..models.face_warp import FaceWarp
-from ..models.identity_adapter import adapter_parameters, cross_attention_key_value_parameters, predict
-from ..models.mixed_features import MixedFeatures
-from ..models.text_encoder import encode_text, identifier_positions
+from ..models.idadapter import IdAdapterModel
+from ..models.text_encoder import identifier_positions
 from ..noise_schedule import Diffusion, read_noise_schedule, stratified_timesteps
 from ..parts import read_image_encoder, read_vae, write_mixed_features, write_text_encoder, write_unet
 from ..sampling import sample_latents, to_pictures
@@ -46,139 +45,6 @@ SAMPLE_PROMPTS = (
 def with_identifier(prompt: str, noun: str) -> str:
     """The prompt with "[class noun] is sks" appended (section 3.2)."""
     return f"{prompt}, {noun} is {IDENTIFIER}"
-
-
-class IdAdapterModel(nn.Module):
-    """Base model, mixed features and adapters; what of it trains is the paper's choice, or everything."""
-
-    def __init__(
-        self,
-        unet: UNet2DConditionModel,
-        text_encoder: CLIPTextModel,
-        mixed_features: MixedFeatures,
-        joint: bool = False,
-    ) -> None:
-        """Freezes all but MFF, P_textual, the adapters and the cross-attentions' keys and values.
-
-        Args:
-            unet: with identity adapters.
-            text_encoder: CLIP's text transformer.
-            mixed_features: MFF and P_textual.
-            joint: train everything, after the paper's stage.
-        """
-        super().__init__()
-        self.unet, self.text_encoder, self.mixed_features = unet, text_encoder, mixed_features
-        self.requires_grad_(joint)
-        if not joint:
-            for parameter in [*adapter_parameters(unet), *cross_attention_key_value_parameters(unet)]:
-                parameter.requires_grad_(True)
-            mixed_features.requires_grad_(True)
-        for parameter in mixed_features.idle_parameters():
-            parameter.requires_grad_(False)
-
-    def forward(
-        self,
-        noisy: Tensor,
-        timesteps: Tensor,
-        input_ids: Tensor,
-        identifier_position: Tensor,
-        features: tuple[Tensor, Tensor, Tensor],
-        photo_counts: Tensor,
-        anonymous: Tensor,
-    ) -> Tensor:
-        """Predicts the velocity (or noise) of noisy latents of given people.
-
-        Args:
-            noisy: z_t [b, c, h, w].
-            timesteps: [b].
-            input_ids: [b, L].
-            identifier_position: [b], -1 where the prompt has no identifier.
-            features: f_v [b, K, P, d_v], f_c [b, K, d_v] and f_a [b, K, d_a] of the different references.
-            photo_counts: [b, K], how many of the N references each of them is; 0 for none.
-            anonymous: [b] bool; rows whose E_r is zero, for guidance.
-
-        Returns:
-            [b, c, h, w].
-        """
-        tokens, embedding = self.mixed_features(*features, photo_counts)
-        tokens = torch.where(anonymous[:, None, None], 0, tokens)
-        bias = self.mixed_features.token_bias(photo_counts, features[0].shape[2])
-        return self.denoise(noisy, timesteps, input_ids, identifier_position, (tokens, embedding), bias)
-
-    def denoise(
-        self,
-        noisy: Tensor,
-        timesteps: Tensor,
-        input_ids: Tensor,
-        identifier_position: Tensor,
-        identity: tuple[Tensor, Tensor],
-        token_bias: Tensor | None = None,
-    ) -> Tensor:
-        """As `forward`, from E_r [b, M, d_r], E_c [b, d_t] and the tokens' bias [b, M], already mixed."""
-        identity_tokens, identity_embedding = identity
-        hidden = encode_text(self.text_encoder, input_ids, identity_embedding, identifier_position)
-        strength = noisy.new_ones(len(noisy))
-        return predict(self.unet, noisy, timesteps, hidden, identity_tokens, strength, token_bias)
-
-
-class References:
-    """Draws N reference photos for a training photo: other photos of the person, or altered copies of it."""
-
-    def __init__(
-        self,
-        portraits: Portraits,
-        embeddings: np.ndarray,
-        groups: dict[int, np.ndarray],
-        identity: np.ndarray,
-        count: int,
-        different: int,
-        size: int,
-        single_share: float,
-    ) -> None:
-        """Keeps what is drawn from.
-
-        Args:
-            portraits: the photos.
-            embeddings: f_a [n, 2, d_a].
-            groups: cleaned photos of each identity.
-            identity: identity number of each photo.
-            count: N.
-            different: K, the most different photos among the N.
-            size: side of the image encoder's crops.
-            single_share: how often one photo stands N times, as at inference.
-        """
-        self.portraits, self.embeddings, self.groups, self.identity = portraits, embeddings, groups, identity
-        self.count, self.different, self.size, self.single_share = count, different, size, single_share
-
-    def __call__(self, rows: np.ndarray, random: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """References of each row.
-
-        Returns:
-            crops [k, 3, s, s] in [0, 1] (each picture once), index [b, K] into them, f_a [b, K, d_a], and [b, K], how
-            many of the N references each is.
-        """
-        crops, index, faces, counts = [], [], [], []
-        for row in rows:
-            group = self.groups[self.identity[row]]
-            others = group[group != row]
-            single = random.random() < self.single_share
-            wanted = 1 if single else self.different
-            chosen = list(random.choice(others, min(wanted, len(others)), replace=False)) if len(others) else []
-            chosen += [int(random.choice(chosen)) if chosen else int(row) for _ in range(wanted - len(chosen))]
-            places, embedded = [], []
-            for position, photo in enumerate(chosen):
-                flipped = int(random.random() < 0.5)
-                image = np.ascontiguousarray(self.portraits.photos[photo][:, :: -1 if flipped else 1])
-                # The first of its kind may stay as it is; copies, and the photo to be drawn itself, are altered.
-                plain = photo not in chosen[:position] and photo != row and random.random() < 0.5
-                crops.append(crop(image, self.size) if plain else augmented(image, self.size, random))
-                places.append(len(crops) - 1)
-                embedded.append(self.embeddings[photo, flipped])
-            unused = self.different - len(places)
-            index.append(places + places[:1] * unused)
-            faces.append(np.stack(embedded + embedded[:1] * unused))
-            counts.append([self.count / len(places)] * len(places) + [0.0] * unused)
-        return to_tensor(crops), torch.tensor(index), torch.from_numpy(np.stack(faces)), torch.tensor(counts)
 
 
 class IdAdapterStage(Stage):
@@ -220,7 +86,7 @@ class IdAdapterStage(Stage):
             groups,
             identity,
             config.references,
-            config.different_references or config.references,
+            min(config.different_references or config.references, config.references),
             self.image_encoder.config.image_size,
             config.single_share,
         )
@@ -312,8 +178,8 @@ class IdAdapterStage(Stage):
         return diffusion + config.identity_weight * identity, {
             "diffusion": diffusion.detach(),
             "error": squares.mean().detach(),
-            "error_low_noise": squares[timesteps < 500].mean().detach(),
-            "error_high_noise": squares[timesteps >= 500].mean().detach(),
+            "error_low_noise": mean_or_zero(squares[timesteps < 500]),
+            "error_high_noise": mean_or_zero(squares[timesteps >= 500]),
             "gamma": torch.stack(gate).mean(),
             **scalars,
         }
@@ -346,11 +212,10 @@ class IdAdapterStage(Stage):
         cosine = (embedding * torch.from_numpy(wanted).to(self.device)).sum(1)
         loss = (found * (1 - cosine)).mean()
         low = timesteps < 500
-        nan = torch.tensor(0.0)
         scalars = {
             "faces": found.mean(),
-            "cosine_low_noise": cosine[low].mean().detach() if low.any() else nan,
-            "cosine_high_noise": cosine[~low].mean().detach() if (~low).any() else nan,
+            "cosine_low_noise": mean_or_zero(cosine[low]),
+            "cosine_high_noise": mean_or_zero(cosine[~low]),
         }
         if config.feature_weight:
             with torch.no_grad():

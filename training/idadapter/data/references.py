@@ -1,0 +1,70 @@
+"""Reference photos for a training photo, as section 3.2 and the augmentations of section 4.1 have them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .portraits import Portraits
+from .vision_crops import augmented, crop, to_tensor
+
+
+class References:
+    """Draws N reference photos for a training photo: other photos of the person, or altered copies of it."""
+
+    def __init__(
+        self,
+        portraits: Portraits,
+        embeddings: np.ndarray,
+        groups: dict[int, np.ndarray],
+        identity: np.ndarray,
+        count: int,
+        different: int,
+        size: int,
+        single_share: float,
+    ) -> None:
+        """Keeps what is drawn from.
+
+        Args:
+            portraits: the photos.
+            embeddings: f_a [n, 2, d_a].
+            groups: cleaned photos of each identity.
+            identity: identity number of each photo.
+            count: N.
+            different: K, the most different photos among the N.
+            size: side of the image encoder's crops.
+            single_share: how often one photo stands N times, as at inference.
+        """
+        self.portraits, self.embeddings, self.groups, self.identity = portraits, embeddings, groups, identity
+        self.count, self.different, self.size, self.single_share = count, different, size, single_share
+
+    def __call__(self, rows: np.ndarray, random: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """References of each row.
+
+        Returns:
+            crops [k, 3, s, s] in [0, 1] (each picture once), index [b, K] into them, f_a [b, K, d_a], and [b, K], how
+            many of the N references each is.
+        """
+        crops, index, faces, counts = [], [], [], []
+        for row in rows:
+            group = self.groups[self.identity[row]]
+            others = group[group != row]
+            single = random.random() < self.single_share
+            wanted = 1 if single else self.different
+            chosen = list(random.choice(others, min(wanted, len(others)), replace=False)) if len(others) else []
+            chosen += [int(random.choice(chosen)) if chosen else int(row) for _ in range(wanted - len(chosen))]
+            places, embedded = [], []
+            for position, photo in enumerate(chosen):
+                flipped = int(random.random() < 0.5)
+                image = np.ascontiguousarray(self.portraits.photos[photo][:, :: -1 if flipped else 1])
+                # The first of its kind may stay as it is; copies, and the photo to be drawn itself, are altered.
+                plain = photo not in chosen[:position] and photo != row and random.random() < 0.5
+                crops.append(crop(image, self.size) if plain else augmented(image, self.size, random))
+                places.append(len(crops) - 1)
+                embedded.append(self.embeddings[photo, flipped])
+            unused = self.different - len(places)
+            index.append(places + places[:1] * unused)
+            faces.append(np.stack(embedded + embedded[:1] * unused))
+            counts.append([self.count / len(places)] * len(places) + [0.0] * unused)
+        return to_tensor(crops), torch.tensor(index), torch.from_numpy(np.stack(faces)), torch.tensor(counts)

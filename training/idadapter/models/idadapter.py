@@ -1,0 +1,84 @@
+"""Base model, mixed features and adapters as one module, as the IDAdapter stage trains it."""
+
+from __future__ import annotations
+
+from diffusers import UNet2DConditionModel
+from torch import Tensor, nn, where
+from transformers import CLIPTextModel
+
+from .identity_adapter import adapter_parameters, cross_attention_key_value_parameters, predict
+from .mixed_features import MixedFeatures
+from .text_encoder import encode_text
+
+
+class IdAdapterModel(nn.Module):
+    """Base model, mixed features and adapters; what of it trains is the paper's choice, or everything."""
+
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        text_encoder: CLIPTextModel,
+        mixed_features: MixedFeatures,
+        joint: bool = False,
+    ) -> None:
+        """Freezes all but MFF, P_textual, the adapters and the cross-attentions' keys and values.
+
+        Args:
+            unet: with identity adapters.
+            text_encoder: CLIP's text transformer.
+            mixed_features: MFF and P_textual.
+            joint: train everything, after the paper's stage.
+        """
+        super().__init__()
+        self.unet, self.text_encoder, self.mixed_features = unet, text_encoder, mixed_features
+        self.requires_grad_(joint)
+        if not joint:
+            for parameter in [*adapter_parameters(unet), *cross_attention_key_value_parameters(unet)]:
+                parameter.requires_grad_(True)
+            mixed_features.requires_grad_(True)
+        for parameter in mixed_features.idle_parameters():
+            parameter.requires_grad_(False)
+
+    def forward(
+        self,
+        noisy: Tensor,
+        timesteps: Tensor,
+        input_ids: Tensor,
+        identifier_position: Tensor,
+        features: tuple[Tensor, Tensor, Tensor],
+        photo_counts: Tensor,
+        anonymous: Tensor,
+    ) -> Tensor:
+        """Predicts the velocity (or noise) of noisy latents of given people.
+
+        Args:
+            noisy: z_t [b, c, h, w].
+            timesteps: [b].
+            input_ids: [b, L].
+            identifier_position: [b], -1 where the prompt has no identifier.
+            features: f_v [b, K, P, d_v], f_c [b, K, d_v] and f_a [b, K, d_a] of the different references.
+            photo_counts: [b, K], how many of the N references each of them is; 0 for none.
+            anonymous: [b] bool; rows whose E_r is zero, for guidance.
+
+        Returns:
+            [b, c, h, w].
+        """
+        tokens, embedding = self.mixed_features(*features, photo_counts)
+        tokens = where(anonymous[:, None, None], 0, tokens)
+        bias = self.mixed_features.token_bias(photo_counts, features[0].shape[2])
+        return self.denoise(noisy, timesteps, input_ids, identifier_position, (tokens, embedding), bias)
+
+    def denoise(
+        self,
+        noisy: Tensor,
+        timesteps: Tensor,
+        input_ids: Tensor,
+        identifier_position: Tensor,
+        identity: tuple[Tensor, Tensor],
+        token_bias: Tensor | None = None,
+    ) -> Tensor:
+        """As `forward`, from E_r [b, M, d_r], E_c [b, d_t] and the tokens' bias [b, M], already mixed."""
+        identity_tokens, identity_embedding = identity
+        hidden = encode_text(self.text_encoder, input_ids, identity_embedding, identifier_position)
+        strength = noisy.new_ones(len(noisy))
+        return predict(self.unet, noisy, timesteps, hidden, identity_tokens, strength, token_bias)
