@@ -22,6 +22,15 @@ function isPassing(error) {
     ["not_ready", "shutting_down", "store_unavailable", "keys_unavailable"].includes(error.problem.code);
 }
 
+/** A fault of whoever is told must not look like the TypeError that `fetch` throws for a lost connection. */
+function tell(listener, ...told) {
+  try {
+    listener(...told);
+  } catch (error) {
+    throw new Error("The page could not show what came.", { cause: error });
+  }
+}
+
 /**
  * Makes portraits. With `Prefer: respond-async` and an Idempotency-Key a lost connection cancels and costs nothing:
  * the same request is sent again until it is known to have arrived, and from then on its events are taken up after the last
@@ -36,6 +45,7 @@ function isPassing(error) {
  * @param {(lost: boolean) => void} job.onConnection told when the connection is lost and when it is back
  * @param {AbortSignal} job.signal ends the watching; the generation itself goes on
  * @throws {ProblemError} when the request is refused
+ * @throws {Error} when one of the three listeners throws, with its error as the cause
  */
 export async function followGeneration({ form, key, id, onEvent, onAccepted, onConnection, signal }) {
   let lastEvent;
@@ -61,17 +71,17 @@ export async function followGeneration({ form, key, id, onEvent, onAccepted, onC
           signal: connection.signal,
         });
         id = response.headers.get("Content-Location")?.split("/").at(-1);
-        if (id !== undefined) onAccepted(id);
+        if (id !== undefined) tell(onAccepted, id);
       } else {
         if (lastEvent !== undefined) headers["Last-Event-ID"] = lastEvent;
         response = await call(`/v1/generations/${id}/events`, { headers, signal: connection.signal });
       }
-      onConnection(false);
+      tell(onConnection, false);
       if (response.status === 204) return;
       for await (const { event, data, id: eventId } of readEvents(response.body, heard)) {
         attempt = 0;
         lastEvent = eventId ?? lastEvent;
-        onEvent(event, JSON.parse(data));
+        tell(onEvent, event, JSON.parse(data));
         if (event === "succeeded" || event === "failed") return;
       }
     } catch (error) {

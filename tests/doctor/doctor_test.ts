@@ -14,7 +14,7 @@ import { openServerStore } from "../../store/server_store.ts";
 import { loadEncryptionKeys } from "../../store/encryption_keys.ts";
 import { postgresInstalled } from "../../bench/shared/postgres_server.ts";
 import { bundleFolder } from "../real_bundle.ts";
-import { fileServer } from "../store/each_store.ts";
+import { fileServer, withoutPostgres } from "../store/each_store.ts";
 
 const repository = fileURLToPath(new URL("../..", import.meta.url));
 
@@ -189,7 +189,8 @@ Deno.test("a disk with less room than there should be", () =>
   }));
 
 Deno.test({
-  name: "on a server: its version, what the next start migrates, and keys that do not fit what is in it",
+  name: "on a server: its version, what the next start migrates, and keys that do not fit what is in it" +
+    withoutPostgres,
   ignore: !postgresInstalled,
   sanitizeResources: false,
   fn: () =>

@@ -6,7 +6,7 @@ import { exportJWK, exportPKCS8, generateKeyPair } from "jose";
 import { signDevelopmentToken } from "../../routes/tokens/development_token.ts";
 import { startService } from "../../demo/service_process.ts";
 import { photo, run } from "./cut_connections.ts";
-import { ignored } from "./toolchains.ts";
+import { ignored, named } from "./toolchains.ts";
 
 Deno.test("a backend's token", async (t) => {
   await using service = await startService(AbortSignal.timeout(180_000), { THREADS: "2", MAX_BATCH: "1" });
@@ -50,7 +50,7 @@ Deno.test("a backend's token", async (t) => {
   ];
   for (const { language, ignore, command, args } of programs) {
     await t.step({
-      name: `${language} signs it`,
+      name: named(`${language} signs it`, ignore),
       ignore,
       fn: async () => {
         const printed = await run({ command, args: [...args, pem, key, language] });

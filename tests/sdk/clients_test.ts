@@ -7,7 +7,7 @@ import { GenerationSchema } from "../../openapi/generation.ts";
 import { createDocument } from "../../openapi/document.ts";
 import { expectPortraitOverCutConnections, photo, repository, run } from "./cut_connections.ts";
 import { startLiveService } from "./live_service.ts";
-import { ignored, javaLibraries, kotlinCompiler, kotlinLibraries } from "./toolchains.ts";
+import { ignored, javaLibraries, kotlinCompiler, kotlinLibraries, named } from "./toolchains.ts";
 
 /** These JVMs live for seconds: the optimising compiler and parallel collectors cost more than they give. */
 const shortLived = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"];
@@ -29,7 +29,7 @@ Deno.test("clients", async (t) => {
   const folder = await Deno.makeTempDir();
 
   await t.step({
-    name: "TypeScript compiles strictly",
+    name: named("TypeScript compiles strictly", ignored.typescript),
     ignore: ignored.typescript,
     fn: async () => {
       const args = ["run", "--allow-all", "npm:typescript@5.9.3/tsc", "--project", "sdk/examples/typescript"];
@@ -43,7 +43,7 @@ Deno.test("clients", async (t) => {
     await run({ command: Deno.execPath(), args: ["lint", ...example] });
   });
   await t.step({
-    name: "TypeScript makes a portrait over cut connections",
+    name: named("TypeScript makes a portrait over cut connections", ignored.typescript),
     ignore: ignored.typescript,
     fn: () =>
       expectPortraitOverCutConnections(service, "typescript", {
@@ -53,7 +53,7 @@ Deno.test("clients", async (t) => {
   });
 
   await t.step({
-    name: "Python's types fit",
+    name: named("Python's types fit", ignored.python),
     ignore: ignored.python,
     fn: async () => {
       const args = ["--config-file", "sdk/mypy.ini", "sdk/generated/python", "sdk/examples/python"];
@@ -64,7 +64,7 @@ Deno.test("clients", async (t) => {
     },
   });
   await t.step({
-    name: "Python makes a portrait over cut connections",
+    name: named("Python makes a portrait over cut connections", ignored.python),
     ignore: ignored.python,
     fn: () =>
       expectPortraitOverCutConnections(service, "python", {
@@ -75,7 +75,7 @@ Deno.test("clients", async (t) => {
   });
 
   await t.step({
-    name: "Java compiles and makes a portrait",
+    name: named("Java compiles and makes a portrait", ignored.java),
     ignore: ignored.java,
     fn: async () => {
       const classes = join(folder, "java");
@@ -105,7 +105,7 @@ Deno.test("clients", async (t) => {
   });
 
   await t.step({
-    name: "Kotlin compiles and makes a portrait over cut connections",
+    name: named("Kotlin compiles and makes a portrait over cut connections", ignored.kotlin),
     ignore: ignored.kotlin,
     fn: async () => {
       const classes = join(folder, "kotlin");
@@ -135,7 +135,7 @@ Deno.test("clients", async (t) => {
   });
 
   await t.step({
-    name: "Swift and Android's Kotlin keep to the grammar",
+    name: named("Swift and Android's Kotlin keep to the grammar", ignored.swiftSyntax),
     ignore: ignored.swiftSyntax,
     fn: async () => {
       const generated = "sdk/generated/swift/Sources/IDAdapterClient";
@@ -151,7 +151,7 @@ Deno.test("clients", async (t) => {
     },
   });
   await t.step({
-    name: "Swift has a method for each operation and a type for each schema",
+    name: named("Swift has a method for each operation and a type for each schema", ignored.swiftSyntax),
     ignore: ignored.swiftSyntax,
     fn: async () => {
       const generated = "sdk/generated/swift/Sources/IDAdapterClient";
@@ -170,7 +170,7 @@ Deno.test("clients", async (t) => {
     },
   });
   await t.step({
-    name: "Swift compiles and makes a portrait over cut connections",
+    name: named("Swift compiles and makes a portrait over cut connections", ignored.swift),
     ignore: ignored.swift,
     fn: async () => {
       const library = join(folder, "libIDAdapterClient.so");
@@ -188,7 +188,7 @@ Deno.test("clients", async (t) => {
   });
 
   await t.step({
-    name: "curl makes a portrait, and gets the same one again",
+    name: named("curl makes a portrait, and gets the same one again", ignored.curl),
     ignore: ignored.curl,
     fn: async () => {
       const token = await service.tokenFor("curl");

@@ -3,7 +3,8 @@
 import { join } from "node:path";
 import typescript from "typescript";
 import { repository, run } from "./cut_connections.ts";
-import { chromium, ignored } from "./toolchains.ts";
+import { chromium, withoutChromium } from "../chromium.ts";
+import { ignored, named } from "./toolchains.ts";
 import { expectUpright, turnedPhoto } from "./turned_photo.ts";
 
 const page = `<script type="module">
@@ -61,7 +62,7 @@ async function scaleInBrowser(browser: string, photo: Uint8Array<ArrayBuffer>): 
 }
 
 Deno.test({
-  name: "a browser scales a photo down, upright, without its metadata",
+  name: "a browser scales a photo down, upright, without its metadata" + withoutChromium,
   ignore: chromium === undefined,
   fn: async () => {
     const scaled = await scaleInBrowser(chromium!, await turnedPhoto());
@@ -70,7 +71,7 @@ Deno.test({
 });
 
 Deno.test({
-  name: "Python scales a photo down, upright, without its metadata",
+  name: named("Python scales a photo down, upright, without its metadata", ignored.python),
   ignore: ignored.python,
   fn: async () => {
     const folder = await Deno.makeTempDir();

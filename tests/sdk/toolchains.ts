@@ -53,5 +53,12 @@ export const ignored = {
   curl: !required && !onPath("curl"),
 } as const;
 
-/** A Chromium, if there is one. */
-export const chromium: string | undefined = ["chromium", "chromium-browser", "google-chrome"].find(onPath);
+/**
+ * A test's name, with the reason where it is ignored.
+ *
+ * @param name of the test
+ * @param isIgnored one of {@linkcode ignored}
+ */
+export function named(name: string, isIgnored: boolean): string {
+  return isIgnored ? `${name} (ignored: no \`deno task sdk\` yet, or no compiler)` : name;
+}

@@ -70,13 +70,16 @@ export function testOnEachStore(name: string, test: (context: StoreTest) => Prom
   testOnServer(`${name} (server)`, test);
 }
 
+/** What to add to the name of a test that needs the server. */
+export const withoutPostgres: string = postgresInstalled ? "" : " (ignored: PostgreSQL is not installed)";
+
 /** Registers a test on the server alone: for what takes several instances, or an outage. */
 export function testOnServer(
   name: string,
   test: (context: StoreTest & { server: PostgresServer }) => Promise<void>,
 ): void {
   Deno.test({
-    name,
+    name: name + withoutPostgres,
     ignore: !postgresInstalled,
     // the server is the file's, not the test's
     sanitizeResources: false,

@@ -13,25 +13,16 @@ export const sizes = {
 /** One of {@linkcode sizes}. */
 export type Size = keyof typeof sizes;
 
-/** Where Debian, Ubuntu and `CHROMIUM` have it. */
-function findChromium(): string {
-  const places = [Deno.env.get("CHROMIUM"), "/usr/bin/chromium", "/usr/bin/chromium-browser"];
-  for (const path of places) {
-    try {
-      if (path !== undefined && Deno.statSync(path).isFile) return path;
-    } catch {
-      // not there
-    }
-  }
-  throw new Error("Chromium is missing: apt-get install chromium, or name one in CHROMIUM.");
-}
-
 /** Service and browser; `await using` stops both. */
 export class Stage implements AsyncDisposable {
   private constructor(readonly service: ServiceProcess, readonly browser: Browser) {}
 
-  /** Starts both. Accounts begin without credits; the developer's is given some. */
-  static async open(): Promise<Stage> {
+  /**
+   * Starts both. Accounts begin without credits; the developer's is given some.
+   *
+   * @param executablePath of a Chromium
+   */
+  static async open(executablePath: string): Promise<Stage> {
     const service = await startService(AbortSignal.timeout(240_000), { INITIAL_CREDIT: "0", THREADS: "2" });
     const grant = await fetch(`${service.address}/v1/accounts/developer/credits`, {
       method: "POST",
@@ -44,7 +35,7 @@ export class Stage implements AsyncDisposable {
     if (!grant.ok) throw new Error(await grant.text());
     await grant.body?.cancel();
     const browser = await puppeteer.launch({
-      executablePath: findChromium(),
+      executablePath,
       args: [
         "--no-sandbox",
         "--disable-dev-shm-usage",

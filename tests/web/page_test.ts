@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url";
 import axe from "axe-core";
 import sharp from "sharp";
 import { signDevelopmentToken } from "../../routes/tokens/development_token.ts";
+import { chromium, withoutChromium } from "../chromium.ts";
 import { emptyScene } from "../routes/bad_photos.ts";
 import { type Size, Stage, type Visit } from "./browser.ts";
 
@@ -14,16 +15,23 @@ const face = join(repository, "tests/fixtures/face.png");
 /** set by `deno task screenshots`: the pictures of README.md are made anew */
 const screenshots = Deno.env.get("WEB_SCREENSHOTS") === "1";
 
-const stage = await Stage.open();
+let stage!: Stage;
+if (chromium !== undefined) stage = await Stage.open(chromium);
 const folder = await Deno.makeTempDir();
 Deno.test.afterAll(async () => {
-  await stage[Symbol.asyncDispose]();
+  await (stage as Stage | undefined)?.[Symbol.asyncDispose]();
   await Deno.remove(folder, { recursive: true });
 });
 
 function test(name: string, run: () => Promise<void>): void {
   // service and browser outlast a test
-  Deno.test({ name, fn: run, sanitizeOps: false, sanitizeResources: false });
+  Deno.test({
+    name: name + withoutChromium,
+    ignore: chromium === undefined,
+    fn: run,
+    sanitizeOps: false,
+    sanitizeResources: false,
+  });
 }
 
 /** What axe-core finds, light and dark, in short. */
