@@ -6,6 +6,8 @@ import argparse
 import os
 from pathlib import Path
 
+import torch
+
 from .base_model import read_base_model
 from .calibration import SAMPLE_PHOTO
 from .config import Config, read_config
@@ -17,7 +19,9 @@ from .faces.recognizer import FaceRecognizer
 from .fixture_reference import read_photo
 from .loop import LoopConfig, Stage, train
 from .models.autoencoder import compression
+from .models.feature_alignment import FeatureAlignment, whole_picture_features
 from .models.idadapter import IdAdapterModel
+from .models.identity_adapter import open_gates
 from .models.mixed_features import MixedFeatures
 from .models.unet import make_unet
 from .parts import (
@@ -156,7 +160,13 @@ def make_stage(name: str, config: Config, run: Path, cache: Path) -> tuple[Stage
     if not config.idadapter.text_embedding:
         identifier = tokenizer.convert_tokens_to_ids(IDENTIFIER + "</w>")
         mixed_features.make_text_constant(text_encoder.get_input_embeddings().weight[identifier])
-    model = IdAdapterModel(read_unet(parts), text_encoder, mixed_features, config.idadapter.joint)
+    unet = read_unet(parts)
+    open_gates(unet, config.idadapter.gate_start)
+    alignment = None
+    if config.idadapter.alignment_weight:
+        probe = whole_picture_features(recognizer, torch.zeros(1, 3, portraits.size, portraits.size))
+        alignment = FeatureAlignment(unet.config.block_out_channels[-1], *probe.shape[1:3])
+    model = IdAdapterModel(unet, text_encoder, mixed_features, config.idadapter.joint, alignment)
     detector = FaceDetector.from_package()
     stage = IdAdapterStage(config.idadapter, model, tokenizer, portraits, latents, parts, cache, recognizer, detector)
     return stage, config.idadapter.loop

@@ -19,6 +19,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVi
 from .models.autoencoder import Autoencoder, side_state
 from .models.identity_adapter import add_identity_adapters
 from .models.mixed_features import MixedFeatures
+from .models.unet import add_patches
 from .noise_schedule import SCHEDULER_FILE
 
 TRAINED_PARTS = ("vae_encoder", "vae_decoder", "image_encoder", "text_encoder", "mixed_features", "unet")
@@ -78,7 +79,10 @@ def _load(module: nn.Module, state: dict[str, Tensor], assign: bool = False) -> 
 
 def write_vae(root: Path, vae: Autoencoder) -> None:
     """Writes the autoencoder as `vae_encoder` and `vae_decoder`."""
-    config = {**vae.config, "_class_name": type(vae).__name__}
+    # Of what diffusers lists as left at its defaults it would read the defaults again, though the scaling factor has
+    # been measured since.
+    config = {name: value for name, value in vae.config.items() if not name.startswith("_")}
+    config["_class_name"] = type(vae).__name__
     for side in ("encoder", "decoder"):
         write_part(root, f"vae_{side}", side_state(vae, side)[0], config)
 
@@ -103,9 +107,10 @@ def write_unet(root: Path, unet: UNet2DConditionModel) -> None:
 def read_unet(root: Path) -> UNet2DConditionModel:
     """The UNet with identity adapters; every parameter takes gradients."""
     state, config = read_part(root, "unet")
+    patch_size = config.pop("patch_size", 1)
     # Without memory for weights that are replaced at once: Stable Diffusion's are 4 GB.
     with torch.device("meta"):
-        unet = add_identity_adapters(UNet2DConditionModel.from_config(config))
+        unet = add_identity_adapters(add_patches(UNet2DConditionModel.from_config(config), patch_size))
     _load(unet, state, assign=True)
     return unet
 

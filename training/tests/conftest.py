@@ -75,14 +75,12 @@ def run(parts: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def make_tiny_stage(
-    config: Config, data: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[str, Path], Stage]:
-    """Makes a stage as the command line does, in the run of the given folder."""
+def make_tiny_stage(config: Config, data: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Stage]:
+    """Makes a stage as the command line does, in the run of the given folder; the configuration can be another."""
 
-    def make(name: str, run: Path) -> Stage:
+    def make(name: str, run: Path, other: Config = config) -> Stage:
         monkeypatch.setenv("IDADAPTER_DATA", str(data))
-        return make_stage(name, config, run, cache)[0]
+        return make_stage(name, other, run, cache)[0]
 
     return make
 

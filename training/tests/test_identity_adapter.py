@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from conftest import open_adapters
 from diffusers import UNet2DConditionModel
@@ -9,7 +11,7 @@ from diffusers.models.attention import GatedSelfAttentionDense
 from torch import Tensor, nn
 
 from idadapter.config import Config
-from idadapter.models.identity_adapter import IdentityAdapter, predict
+from idadapter.models.identity_adapter import IdentityAdapter, open_gates, predict
 from idadapter.models.unet import make_unet
 
 WIDTH = 48
@@ -85,7 +87,7 @@ class Objects(nn.Module):
 @torch.no_grad()
 def test_the_whole_unet_is_that_of_diffusers(config: Config):
     sample, timestep, hidden, tokens = inputs()
-    unet = tiny_unet(config, gamma=0.5)
+    unet = tiny_unet(replace(config, diffusion=replace(config.diffusion, patch_size=1)), gamma=0.5)
     stock = UNet2DConditionModel.from_config(unet.config).eval()
     stock.position_net = Objects()
     stock.load_state_dict(unet.state_dict())
@@ -114,3 +116,14 @@ def test_a_tokens_bias_is_the_logarithm_of_its_copies(config: Config):
     torch.testing.assert_close(
         predict(unet, sample, timestep, hidden, padded, strength, nobody), unbiased, rtol=0, atol=1e-6
     )
+
+
+def test_only_closed_gates_are_opened(config: Config):
+    unet = tiny_unet(config, gamma=0)
+    gates = {name: p for name, p in unet.named_parameters() if name.endswith(("alpha_attn", "alpha_dense"))}
+    trained = next(iter(gates))
+    nn.init.constant_(gates[trained], -0.1)
+    open_gates(unet, 0.5)
+    assert {name: round(float(p), 6) for name, p in gates.items()} == {
+        name: -0.1 if name == trained else 0.5 for name in gates
+    }

@@ -71,6 +71,17 @@ def adapter_parameters(unet: UNet2DConditionModel) -> list[nn.Parameter]:
     return [p for name, p in unet.named_parameters() if ".fuser." in name]
 
 
+def open_gates(unet: UNet2DConditionModel, value: float) -> None:
+    """Sets every gate gamma that is closed (0, as GLIGEN's start) to `value`.
+
+    Where the base model trains along from nothing there is nothing to protect from the adapters, and an open gate lets
+    them learn from the first step.
+    """
+    for name, parameter in unet.named_parameters():
+        if name.endswith(("alpha_attn", "alpha_dense")) and not parameter.detach().any():
+            nn.init.constant_(parameter, value)
+
+
 def cross_attention_key_value_parameters(unet: UNet2DConditionModel) -> list[nn.Parameter]:
     """Weights of the key and value projections of every cross-attention, which IDAdapter trains too."""
     return [p for name, p in unet.named_parameters() if ".attn2.to_k." in name or ".attn2.to_v." in name]
