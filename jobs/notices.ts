@@ -3,7 +3,7 @@
  * to look at the row, which alone is true.
  */
 
-import { sql } from "kysely";
+import { type RawBuilder, sql } from "kysely";
 import type { GeneratedImage, GenerateEvent, GenerateProgress } from "../pipeline/protocol.ts";
 import { type GenerationState, terminalStates } from "../store/schema.ts";
 import type { Queue } from "../store/queue.ts";
@@ -31,6 +31,8 @@ export type NoticeListener = (notice: Notice | undefined) => void;
 export interface Notices extends AsyncDisposable {
   /** Tells the other instances, should the transaction commit; `tellHere` is for afterwards. */
   announce(transaction: Queries, notice: Notice): Promise<void>;
+  /** The same as an expression of a statement that returns rows: told for every row, if it commits. */
+  announcement(notice: Notice): RawBuilder<unknown>;
   /** Tells whoever listens in this process. */
   tellHere(notice: Notice): void;
   /** @returns stops listening */
@@ -56,12 +58,13 @@ export async function openNotices(queue: Queue, instance: string, alone: boolean
   }, () => {
     for (const listener of [...listeners.values()].flatMap((set) => [...set])) listener(undefined);
   });
+  const announcement = (notice: Notice) =>
+    alone ? sql`null` : sql`pg_notify(${channel}, ${JSON.stringify({ from: instance, ...notice })})`;
   return {
     async announce(transaction, notice) {
-      if (alone) return;
-      const payload = JSON.stringify({ from: instance, ...notice });
-      await sql`select pg_notify(${channel}, ${payload})`.execute(transaction);
+      if (!alone) await sql`select ${announcement(notice)}`.execute(transaction);
     },
+    announcement,
     tellHere: tell,
     subscribe(id, listener) {
       const set = listeners.get(id) ?? new Set();

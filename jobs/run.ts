@@ -33,15 +33,12 @@ const faultsOfOurs: readonly string[] = ["worker_failed", "canceled", "queue_ful
 
 /** Marks the start; a generation that is over, or canceled meanwhile, is not started. */
 async function start(room: JobsRoom, id: string): Promise<GenerationRow | undefined> {
-  return await room.store.transaction(async (transaction) => {
-    const row = await transaction.updateTable("generations").set({
-      state: "running",
-      attempt: sql<number>`attempt + 1`,
-      started_at: sql<Date>`coalesce(started_at, now())`,
-    }).where("id", "=", id).where("state", "in", ["queued", "running"]).returningAll().executeTakeFirst();
-    if (row !== undefined) await room.notices.announce(transaction, { id, state: "running" });
-    return row;
-  });
+  return await room.store.queries.updateTable("generations").set({
+    state: "running",
+    attempt: sql<number>`attempt + 1`,
+    started_at: sql<Date>`coalesce(started_at, now())`,
+  }).where("id", "=", id).where("state", "in", ["queued", "running"]).returningAll()
+    .returning(room.notices.announcement({ id, state: "running" }).as("announced")).executeTakeFirst();
 }
 
 /** The engine knows how long a generation waited for it; before that it waited for an instance. */

@@ -16,13 +16,20 @@ export interface ServerStoreOptions {
   readonly onConnectionLost?: (error: Error) => void;
 }
 
-/** `bigint` as a number: amounts and ids stay far below 2^53. */
+/**
+ * `bigint` as a number (amounts and ids stay far below 2^53), and bytes by the platform's hex, which takes a tenth of the
+ * driver's time.
+ */
+const parsers: Readonly<Record<number, (text: string) => unknown>> = {
+  [pg.types.builtins.INT8]: Number,
+  [pg.types.builtins.BYTEA]: (text) => Uint8Array.fromHex(text.slice(2)),
+};
+
 const types: pg.CustomTypesConfig = {
   getTypeParser:
     ((oid: number, format?: "text" | "binary") =>
-      oid === pg.types.builtins.INT8 && format !== "binary"
-        ? Number
-        : pg.types.getTypeParser(oid, format as "text")) as typeof pg.types.getTypeParser,
+      (format === "binary" ? undefined : parsers[oid]) ??
+        pg.types.getTypeParser(oid, format as "text")) as typeof pg.types.getTypeParser,
 };
 
 /**

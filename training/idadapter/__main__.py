@@ -6,8 +6,6 @@ import argparse
 import os
 from pathlib import Path
 
-import torch
-
 from .base_model import read_base_model
 from .calibration import SAMPLE_PHOTO
 from .config import Config, read_config
@@ -19,7 +17,6 @@ from .faces.recognizer import FaceRecognizer
 from .fixture_reference import read_photo
 from .loop import LoopConfig, Stage, train
 from .models.autoencoder import compression
-from .models.feature_alignment import FeatureAlignment, whole_picture_features
 from .models.idadapter import IdAdapterModel
 from .models.identity_adapter import open_gates
 from .models.mixed_features import MixedFeatures
@@ -161,12 +158,9 @@ def make_stage(name: str, config: Config, run: Path, cache: Path) -> tuple[Stage
         identifier = tokenizer.convert_tokens_to_ids(IDENTIFIER + "</w>")
         mixed_features.make_text_constant(text_encoder.get_input_embeddings().weight[identifier])
     unet = read_unet(parts)
-    open_gates(unet, config.idadapter.gate_start)
-    alignment = None
-    if config.idadapter.alignment_weight:
-        probe = whole_picture_features(recognizer, torch.zeros(1, 3, portraits.size, portraits.size))
-        alignment = FeatureAlignment(unet.config.block_out_channels[-1], *probe.shape[1:3])
-    model = IdAdapterModel(unet, text_encoder, mixed_features, config.idadapter.joint, alignment)
+    if config.idadapter.gate_start:
+        open_gates(unet, config.idadapter.gate_start)
+    model = IdAdapterModel(unet, text_encoder, mixed_features, config.idadapter.joint)
     detector = FaceDetector.from_package()
     stage = IdAdapterStage(config.idadapter, model, tokenizer, portraits, latents, parts, cache, recognizer, detector)
     return stage, config.idadapter.loop

@@ -29,8 +29,6 @@ class AutoencoderConfig:
         identity_weight: of the recogniser's cosine.
         smoothness_weight: of the loss that makes blurred latents decode to blurred pictures.
         detail_weight: of the share of the latents' variance that is finer than 2 x 2 latents.
-        latent_deviation: standard deviation the latents are scaled to. Noise of standard deviation 1 hides smooth
-            latents less than white ones; the smaller they are, the more of the schedule decides on the coarse picture.
         recognized: how many of a batch the recogniser sees.
         loop: the training loop.
         kind: "dc" for the small `AutoencoderDC`, "kl" for Stable Diffusion's `AutoencoderKL` (its layers a level are
@@ -51,7 +49,6 @@ class AutoencoderConfig:
     identity_weight: float = 0.1
     smoothness_weight: float = 0.5
     detail_weight: float = 0.0
-    latent_deviation: float = 1.0
     recognized: int = 4
     kind: Literal["dc", "kl"] = "dc"
 
@@ -95,7 +92,6 @@ class DiffusionConfig:
         head_width: channels of an attention head.
         heads: attention heads of every level instead, as Stable Diffusion 1.x has them.
         linear_projection: linear maps instead of 1 x 1 convolutions around the transformer blocks, as in 2.x.
-        patch_size: side of the square of latents that is one place of the first level (Peebles and Xie 2023).
         rendition_share: how many of the pictures are art renditions.
         condition_dropout: how many of the captions are dropped, for guidance.
     """
@@ -107,7 +103,6 @@ class DiffusionConfig:
     head_width: int = 32
     heads: int | None = None
     linear_projection: bool = False
-    patch_size: int = 1
     rendition_share: float = 0.12
     condition_dropout: float = 0.12
 
@@ -121,7 +116,6 @@ class IdAdapterConfig:
         different_references: the most different photos among the N; by default N. Fewer cost less.
         joint: train everything, not only what the paper trains.
         identity_weight: lambda of equation 9.
-        identity_start: step from which on the identity loss counts (and is paid for).
         feature_weight: inside the identity loss, of the recogniser's middle features against the photo's.
         jitter: how strongly what the recogniser sees is moved and blurred at random; 0 not at all, 1 by a few pixels.
         recognized: how many of a batch carry the identity loss.
@@ -130,9 +124,9 @@ class IdAdapterConfig:
         rendition_share: how many of the pictures are art renditions.
         condition_dropout: share of each unconditional kind (nothing, words alone, person alone).
         face_tokens: tokens made of f_a.
-        alignment_weight: of how far the UNet's middle is from the recogniser's features of the picture to be drawn.
-        gate_start: what closed gates gamma are opened to before the first step; 0 keeps them, as the paper does.
-        gate_rate: how much faster the gates gamma learn; Adam moves a scalar by no more than its learning rate a step.
+        gate_start: what the gates gamma are set to before the first step, without a change to what the UNet computes; 0
+            leaves them as they are, closed in a new run as in the paper.
+        adapter_rate: how much faster MFF, P_textual and the adapters learn than the rest.
         text_embedding: whether E_c replaces the identifier's token embedding; false for the paper's ablation.
         mixing: whether MFF mixes patch features and f_a; false for the paper's ablation, where the adapters read the
             patch features alone, each on its own.
@@ -144,14 +138,12 @@ class IdAdapterConfig:
     """
 
     loop: LoopConfig
-    alignment_weight: float = 0.0
     gate_start: float = 0.0
-    gate_rate: float = 1.0
+    adapter_rate: float = 1.0
     references: int = 4
     different_references: int | None = None
     joint: bool = False
     identity_weight: float = 0.1
-    identity_start: int = 0
     feature_weight: float = 0.0
     jitter: float = 0.0
     recognized: int = 16

@@ -19,7 +19,6 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVi
 from .models.autoencoder import Autoencoder, side_state
 from .models.identity_adapter import add_identity_adapters
 from .models.mixed_features import MixedFeatures
-from .models.unet import add_patches
 from .noise_schedule import SCHEDULER_FILE
 
 TRAINED_PARTS = ("vae_encoder", "vae_decoder", "image_encoder", "text_encoder", "mixed_features", "unet")
@@ -107,10 +106,9 @@ def write_unet(root: Path, unet: UNet2DConditionModel) -> None:
 def read_unet(root: Path) -> UNet2DConditionModel:
     """The UNet with identity adapters; every parameter takes gradients."""
     state, config = read_part(root, "unet")
-    patch_size = config.pop("patch_size", 1)
     # Without memory for weights that are replaced at once: Stable Diffusion's are 4 GB.
     with torch.device("meta"):
-        unet = add_identity_adapters(add_patches(UNet2DConditionModel.from_config(config), patch_size))
+        unet = add_identity_adapters(UNet2DConditionModel.from_config(config))
     _load(unet, state, assign=True)
     return unet
 

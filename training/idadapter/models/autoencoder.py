@@ -50,7 +50,7 @@ def compression(autoencoder: Autoencoder) -> int:
 
 
 def encode(autoencoder: Autoencoder, images: Tensor) -> Tensor:
-    """RGB [b, 3, h, w] in [0, 1] to latents [b, c, h/8, w/8], scaled.
+    """RGB [b, 3, h, w] in [0, 1] to latents [b, c, h/8, w/8] of about unit variance.
 
     An `AutoencoderKL` encodes to a distribution, of which this is the mode.
     """

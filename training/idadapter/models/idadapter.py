@@ -6,7 +6,6 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn, where
 from transformers import CLIPTextModel
 
-from .feature_alignment import FeatureAlignment
 from .identity_adapter import adapter_parameters, cross_attention_key_value_parameters, predict
 from .mixed_features import MixedFeatures
 from .text_encoder import encode_text
@@ -21,7 +20,6 @@ class IdAdapterModel(nn.Module):
         text_encoder: CLIPTextModel,
         mixed_features: MixedFeatures,
         joint: bool = False,
-        alignment: FeatureAlignment | None = None,
     ) -> None:
         """Freezes all but MFF, P_textual, the adapters and the cross-attentions' keys and values.
 
@@ -30,7 +28,6 @@ class IdAdapterModel(nn.Module):
             text_encoder: CLIP's text transformer.
             mixed_features: MFF and P_textual.
             joint: train everything, after the paper's stage.
-            alignment: also tells the clean picture's features out of the UNet's middle.
         """
         super().__init__()
         self.unet, self.text_encoder, self.mixed_features = unet, text_encoder, mixed_features
@@ -39,9 +36,6 @@ class IdAdapterModel(nn.Module):
             for parameter in [*adapter_parameters(unet), *cross_attention_key_value_parameters(unet)]:
                 parameter.requires_grad_(True)
             mixed_features.requires_grad_(True)
-        self.alignment = alignment
-        if alignment is not None:
-            alignment.watch(unet)
         for parameter in mixed_features.idle_parameters():
             parameter.requires_grad_(False)
 
@@ -54,7 +48,7 @@ class IdAdapterModel(nn.Module):
         features: tuple[Tensor, Tensor, Tensor],
         photo_counts: Tensor,
         anonymous: Tensor,
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> Tensor:
         """Predicts the velocity (or noise) of noisy latents of given people.
 
         Args:
@@ -67,13 +61,12 @@ class IdAdapterModel(nn.Module):
             anonymous: [b] bool; rows whose E_r is zero, for guidance.
 
         Returns:
-            [b, c, h, w], and the clean picture's features [b, f, s, s] as the middle block has them, or None.
+            [b, c, h, w].
         """
         tokens, embedding = self.mixed_features(*features, photo_counts)
         tokens = where(anonymous[:, None, None], 0, tokens)
         bias = self.mixed_features.token_bias(photo_counts, features[0].shape[2])
-        predicted = self.denoise(noisy, timesteps, input_ids, identifier_position, (tokens, embedding), bias)
-        return predicted, None if self.alignment is None else self.alignment()
+        return self.denoise(noisy, timesteps, input_ids, identifier_position, (tokens, embedding), bias)
 
     def denoise(
         self,

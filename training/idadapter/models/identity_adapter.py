@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention import BasicTransformerBlock, GatedSelfAttentionDense
@@ -71,15 +73,21 @@ def adapter_parameters(unet: UNet2DConditionModel) -> list[nn.Parameter]:
     return [p for name, p in unet.named_parameters() if ".fuser." in name]
 
 
+@torch.no_grad()
 def open_gates(unet: UNet2DConditionModel, value: float) -> None:
-    """Sets every gate gamma that is closed (0, as GLIGEN's start) to `value`.
+    """Sets every gate gamma to `value`, and scales what it lets through so that the UNet computes what it did.
 
-    Where the base model trains along from nothing there is nothing to protect from the adapters, and an open gate lets
-    them learn from the first step.
+    Behind a gate that is nearly closed nothing learns, and the gate itself is a scalar, which Adam moves by no more
+    than its learning rate a step. Behind an open one the adapter's last layers start at (almost) nothing instead, and
+    learn at once.
     """
-    for name, parameter in unet.named_parameters():
-        if name.endswith(("alpha_attn", "alpha_dense")) and not parameter.detach().any():
-            nn.init.constant_(parameter, value)
+    for adapter in unet.modules():
+        if isinstance(adapter, IdentityAdapter):
+            outputs = ((adapter.alpha_attn, adapter.attn.to_out[0]), (adapter.alpha_dense, adapter.ff.net[2]))
+            for gate, last in outputs:
+                for parameter in last.parameters():
+                    parameter.mul_(gate.tanh() / math.tanh(value))
+                gate.fill_(value)
 
 
 def cross_attention_key_value_parameters(unet: UNet2DConditionModel) -> list[nn.Parameter]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from diffusers import UNet2DConditionModel
-from torch import nn
 
 from ..config import DiffusionConfig
 from .identity_adapter import add_identity_adapters
@@ -28,22 +27,4 @@ def make_unet(config: DiffusionConfig, latent_channels: int, latent_size: int, t
         use_linear_projection=config.linear_projection,
         attention_type="gated",
     )
-    return add_identity_adapters(add_patches(unet, config.patch_size))
-
-
-def add_patches(unet: UNet2DConditionModel, size: int) -> UNet2DConditionModel:
-    """Makes every square of size x size latents one place of the UNet's first level.
-
-    A quarter of the places (`size` 2) at the same width costs a quarter; outside, the UNet's shapes stay as they are.
-    `unet.config.patch_size` remembers the size; 1 changes nothing.
-    """
-    if size > 1:
-        config, width, area = unet.config, unet.config.block_out_channels, size * size
-        unet.conv_in = nn.Sequential(
-            nn.PixelUnshuffle(size), nn.Conv2d(config.in_channels * area, width[0], 3, padding=1)
-        )
-        unet.conv_out = nn.Sequential(
-            nn.Conv2d(width[0], config.out_channels * area, 3, padding=1), nn.PixelShuffle(size)
-        )
-        unet.register_to_config(patch_size=size)
-    return unet
+    return add_identity_adapters(unet)

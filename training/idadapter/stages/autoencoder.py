@@ -225,12 +225,12 @@ class AutoencoderStage(Stage):
 
     @torch.no_grad()
     def write_parts(self, root: Path) -> None:
-        """See `Stage.write_parts`; measures the scaling factor that brings latents to their standard deviation."""
+        """See `Stage.write_parts`; measures the scaling factor that brings latents to unit variance."""
         rows = self.portraits.train[:: max(1, len(self.portraits.train) // 512)]
         vae = self.module.vae
         vae.register_to_config(scaling_factor=1.0)
         latents = [
             encode(vae, to_tensor(self.portraits.photos[part]).to(self.device)) for part in np.array_split(rows, 32)
         ]
-        vae.register_to_config(scaling_factor=round(self.config.latent_deviation / float(torch.cat(latents).std()), 6))
+        vae.register_to_config(scaling_factor=round(1 / float(torch.cat(latents).std()), 6))
         write_vae(root, vae)

@@ -23,7 +23,6 @@ from ..loop import Stage, StepRandom, mean_or_zero
 from ..models.autoencoder import decode
 from ..models.clip import normalize_pixels
 from ..models.face_warp import FaceWarp
-from ..models.feature_alignment import misalignment, whole_picture_features
 from ..models.idadapter import IdAdapterModel
 from ..models.text_encoder import identifier_positions
 from ..noise_schedule import Diffusion, read_noise_schedule, stratified_timesteps
@@ -105,7 +104,7 @@ class IdAdapterStage(Stage):
 
     def learning_rate_scale(self, name: str) -> float:
         """See `Stage.learning_rate_scale`."""
-        return self.config.gate_rate if name.endswith(("alpha_attn", "alpha_dense")) else 1.0
+        return self.config.adapter_rate if ".fuser." in name or name.startswith("mixed_features.") else 1.0
 
     def frozen(self) -> list[nn.Module]:
         """See `Stage.frozen`."""
@@ -151,7 +150,7 @@ class IdAdapterStage(Stage):
         timesteps = timesteps.to(self.device)
         noise = random.normal(*latents.shape).to(self.device)
         noisy, target, snr = self.diffusion.add_noise(latents.to(self.device), noise, timesteps)
-        predicted, middle = module(
+        predicted = module(
             noisy.contiguous(memory_format=torch.channels_last),
             timesteps,
             ids,
@@ -159,28 +158,21 @@ class IdAdapterStage(Stage):
             (patch, classes, faces.to(self.device)),
             counts.to(self.device),
             anonymous.to(self.device),
-        )
-        predicted = predicted.float()
+        ).float()
         squares = (predicted - target).square()
         error = (squares * self.place_weight.to(self.device)).mean((1, 2, 3))
         weight = self.diffusion.weight(snr, config.snr_gamma) if config.snr_weighting else torch.ones_like(snr)
         diffusion = (weight * error).mean()
         judged = torch.from_numpy(np.flatnonzero(~anonymous.numpy() & (variants != 2)))[: config.recognized]
         clean = self.diffusion.clean(noisy[judged], predicted[judged], timesteps[judged])
-        if config.identity_weight and step >= config.identity_start and len(judged):
-            photos = self.pictures(rows[judged], variants[judged])
+        if config.identity_weight and len(judged):
+            photos = self.photos(rows[judged], variants[judged])
             identity, scalars = self.identity_loss(clean, self.means[rows][judged], timesteps[judged], photos, random)
         else:
-            # Who does without the identity loss does not pay for it either; and a batch may have nobody to judge.
+            # The ablation without the identity loss does not pay for it either; and a batch may have nobody to judge.
             identity, scalars = clean.new_zeros(()), {}
-        total = diffusion + config.identity_weight * identity
-        if middle is not None:
-            features = whole_picture_features(self.recognizer, self.pictures(rows, variants).to(self.device))
-            alignment = misalignment(middle, features).mean()
-            total = total + config.alignment_weight * alignment
-            scalars["alignment"] = alignment.detach()
         gate = [p.detach().abs().mean() for n, p in self.module.unet.named_parameters() if n.endswith("alpha_attn")]
-        return total, {
+        return diffusion + config.identity_weight * identity, {
             "diffusion": diffusion.detach(),
             "error": squares.mean().detach(),
             "error_low_noise": mean_or_zero(squares[timesteps < 500]),
@@ -189,11 +181,10 @@ class IdAdapterStage(Stage):
             **scalars,
         }
 
-    def pictures(self, rows: np.ndarray, variants: np.ndarray) -> Tensor:
-        """What latents of these rows and `VARIANTS` show, RGB [k, 3, s, s] in [0, 1]."""
+    def photos(self, rows: np.ndarray, variants: np.ndarray) -> Tensor:
+        """Photos, mirrored where the variant says so, RGB [k, 3, s, s] in [0, 1]."""
         photos = self.portraits.photos[rows]
         photos[variants == 1] = photos[variants == 1][:, :, ::-1]
-        photos[variants == 2] = self.portraits.renditions[rows[variants == 2]]
         return to_tensor(photos)
 
     def identity_loss(
