@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from idadapter.config import Config
 from idadapter.data.vision_crops import to_tensor
-from idadapter.loop import Stage
-from idadapter.models.autoencoder import decode, encode
+from idadapter.loop import Stage, StepRandom
+from idadapter.models.autoencoder import decode, encode, make_autoencoder, start_from
 from idadapter.parts import read_vae
 
 
@@ -24,3 +26,55 @@ def test_latents_have_unit_variance_when_they_are_read_back(run: Path, make_tiny
         assert torch.allclose(
             decode(vae, latents), decode(stage.module.vae, encode(stage.module.vae, photos)), atol=1e-5
         )
+
+
+@torch.no_grad()
+def test_a_deeper_autoencoder_begins_with_the_shallower_ones_levels(config: Config):
+    torch.manual_seed(0)
+    shallow = make_autoencoder(config.autoencoder)
+    widths, layers = config.autoencoder.encoder_channels, config.autoencoder.encoder_layers
+    deep = make_autoencoder(
+        replace(
+            config.autoencoder,
+            latent_channels=6,
+            **{f"{side}_channels": [*widths, 16] for side in ("encoder", "decoder")},
+            **{f"{side}_layers": [*layers, 1] for side in ("encoder", "decoder")},
+        )
+    )
+    copied = start_from(deep, shallow)
+    # All but the two convolutions that make and read latents; the second one's bias knows nothing of them.
+    assert copied == len(shallow.state_dict()) - 3
+    images = torch.rand(1, 3, 64, 64)
+    hidden = shallow.encoder.conv_in(images)
+    for block in shallow.encoder.down_blocks:
+        hidden = block(hidden)
+    other = deep.encoder.conv_in(images)
+    for block in [*deep.encoder.down_blocks[:-2], *deep.encoder.down_blocks[-2][: layers[-1]]]:
+        other = block(other)
+    assert torch.equal(hidden, other)
+    inner = torch.randn(1, widths[-1], 8, 8)
+    outputs = []
+    for decoder, first in ((shallow.decoder, 0), (deep.decoder, 1)):
+        hidden = decoder.up_blocks[len(widths) - 1][first:](inner)
+        for block in reversed(decoder.up_blocks[: len(widths) - 1]):
+            hidden = block(hidden)
+        outputs.append(decoder.conv_out(hidden))
+    assert torch.equal(*outputs)
+
+
+@torch.no_grad()
+def test_an_autoencoder_of_the_same_shape_begins_with_everything(config: Config):
+    torch.manual_seed(0)
+    trained, new = make_autoencoder(config.autoencoder), make_autoencoder(config.autoencoder)
+    assert start_from(new, trained) == len(trained.state_dict())
+    assert all(torch.equal(value, trained.state_dict()[name]) for name, value in new.state_dict().items())
+
+
+def test_without_the_smoothness_loss_nothing_is_decoded_for_it(
+    config: Config, run: Path, make_tiny_stage: Callable[..., Stage]
+):
+    stage = make_tiny_stage(
+        "autoencoder", run, replace(config, autoencoder=replace(config.autoencoder, smoothness_weight=0))
+    )
+    _, scalars = stage.loss(stage.module, StepRandom(0, 0, 0), 0)
+    assert float(scalars["smoothness"]) == 0 and float(scalars["pixel"]) > 0

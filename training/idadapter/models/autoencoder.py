@@ -42,6 +42,33 @@ def make_autoencoder(config: AutoencoderConfig) -> Autoencoder:
     )
 
 
+def start_from(deeper: AutoencoderDC, shallower: AutoencoderDC) -> int:
+    """Copies a trained autoencoder's weights into one of as many levels or more, as far as they are the same layers.
+
+    What is new, and what reads or makes the latents where their shape differs, keeps its random weights.
+
+    Args:
+        deeper: is changed.
+        shallower: as wide on the levels it has.
+
+    Returns:
+        how many tensors were copied.
+    """
+    state, innermost = deeper.state_dict(), len(shallower.config.decoder_block_out_channels) - 1
+    further = len(deeper.config.decoder_block_out_channels) > innermost + 1
+    copied = 0
+    for name, value in shallower.state_dict().items():
+        parts = name.split(".")
+        if further and parts[:3] == ["decoder", "up_blocks", str(innermost)]:
+            # A level that is no longer the innermost one begins with what doubles the next level's side.
+            parts[3] = str(int(parts[3]) + 1)
+        place = ".".join(parts)
+        if place in state and state[place].shape == value.shape:
+            state[place].copy_(value)
+            copied += 1
+    return copied
+
+
 def compression(autoencoder: Autoencoder) -> int:
     """Pixels a latent's side stands for."""
     if isinstance(autoencoder, AutoencoderKL):

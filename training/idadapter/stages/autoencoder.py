@@ -100,18 +100,20 @@ class Reconstruction(nn.Module):
         super().__init__()
         self.vae = vae
 
-    def forward(self, images: Tensor, noise: Tensor, factor: int) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, images: Tensor, noise: Tensor, factor: int | None) -> tuple[Tensor, Tensor, Tensor | None]:
         """Encodes and decodes.
 
         Args:
             images: [b, 3, h, w] in [0, 1].
             noise: [b, c, h/8, w/8], added to the latents before decoding.
-            factor: the first half's latents are also decoded after averaging over blocks of this side.
+            factor: the first half's latents are also decoded after averaging over blocks of this side; None for not.
 
         Returns:
             latents [b, c, h/8, w/8], pictures [b, 3, h, w], and pictures of the averaged latents [b/2, 3, h, w].
         """
         latents = encode(self.vae, images)
+        if factor is None:
+            return latents, decode(self.vae, latents + noise), None
         coarse = functional.avg_pool2d(latents[: len(latents) // 2], factor)
         coarse = functional.interpolate(coarse, size=latents.shape[-2:], mode="bilinear")
         return latents, decode(self.vae, latents + noise), decode(self.vae, coarse)
@@ -168,7 +170,7 @@ class AutoencoderStage(Stage):
         side = config.window // compression(self.module.vae)
         sigma = config.latent_noise * random.uniform(len(images), 1, 1, 1)
         noise = (sigma * random.normal(len(images), config.latent_channels, side, side)).to(self.device)
-        factor = int(random.numpy.choice([2, 4]))
+        factor = int(random.numpy.choice([2, 4])) if config.smoothness_weight else None
         latents, decoded, coarse = module(images, noise, factor)
         decoded, statistics = decoded.float(), latents.float()
         # Holds every channel near mean 0 and deviation 1, so that one scaling factor serves all.
@@ -178,7 +180,7 @@ class AutoencoderStage(Stage):
         pixel = ((decoded - images).abs() * weight).mean()
         gradient = gradient_loss(decoded, images, weight)
         feature, identity = self.recognition_loss(decoded, images, (x, y))
-        smooth = smoothness_loss(coarse.float(), images, factor)
+        smooth = pixel.new_zeros(()) if coarse is None else smoothness_loss(coarse.float(), images, factor)
         detail = detail_share(statistics)
         total = (
             pixel
