@@ -1,0 +1,176 @@
+"""What one denoising step knows of a held-out person, noise level by noise level: where training has got to.
+
+`python -m idadapter.one_step --parts ../models/default` hides a photo of each person in noise, has the model say what
+it was, once with another photo of the person as reference and once with nobody, and prints how far the answers are off
+and whose face the two recognisers see in them. Samples mix all noise levels' mistakes; this tells them apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .data.facts import Facts, read_facts
+from .data.records import data_folder, read_records
+from .data.templates import PORTRAIT_SIZE, portrait_template
+from .data.vision_crops import crop, to_tensor
+from .evaluation.people import held_out_people, open_photos
+from .faces.recognizer import TEMPLATE, FaceRecognizer
+from .judges.face_judge import FaceJudge
+from .models.autoencoder import decode, encode
+from .models.clip import normalize_pixels
+from .models.face_warp import FaceWarp
+from .models.idadapter import IdAdapterModel
+from .models.identity_adapter import IdentityAdapter
+from .models.text_encoder import identifier_positions
+from .noise_schedule import Diffusion, read_noise_schedule
+from .parts import read_image_encoder, read_mixed_features, read_text_encoder, read_unet, read_vae
+from .sampling import to_pictures
+from .stages.idadapter import with_identifier
+from .tokenizer import IDENTIFIER, encode_prompts, load_tokenizer
+
+RATIOS = (0.15, 0.3, 0.6, 1.2, 2.5, 5.0, 50.0)
+"""Standard deviations of the noise over the latents' own."""
+
+Embed = Callable[[np.ndarray], np.ndarray]
+"""Portraits [n, s, s, 3] uint8 to unit-length embeddings [n, d]."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """Means over the people at one noise level; latents count in their own variance about the mean face.
+
+    Attributes:
+        noise: standard deviation of the noise over the latents' own.
+        timestep: where the schedule has that much.
+        coarse: squared error of latents averaged over 2 x 2.
+        fine: squared error of what that average leaves out.
+        known: cosine of the recogniser in the loss between the answer and the reference.
+        known_nobody: the same where nobody was the reference.
+        unseen: cosine of the independent recogniser between the answer and the reference.
+        unseen_nobody: the same where nobody was the reference.
+    """
+
+    noise: float
+    timestep: int
+    coarse: float
+    fine: float
+    known: float
+    known_nobody: float
+    unseen: float
+    unseen_nobody: float
+
+
+@torch.no_grad()
+def one_step(
+    parts: Path, references: np.ndarray, targets: np.ndarray, facts: list[Facts], known: Embed, unseen: Embed
+) -> list[Level]:
+    """Asks the model once at each of `RATIOS`.
+
+    Args:
+        parts: a bundle, or a run's parts.
+        references: [n, s, s, 3] uint8 portraits of n people.
+        targets: [n, s, s, 3] other portraits of them, to be hidden in noise.
+        facts: of the references; their class nouns are the prompts.
+        known: the recogniser that f_a is from.
+        unseen: a recogniser the model has nothing to do with.
+    """
+    vae, encoder = read_vae(parts), read_image_encoder(parts)
+    model = IdAdapterModel(read_unet(parts), read_text_encoder(parts), read_mixed_features(parts)).eval()
+    tokenizer, diffusion = load_tokenizer(parts / "tokenizer"), Diffusion(read_noise_schedule(parts))
+    count = len(references)
+    size = encoder.config.image_size
+    output = encoder(pixel_values=normalize_pixels(to_tensor([crop(portrait, size) for portrait in references])))
+    patches, classes = output.last_hidden_state[:, None, 1:], output.pooler_output[:, None]
+    who = {"known": known(references), "unseen": unseen(references)}
+    photos = torch.ones(count, 1)
+    tokens, embedding = model.mixed_features(patches, classes, torch.from_numpy(who["known"])[:, None], photos)
+    bias = model.mixed_features.token_bias(photos, patches.shape[2])
+    nouns = [fact.noun for fact in facts]
+    ids = {
+        "": encode_prompts(tokenizer, [with_identifier(noun, noun) for noun in nouns]),
+        "_nobody": encode_prompts(tokenizer, nouns),
+    }
+    identifier = tokenizer.convert_tokens_to_ids(IDENTIFIER + "</w>")
+    latents = encode(vae, to_tensor(targets))
+    deviation = float((latents - latents.mean(0)).std())
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
+    amounts = ((1 - diffusion.alphas) / diffusion.alphas.clamp_min(1e-12)).sqrt() / deviation
+
+    def ask(case: str, noisy: Tensor, timesteps: Tensor) -> Tensor:
+        here = 0.0 if case else 1.0
+        positions = identifier_positions(ids[case], identifier)
+        predicted = model.denoise(noisy, timesteps, ids[case], positions, (here * tokens, here * embedding), bias)
+        return diffusion.clean(noisy, predicted, timesteps)
+
+    levels = []
+    for ratio in RATIOS:
+        timestep = int((amounts.clamp_min(1e-12).log() - np.log(ratio)).abs().argmin())
+        timesteps = torch.full((count,), timestep)
+        noisy, _, _ = diffusion.add_noise(latents, noise, timesteps)
+        clean = {case: ask(case, noisy, timesteps) for case in ids}
+        off = (clean[""] - latents) / deviation
+        coarse = functional.interpolate(functional.avg_pool2d(off, 2), scale_factor=2.0)
+        pictures = {case: to_pictures(decode(vae, clean[case])) for case in ids}
+        cosines = {
+            f"{name}{case}": float((judge(pictures[case]) * who[name]).sum(1).mean())
+            for name, judge in (("known", known), ("unseen", unseen))
+            for case in ids
+        }
+        errors = {"coarse": float(coarse.square().mean()), "fine": float((off - coarse).square().mean())}
+        levels.append(Level(noise=ratio, timestep=timestep, **errors, **cosines))
+    return levels
+
+
+def gates(parts: Path) -> list[float]:
+    """|tanh(gamma)| of every adapter's attention, from the input to the output."""
+    adapters = [module for module in read_unet(parts).modules() if isinstance(module, IdentityAdapter)]
+    return [abs(float(adapter.alpha_attn.detach().tanh())) for adapter in adapters]
+
+
+def to_markdown(levels: list[Level]) -> str:
+    """The levels as a table."""
+    names = [field.name for field in fields(Level)]
+    rows = [[f"{getattr(level, name):.3g}" for name in names] for level in levels]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [names, ["---"] * len(names), *rows])
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--parts", type=Path, required=True, help="a bundle, or a run's parts")
+    parser.add_argument("--people", type=int, default=40, help="held-out people with two photos or more")
+    arguments = parser.parse_args()
+    data = data_folder()
+    records = read_records(data)
+    facts = read_facts(records)
+    pairs = [rows[:2] for rows in held_out_people(records) if len(rows) > 1][: arguments.people]
+    photos = open_photos(data, records, facts, sorted(row for pair in pairs for row in pair))
+    first, second = (np.stack([photos[pair[i]].portrait(PORTRAIT_SIZE) for pair in pairs]) for i in (0, 1))
+    recognizer, judge = FaceRecognizer.from_package(), FaceJudge(data / "evaluators")
+    template = portrait_template(PORTRAIT_SIZE)
+    warp = FaceWarp(template, TEMPLATE, recognizer.input_size)
+
+    @torch.no_grad()
+    def known(portraits: np.ndarray) -> np.ndarray:
+        return recognizer(warp(to_tensor(portraits))).numpy()
+
+    def unseen(portraits: np.ndarray) -> np.ndarray:
+        return np.stack([judge.run(portrait, template.astype(np.float32))[0] for portrait in portraits])
+
+    who = [facts[pair[0]] for pair in pairs]
+    print(to_markdown(one_step(arguments.parts, first, second, who, known, unseen)))
+    ceiling = [float((of(first) * of(second)).sum(1).mean()) for of in (known, unseen)]
+    print(f"{len(pairs)} people; two real photos of each: known {ceiling[0]:.3f}, unseen {ceiling[1]:.3f}")
+    print(f"gates: {', '.join(f'{gate:.2f}' for gate in gates(arguments.parts))}")
+
+
+if __name__ == "__main__":
+    main()
