@@ -54,6 +54,8 @@ export const leaseSeconds = 10;
 export async function defineGenerationQueues(queue: Queue): Promise<void> {
   await queue.define(poisonQueue, {
     notify: true,
+    // whoever gives a generation up may be killed at that, too
+    heartbeatSeconds: leaseSeconds,
     retryLimit: 1000,
     retryDelay: 5,
     retentionSeconds: 30 * 86_400,

@@ -281,6 +281,20 @@ testOnEachStore(
   },
 );
 
+testOnEachStore(
+  "who dies while it gives a generation up is found out as soon as who runs one",
+  async ({ store }) => {
+    await using _room = await openTestRoom(store);
+    const { rows } = await sql<{ name: string; seconds: number | null }>`
+    select name, heartbeat_seconds as seconds from queue.queue where name like 'generations%' order by name
+  `.execute(store.queries);
+    deepEqual(rows.map(({ name, seconds }) => [name, seconds]), [["generations", 10], [
+      "generations_given_up",
+      10,
+    ]]);
+  },
+);
+
 Deno.test("what an embedded database's last process was running is started again at once", async () => {
   await using store = await openTestStore();
   await using room = await openTestRoom(store);
