@@ -3,17 +3,14 @@
 import { PGlite, types } from "@electric-sql/pglite";
 import { Kysely, PGliteDialect } from "kysely";
 import { fromPglite } from "pg-boss";
+import { formatBytea, parseBytea } from "./bytea.ts";
 import { migrate } from "./migrate.ts";
 import type { Schema } from "./schema.ts";
 import { type Store, transactionOn } from "./store.ts";
 
-/**
- * Bytes as PostgreSQL's hex and back, by the platform: PGlite's own conversions take a string a byte, which cost more than
- * all statements of a generation together.
- */
 const bytes = {
-  serializers: { [types.BYTEA]: (value: Uint8Array) => `\\x${value.toHex()}` },
-  parsers: { [types.BYTEA]: (text: string) => Uint8Array.fromHex(text.slice(2)) },
+  serializers: { [types.BYTEA]: formatBytea },
+  parsers: { [types.BYTEA]: parseBytea },
 };
 
 /** Another process works on the folder. */

@@ -26,6 +26,15 @@ testOnEachStore("values come back as they went in", async ({ store: { queries } 
   });
 });
 
+testOnServer("bytes come back from a database that writes them as escapes", async ({ store }) => {
+  const bytes = Uint8Array.of(0, 92, 120, 255);
+  const row = await store.transaction(async (transaction) => {
+    await sql`set local bytea_output = 'escape'`.execute(transaction);
+    return (await sql<{ bytes: Uint8Array }>`select ${bytes}::bytea as bytes`.execute(transaction)).rows[0];
+  });
+  deepEqual(new Uint8Array(row!.bytes), bytes);
+});
+
 testOnEachStore("a transaction takes effect as a whole or not at all", async ({ store }) => {
   await rejects(
     store.transaction(async (transaction) => {

@@ -20,7 +20,7 @@ from .models.autoencoder import compression, start_from
 from .models.idadapter import IdAdapterModel
 from .models.identity_adapter import open_gates
 from .models.mixed_features import MixedFeatures
-from .models.unet import make_unet
+from .models.unet import make_unet, require_latents
 from .parts import (
     copy_parts,
     has_part,
@@ -110,6 +110,7 @@ def make_stage(name: str, config: Config, run: Path, cache: Path) -> tuple[Stage
 
     Raises:
         FileNotFoundError: an earlier stage has not run.
+        ValueError: what earlier stages made does not fit the configuration, or one another.
     """
     portraits = open_portraits(cache, config.portrait_size)
     parts = run / "parts"
@@ -126,18 +127,19 @@ def make_stage(name: str, config: Config, run: Path, cache: Path) -> tuple[Stage
             stage.module.text_model.load_state_dict(read_text_encoder(parts).state_dict())
         return stage, config.clip.loop
     vae = read_vae(parts)
-    latents = open_latents(cache, vae, portraits)
     text_encoder = read_text_encoder(parts)
+    latent_size = config.portrait_size // compression(vae)
     if name == "diffusion":
         seeded(config.diffusion.loop.seed)
         text_width = text_encoder.config.hidden_size
-        latent_size = config.portrait_size // compression(vae)
         unet = (
             read_unet(parts)
             if has_part(parts, "unet")
             else make_unet(config.diffusion, vae.config.latent_channels, latent_size, text_width)
         )
+        require_latents(unet, vae.config.latent_channels, latent_size)
         model = TextToImage(unet, text_encoder)
+        latents = open_latents(cache, vae, portraits)
         return DiffusionStage(config.diffusion, model, tokenizer, portraits, latents, parts), config.diffusion.loop
     recognizer = FaceRecognizer.from_package()
     seeded(config.idadapter.loop.seed)
@@ -158,10 +160,12 @@ def make_stage(name: str, config: Config, run: Path, cache: Path) -> tuple[Stage
         identifier = tokenizer.convert_tokens_to_ids(IDENTIFIER + "</w>")
         mixed_features.make_text_constant(text_encoder.get_input_embeddings().weight[identifier])
     unet = read_unet(parts)
+    require_latents(unet, vae.config.latent_channels, latent_size)
     if config.idadapter.gate_start:
         open_gates(unet, config.idadapter.gate_start)
     model = IdAdapterModel(unet, text_encoder, mixed_features, config.idadapter.joint)
     detector = FaceDetector.from_package()
+    latents = open_latents(cache, vae, portraits)
     stage = IdAdapterStage(config.idadapter, model, tokenizer, portraits, latents, parts, cache, recognizer, detector)
     return stage, config.idadapter.loop
 

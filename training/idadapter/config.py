@@ -126,7 +126,6 @@ class IdAdapterConfig:
         face_tokens: tokens made of f_a.
         gate_start: what the gates gamma are set to before the first step, without a change to what the UNet computes; 0
             leaves them as they are, closed in a new run as in the paper.
-        adapter_rate: how much faster MFF, P_textual and the adapters learn than the rest.
         text_embedding: whether E_c replaces the identifier's token embedding; false for the paper's ablation.
         mixing: whether MFF mixes patch features and f_a; false for the paper's ablation, where the adapters read the
             patch features alone, each on its own.
@@ -139,7 +138,6 @@ class IdAdapterConfig:
 
     loop: LoopConfig
     gate_start: float = 0.0
-    adapter_rate: float = 1.0
     references: int = 4
     different_references: int | None = None
     joint: bool = False

@@ -14,7 +14,7 @@ import time
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import torch
@@ -130,10 +130,6 @@ class Stage(ABC):
             scalar loss, and scalars to log.
         """
 
-    def learning_rate_scale(self, name: str) -> float:
-        """How much faster than the others a parameter of the module learns."""
-        return 1.0
-
     def after_step(self, random: StepRandom, step: int) -> dict[str, float]:
         """Runs after the optimizer's step (a discriminator's turn); returns scalars to log."""
         return {}
@@ -167,15 +163,6 @@ def latest_checkpoint(folder: Path) -> Path | None:
 def trained_parameters(module: nn.Module) -> list[nn.Parameter]:
     """The parameters that take gradients, in the module's order."""
     return [parameter for parameter in module.parameters() if parameter.requires_grad]
-
-
-def parameter_groups(stage: Stage, learning_rate: float) -> list[dict[str, Any]]:
-    """The optimizer's groups: trained parameters by their learning rate."""
-    groups: dict[float, list[nn.Parameter]] = {}
-    for name, parameter in stage.module.named_parameters():
-        if parameter.requires_grad:
-            groups.setdefault(stage.learning_rate_scale(name), []).append(parameter)
-    return [{"params": group, "lr": learning_rate * scale} for scale, group in groups.items()]
 
 
 class Ema(EMAModel):
@@ -226,7 +213,7 @@ def train(
     module = stage.module
     parameters = trained_parameters(module)
     optimizer = torch.optim.AdamW(
-        parameter_groups(stage, config.learning_rate), weight_decay=config.weight_decay, betas=(0.9, 0.98), foreach=True
+        parameters, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98), foreach=True
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(config, step))
     ema = Ema(parameters, decay=config.ema_decay, foreach=True)

@@ -45,13 +45,13 @@ Embed = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Level:
-    """Means over the people at one noise level; latents count in their own variance about the mean face.
+    """Means over the people at one noise level.
 
     Attributes:
         noise: standard deviation of the noise over the latents' own.
         timestep: where the schedule has that much.
-        coarse: squared error of latents averaged over 2 x 2.
-        fine: squared error of what that average leaves out.
+        coarse: squared error of latents averaged over 2 x 2, over their variance about the mean face.
+        fine: squared error of what that average leaves out, over its variance: from 1 on nothing of it is known.
         known: cosine of the recogniser in the loss between the answer and the reference.
         known_nobody: the same where nobody was the reference.
         unseen: cosine of the independent recogniser between the answer and the reference.
@@ -76,7 +76,7 @@ def one_step(
 
     Args:
         parts: a bundle, or a run's parts.
-        references: [n, s, s, 3] uint8 portraits of n people.
+        references: [n, s, s, 3] uint8 portraits of n people, 2 or more.
         targets: [n, s, s, 3] other portraits of them, to be hidden in noise.
         facts: of the references; their class nouns are the prompts.
         known: the recogniser that f_a is from.
@@ -100,7 +100,8 @@ def one_step(
     }
     identifier = tokenizer.convert_tokens_to_ids(IDENTIFIER + "</w>")
     latents = encode(vae, to_tensor(targets))
-    deviation = float((latents - latents.mean(0)).std())
+    about_the_mean = latents - latents.mean(0)
+    deviation, variances = float(about_the_mean.std()), split(about_the_mean)
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
     amounts = ((1 - diffusion.alphas) / diffusion.alphas.clamp_min(1e-12)).sqrt() / deviation
 
@@ -116,22 +117,29 @@ def one_step(
         timesteps = torch.full((count,), timestep)
         noisy, _, _ = diffusion.add_noise(latents, noise, timesteps)
         clean = {case: ask(case, noisy, timesteps) for case in ids}
-        off = (clean[""] - latents) / deviation
-        coarse = functional.interpolate(functional.avg_pool2d(off, 2), scale_factor=2.0)
+        off = split(clean[""] - latents)
         pictures = {case: to_pictures(decode(vae, clean[case])) for case in ids}
         cosines = {
             f"{name}{case}": float((judge(pictures[case]) * who[name]).sum(1).mean())
             for name, judge in (("known", known), ("unseen", unseen))
             for case in ids
         }
-        errors = {"coarse": float(coarse.square().mean()), "fine": float((off - coarse).square().mean())}
-        levels.append(Level(noise=ratio, timestep=timestep, **errors, **cosines))
+        coarse, fine = (error / variance for error, variance in zip(off, variances, strict=True))
+        levels.append(Level(noise=ratio, timestep=timestep, coarse=coarse, fine=fine, **cosines))
     return levels
 
 
+def split(values: Tensor) -> tuple[float, float]:
+    """Mean squares of [b, c, h, w] averaged over 2 x 2, and of what that leaves out."""
+    coarse = functional.interpolate(functional.avg_pool2d(values, 2), scale_factor=2.0)
+    return float(coarse.square().mean()), float((values - coarse).square().mean())
+
+
 def gates(parts: Path) -> list[float]:
-    """|tanh(gamma)| of every adapter's attention, from the input to the output."""
-    adapters = [module for module in read_unet(parts).modules() if isinstance(module, IdentityAdapter)]
+    """|tanh(gamma)| of every adapter's attention, from the input over the middle to the output."""
+    unet = read_unet(parts)
+    blocks = [*unet.down_blocks, unet.mid_block, *unet.up_blocks]
+    adapters = [module for block in blocks for module in block.modules() if isinstance(module, IdentityAdapter)]
     return [abs(float(adapter.alpha_attn.detach().tanh())) for adapter in adapters]
 
 
@@ -148,6 +156,8 @@ def main() -> None:
     parser.add_argument("--parts", type=Path, required=True, help="a bundle, or a run's parts")
     parser.add_argument("--people", type=int, default=40, help="held-out people with two photos or more")
     arguments = parser.parse_args()
+    if arguments.people < 2:
+        parser.error("--people must be 2 or more: latents are measured against their spread over people")
     data = data_folder()
     records = read_records(data)
     facts = read_facts(records)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 
 from idadapter.config import Config
@@ -41,9 +42,7 @@ def test_a_deeper_autoencoder_begins_with_the_shallower_ones_levels(config: Conf
             **{f"{side}_layers": [*layers, 1] for side in ("encoder", "decoder")},
         )
     )
-    copied = start_from(deep, shallow)
-    # All but the two convolutions that make and read latents; the second one's bias knows nothing of them.
-    assert copied == len(shallow.state_dict()) - 3
+    start_from(deep, shallow)
     images = torch.rand(1, 3, 64, 64)
     hidden = shallow.encoder.conv_in(images)
     for block in shallow.encoder.down_blocks:
@@ -62,12 +61,22 @@ def test_a_deeper_autoencoder_begins_with_the_shallower_ones_levels(config: Conf
     assert torch.equal(*outputs)
 
 
+@pytest.mark.parametrize("kind", ["dc", "kl"])
 @torch.no_grad()
-def test_an_autoencoder_of_the_same_shape_begins_with_everything(config: Config):
+def test_an_autoencoder_of_the_same_shape_begins_with_everything(config: Config, kind: str):
     torch.manual_seed(0)
-    trained, new = make_autoencoder(config.autoencoder), make_autoencoder(config.autoencoder)
-    assert start_from(new, trained) == len(trained.state_dict())
+    shape = replace(config.autoencoder, kind=kind)
+    trained, new = make_autoencoder(shape), make_autoencoder(shape)
+    start_from(new, trained)
     assert all(torch.equal(value, trained.state_dict()[name]) for name, value in new.state_dict().items())
+
+
+def test_an_autoencoder_of_other_levels_is_refused(config: Config):
+    wider = replace(config.autoencoder, decoder_channels=[8, 8, 32, 32])
+    longer = replace(config.autoencoder, encoder_layers=[0, 2, 1, 1])
+    for trained in (wider, longer, replace(config.autoencoder, kind="kl")):
+        with pytest.raises(ValueError, match="the configuration has no place"):
+            start_from(make_autoencoder(config.autoencoder), make_autoencoder(trained))
 
 
 def test_without_the_smoothness_loss_nothing_is_decoded_for_it(

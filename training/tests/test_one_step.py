@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from idadapter.data.facts import read_facts
 from idadapter.data.portraits import Portraits
 from idadapter.faces.recognizer import FaceRecognizer
-from idadapter.one_step import RATIOS, gates, one_step, to_markdown
+from idadapter.models.identity_adapter import IdentityAdapter
+from idadapter.one_step import RATIOS, gates, one_step, split, to_markdown
+from idadapter.parts import read_unet, write_unet
 
 SIZE = FaceRecognizer.embedding_size
 
@@ -54,6 +57,19 @@ def test_without_adapters_and_identifier_the_answer_is_the_same_for_all(parts: P
     assert any(not np.array_equal(a, b) for a, b in zip(first[1::2], second[1::2], strict=True))
 
 
-def test_gates_are_told_as_they_let_through(open_parts: Path, parts: Path):
+def test_gates_are_told_as_they_let_through_in_the_order_they_are_passed(open_parts: Path, parts: Path, tmp_path: Path):
     assert gates(open_parts) == pytest.approx([math.tanh(0.5)] * len(gates(parts)))
     assert not any(gates(parts))
+    unet = read_unet(parts)
+    middle = unet.mid_block.attentions[0].transformer_blocks[0].fuser
+    torch.nn.init.constant_(middle.alpha_attn, -1.0)
+    write_unet(tmp_path, unet)
+    down = sum(isinstance(module, IdentityAdapter) for block in unet.down_blocks for module in block.modules())
+    assert [place for place, gate in enumerate(gates(tmp_path)) if gate] == [down]
+
+
+def test_what_two_by_two_means_leave_out_is_told_apart():
+    smooth = torch.randn(2, 3, 4, 4).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    checkered = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(2, 3, 4, 4)
+    assert split(smooth) == pytest.approx((float(smooth.square().mean()), 0))
+    assert split(checkered) == pytest.approx((0, 1))

@@ -15,7 +15,9 @@ from idadapter.__main__ import make_stage
 from idadapter.config import Config
 from idadapter.data.vision_crops import to_tensor
 from idadapter.loop import Stage, StepRandom, train
+from idadapter.models.autoencoder import make_autoencoder
 from idadapter.models.idadapter import IdAdapterModel
+from idadapter.parts import write_vae
 from idadapter.stages import clip, diffusion, idadapter
 from idadapter.stages.idadapter import IdAdapterStage, with_identifier
 
@@ -170,3 +172,10 @@ def test_rows_are_drawn_though_nobody_is_alone_or_nobody_has_several(run: Path, 
 
 def test_the_identifier_is_appended_as_the_paper_says():
     assert with_identifier("a portrait", "woman") == "a portrait, woman is sks"
+
+
+@pytest.mark.parametrize("name", ["diffusion", "idadapter"])
+def test_a_unet_for_other_latents_is_refused(name: str, config: Config, run: Path, make_tiny_stage: MakeStage):
+    write_vae(run / "parts", make_autoencoder(replace(config.autoencoder, latent_channels=6)))
+    with pytest.raises(ValueError, match="remove parts/unet"):
+        make_tiny_stage(name, run)

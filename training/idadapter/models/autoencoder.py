@@ -42,31 +42,48 @@ def make_autoencoder(config: AutoencoderConfig) -> Autoencoder:
     )
 
 
-def start_from(deeper: AutoencoderDC, shallower: AutoencoderDC) -> int:
-    """Copies a trained autoencoder's weights into one of as many levels or more, as far as they are the same layers.
+LATENT_LAYERS = ("encoder.conv_out.", "decoder.conv_in.")
+"""What makes latents out of the innermost level and reads them: of another shape where the latents are."""
 
-    What is new, and what reads or makes the latents where their shape differs, keeps its random weights.
+
+def start_from(autoencoder: Autoencoder, trained: Autoencoder) -> None:
+    """Copies a trained autoencoder's weights into one of as many levels, or of more (`AutoencoderDC` alone).
+
+    New levels keep their random weights, and so does what makes and reads latents of another shape.
 
     Args:
-        deeper: is changed.
-        shallower: as wide on the levels it has.
+        autoencoder: is changed.
+        trained: as wide and with as many layers on every level it has.
 
-    Returns:
-        how many tensors were copied.
+    Raises:
+        ValueError: another kind, or a level that differs.
     """
-    state, innermost = deeper.state_dict(), len(shallower.config.decoder_block_out_channels) - 1
-    further = len(deeper.config.decoder_block_out_channels) > innermost + 1
-    copied = 0
-    for name, value in shallower.state_dict().items():
-        parts = name.split(".")
-        if further and parts[:3] == ["decoder", "up_blocks", str(innermost)]:
-            # A level that is no longer the innermost one begins with what doubles the next level's side.
-            parts[3] = str(int(parts[3]) + 1)
-        place = ".".join(parts)
+    state, copied = autoencoder.state_dict(), {}
+    for name, value in trained.state_dict().items():
+        place = _deeper_name(name, autoencoder, trained)
         if place in state and state[place].shape == value.shape:
-            state[place].copy_(value)
-            copied += 1
-    return copied
+            copied[place] = value
+        elif not name.startswith(LATENT_LAYERS):
+            raise ValueError(
+                f"the run's autoencoder has {name} {list(value.shape)}, for which the configuration has no place: give "
+                "it the run's channels and layers, followed by new levels if there are any, or begin a new run"
+            )
+    autoencoder.load_state_dict({**state, **copied})
+
+
+def _deeper_name(name: str, autoencoder: Autoencoder, trained: Autoencoder) -> str:
+    """What a tensor of the trained one is called in the other, whose decoder may have further levels inside."""
+    if not isinstance(autoencoder, AutoencoderDC) or not isinstance(trained, AutoencoderDC):
+        return name
+    levels = len(trained.config.decoder_block_out_channels)
+    if len(autoencoder.config.decoder_block_out_channels) == levels:
+        return name
+    innermost = f"decoder.up_blocks.{levels - 1}."
+    if not name.startswith(innermost):
+        return name
+    # A level that is no longer the innermost one begins with what doubles the next level's side.
+    layer, rest = name.removeprefix(innermost).split(".", 1)
+    return f"{innermost}{int(layer) + 1}.{rest}"
 
 
 def compression(autoencoder: Autoencoder) -> int:
@@ -77,7 +94,7 @@ def compression(autoencoder: Autoencoder) -> int:
 
 
 def encode(autoencoder: Autoencoder, images: Tensor) -> Tensor:
-    """RGB [b, 3, h, w] in [0, 1] to latents [b, c, h/8, w/8] of about unit variance.
+    """RGB [b, 3, h, w] in [0, 1] to latents [b, c, h/f, w/f] of about unit variance, f = `compression`.
 
     An `AutoencoderKL` encodes to a distribution, of which this is the mode.
     """
@@ -87,7 +104,7 @@ def encode(autoencoder: Autoencoder, images: Tensor) -> Tensor:
 
 
 def decode(autoencoder: Autoencoder, latents: Tensor) -> Tensor:
-    """Latents [b, c, h, w] to RGB [b, 3, 8h, 8w], around [0, 1] but not clamped (a loss needs the overshoot)."""
+    """Latents [b, c, h, w] to RGB [b, 3, f h, f w], around [0, 1] but not clamped (a loss needs the overshoot)."""
     return autoencoder.decode(latents / autoencoder.config.scaling_factor).sample / 2 + 0.5
 
 

@@ -80,6 +80,10 @@ def open_gates(unet: UNet2DConditionModel, value: float) -> None:
     Behind a gate that is nearly closed nothing learns, and the gate itself is a scalar, which Adam moves by no more
     than its learning rate a step. Behind an open one the adapter's last layers start at (almost) nothing instead, and
     learn at once.
+
+    Args:
+        unet: with identity adapters.
+        value: gamma of equation 7, not 0.
     """
     for adapter in unet.modules():
         if isinstance(adapter, IdentityAdapter):

@@ -8,6 +8,25 @@ from ..config import DiffusionConfig
 from .identity_adapter import add_identity_adapters
 
 
+def require_latents(unet: UNet2DConditionModel, channels: int, size: int) -> None:
+    """Checks that a UNet reads the latents there are.
+
+    Args:
+        unet: of a run.
+        channels: of the run's latents.
+        size: their side.
+
+    Raises:
+        ValueError: it was made for others.
+    """
+    found = (unet.config.in_channels, unet.config.sample_size)
+    if found != (channels, size):
+        raise ValueError(
+            f"the run's UNet is for latents of {found[0]} channels and side {found[1]}, its autoencoder makes {channels} "
+            f"and {size}: remove parts/unet and run `diffusion` (`--stop-at 0` if `idadapter` is to train everything)"
+        )
+
+
 def make_unet(config: DiffusionConfig, latent_channels: int, latent_size: int, text_width: int) -> UNet2DConditionModel:
     """The UNet with random weights and closed adapters; attention on every level that `attention` says."""
     channels = tuple(config.channels)

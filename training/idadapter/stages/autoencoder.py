@@ -105,11 +105,11 @@ class Reconstruction(nn.Module):
 
         Args:
             images: [b, 3, h, w] in [0, 1].
-            noise: [b, c, h/8, w/8], added to the latents before decoding.
+            noise: [b, c, h/f, w/f], added to the latents before decoding.
             factor: the first half's latents are also decoded after averaging over blocks of this side; None for not.
 
         Returns:
-            latents [b, c, h/8, w/8], pictures [b, 3, h, w], and pictures of the averaged latents [b/2, 3, h, w].
+            latents [b, c, h/f, w/f], pictures [b, 3, h, w], and pictures of the averaged latents [b/2, 3, h, w].
         """
         latents = encode(self.vae, images)
         if factor is None:

@@ -102,10 +102,6 @@ class IdAdapterStage(Stage):
         self.identifier_length = len(tokenizer(ending, add_special_tokens=False)["input_ids"])
         self.identifier_id = tokenizer.convert_tokens_to_ids(IDENTIFIER + "</w>")
 
-    def learning_rate_scale(self, name: str) -> float:
-        """See `Stage.learning_rate_scale`."""
-        return self.config.adapter_rate if ".fuser." in name or name.startswith("mixed_features.") else 1.0
-
     def frozen(self) -> list[nn.Module]:
         """See `Stage.frozen`."""
         return [self.vae, self.image_encoder, self.recognizer, self.detector]
