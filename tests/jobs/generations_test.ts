@@ -331,13 +331,13 @@ testOnServer("an instance that dies has its generation taken over by another", a
   const taking = new ControlledExecutor();
   await using _taking = await runGenerations(other, taking, { concurrency: 1 });
   const seen: unknown[] = [];
-  const end = waitForEnd(room, id, never, (notice) => seen.push(notice?.progress?.step));
+  const end = waitForEnd(room, id, never, (notice) => seen.push(notice?.state ?? notice?.progress?.step));
   const run = await whileAging(other, id, taking.next());
   equal(run.assignment.id, id);
   run.tell({ type: "progress", progress: { stage: "denoise", step: 3, steps: 20 } });
   run.succeed();
   equal((await end).state, "succeeded");
-  ok(seen.includes(3), "progress is heard from the other instance");
+  deepEqual(seen.slice(0, 2), ["running", 3], "start and progress are heard from the other instance");
   equal((await findGeneration(room, id))?.attempt, 2);
   lost.succeed();
   deepEqual(await balances(room), {
