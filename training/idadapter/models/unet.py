@@ -22,8 +22,8 @@ def require_latents(unet: UNet2DConditionModel, channels: int, size: int) -> Non
     found = (unet.config.in_channels, unet.config.sample_size)
     if found != (channels, size):
         raise ValueError(
-            f"the run's UNet is for latents of {found[0]} channels and side {found[1]}, its autoencoder makes {channels} "
-            f"and {size}: remove parts/unet and run `diffusion` (`--stop-at 0` if `idadapter` is to train everything)"
+            f"the run's UNet is for latents of {found[0]} channels and side {found[1]}, its autoencoder makes "
+            f"{channels} and {size}: remove parts/unet and run `diffusion` (`--stop-at 0` if `idadapter` is to train everything)"
         )
 
 
