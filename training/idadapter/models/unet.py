@@ -23,7 +23,8 @@ def require_latents(unet: UNet2DConditionModel, channels: int, size: int) -> Non
     if found != (channels, size):
         raise ValueError(
             f"the run's UNet is for latents of {found[0]} channels and side {found[1]}, its autoencoder makes "
-            f"{channels} and {size}: remove parts/unet and run `diffusion` (`--stop-at 0` if `idadapter` is to train everything)"
+            f"{channels} and {size}: remove parts/unet and run `diffusion` (`--stop-at 0` if `idadapter` is to train "
+            "everything)"
         )
 
 
