@@ -147,7 +147,8 @@ def write_mixed_features(root: Path, module: MixedFeatures) -> None:
 def read_mixed_features(root: Path) -> MixedFeatures:
     """MFF and P_textual; every parameter takes gradients."""
     state, config = read_part(root, "mixed_features")
-    module = MixedFeatures(**config)
+    # Parts written before there was a choice have it not.
+    module = MixedFeatures(**{"face_in_patches": False, **config})
     _load(module, state)
     return module
 

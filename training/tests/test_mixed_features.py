@@ -35,6 +35,18 @@ def test_tokens_of_every_photo_and_of_the_face():
 
 
 @torch.no_grad()
+def test_the_face_reaches_the_patches_before_any_attention():
+    mixed, (patch, classes, faces) = module(), features(1)
+    for block in mixed.blocks:
+        for layer in (block.attention.to_out[0], block.feed_forward.net[2]):
+            layer.weight.zero_()
+    tokens, other = mixed(patch, classes, faces)[0], mixed(patch, classes, faces.flip(-1))[0]
+    assert (tokens - other).abs().amax(2).min() > 1e-3
+    written = {**mixed.config, "face_in_patches": False}
+    assert MixedFeatures(**written).face_beside is None and mixed.config["face_in_patches"]
+
+
+@torch.no_grad()
 def test_copies_of_one_photo_are_one_photo():
     mixed, (patch, classes, faces) = module(), features(1)
     tokens, embedding = mixed(patch.expand(-1, 4, -1, -1), classes.expand(-1, 4, -1), faces.expand(-1, 4, -1))

@@ -34,7 +34,9 @@ class MixedFeatures(nn.Module):
 
     `f_v = concat(f_v(1..N))`, `f_a = mean(f_a(1..N))`, `E_r = P_visual([f_v, f_a])` with P_visual two attention blocks
     (equations 3 to 5); `E_c = P_textual(mean f_c(1..N))` with P_textual an MLP (equation 6). Ours: f_a becomes
-    `face_tokens` tokens instead of one, and a learned vector tells which tokens are which.
+    `face_tokens` tokens instead of one, and a learned vector tells which tokens are which. And since the brackets of
+    equation 5 can be read along the tokens or along the channels, f_a stands in both places: a few tokens among N * P
+    others and the picture's own get two hundredths of an adapter's attention before it has learned where to look.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class MixedFeatures(nn.Module):
         heads: int = 4,
         face_tokens: int = 4,
         mixing: bool = True,
+        face_in_patches: bool = True,
     ) -> None:
         """Makes the projections.
 
@@ -58,6 +61,7 @@ class MixedFeatures(nn.Module):
             face_tokens: tokens made of f_a.
             mixing: false for the ablation "without MFF": no attention blocks and no f_a, so that every token of E_r is
                 one patch's features, projected; the face tokens are constants.
+            face_in_patches: whether f_a also stands beside the features of every patch; false in bundles before 0.4.0.
         """
         super().__init__()
         self.config = {
@@ -68,12 +72,15 @@ class MixedFeatures(nn.Module):
             "heads": heads,
             "face_tokens": face_tokens,
             "mixing": mixing,
+            "face_in_patches": face_in_patches and mixing,
         }
         self.mixing = mixing
         self.text_is_constant = False
         self.face_tokens = face_tokens
         self.patch_in = nn.Linear(patch_width, width)
         self.face_in = nn.Linear(face_width, width * face_tokens)
+        # [f_v, f_a] along the channels, projected, is the sum of both projections; `patch_in` has the bias.
+        self.face_beside = nn.Linear(face_width, width, bias=False) if face_in_patches and mixing else None
         self.kind = nn.Parameter(torch.randn(2, width) * 0.02)
         self.blocks = nn.ModuleList(AttentionBlock(width, heads) for _ in range(2))
         self.norm_out = nn.LayerNorm(width)
@@ -109,7 +116,10 @@ class MixedFeatures(nn.Module):
             )
         mean = functional.normalize(_mean(face_embedding.float(), photo_counts), dim=-1)
         # Entries of a unit vector are small; this brings them to unit variance.
-        face = self.face_in(mean * mean.shape[-1] ** 0.5).reshape(batch, self.face_tokens, -1) + self.kind[1]
+        mean = mean * mean.shape[-1] ** 0.5
+        face = self.face_in(mean).reshape(batch, self.face_tokens, -1) + self.kind[1]
+        if self.face_beside is not None:
+            visual = visual + self.face_beside(mean)[:, None]
         tokens = torch.cat([visual, face], dim=1)
         bias = None if photo_counts is None else self.token_bias(photo_counts, patches)
         for block in self.blocks:
