@@ -16,7 +16,7 @@ from .faces.detector import FaceDetector
 from .faces.recognizer import FaceRecognizer
 from .fixture_reference import read_photo
 from .loop import LoopConfig, Stage, train
-from .models.autoencoder import compression, start_from
+from .models.autoencoder import compression
 from .models.idadapter import IdAdapterModel
 from .models.identity_adapter import open_gates
 from .models.mixed_features import MixedFeatures
@@ -117,7 +117,9 @@ def make_stage(name: str, config: Config, run: Path, cache: Path) -> tuple[Stage
     if name == "autoencoder":
         stage = AutoencoderStage(config.autoencoder, portraits, FaceRecognizer.from_package())
         if has_part(parts, "vae_encoder"):
-            start_from(stage.module.vae, read_vae(parts))
+            stage.start_from(read_vae(parts))
+        elif config.autoencoder.freeze_encoder:
+            raise ValueError(f"freeze_encoder keeps an encoder, but {parts} has none")
         return stage, config.autoencoder.loop
     tokenizer = open_tokenizer(run, config.clip, portraits)
     if name == "clip":

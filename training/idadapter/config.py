@@ -30,6 +30,7 @@ class AutoencoderConfig:
         smoothness_weight: of the loss that makes blurred latents decode to blurred pictures.
         detail_weight: of the share of the latents' variance that is finer than 2 x 2 latents.
         recognized: how many of a batch the recogniser sees.
+        freeze_encoder: train the decoder alone. Latents stay what they are, and so does what was trained on them.
         loop: the training loop.
         kind: "dc" for the small `AutoencoderDC`, "kl" for Stable Diffusion's `AutoencoderKL` (its layers a level are
             `encoder_layers`' first, and the decoder mirrors the encoder).
@@ -50,6 +51,7 @@ class AutoencoderConfig:
     smoothness_weight: float = 0.5
     detail_weight: float = 0.0
     recognized: int = 4
+    freeze_encoder: bool = False
     kind: Literal["dc", "kl"] = "dc"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +11,9 @@ import pytest
 import torch
 
 from idadapter.config import Config
+from idadapter.data.latents import fingerprint
 from idadapter.data.vision_crops import to_tensor
-from idadapter.loop import Stage, StepRandom
+from idadapter.loop import Stage, StepRandom, train
 from idadapter.models.autoencoder import decode, encode, make_autoencoder, start_from
 from idadapter.parts import read_vae
 
@@ -27,6 +29,26 @@ def test_latents_have_unit_variance_when_they_are_read_back(run: Path, make_tiny
         assert torch.allclose(
             decode(vae, latents), decode(stage.module.vae, encode(stage.module.vae, photos)), atol=1e-5
         )
+
+
+def test_a_decoder_trains_alone_and_the_latents_stay(
+    run: Path, parts: Path, config: Config, make_tiny_stage: Callable[..., Stage]
+):
+    frozen = replace(config, autoencoder=replace(config.autoencoder, freeze_encoder=True))
+    with pytest.raises(ValueError, match="freeze_encoder keeps an encoder"):
+        make_tiny_stage("autoencoder", run / "empty", frozen)
+    shutil.copytree(parts, run / "parts", dirs_exist_ok=True)
+    before = read_vae(run / "parts")
+    stage = make_tiny_stage("autoencoder", run, frozen)
+    train(stage, replace(config.autoencoder.loop, steps=2), run / "autoencoder", run / "parts")
+    after = read_vae(run / "parts")
+    assert fingerprint(after) == fingerprint(before)
+    latents = torch.randn(1, config.autoencoder.latent_channels, 8, 8)
+    with torch.no_grad():
+        assert (decode(after, latents) - decode(before, latents)).abs().max() > 1e-4
+    other = replace(frozen.autoencoder, latent_channels=config.autoencoder.latent_channels + 2)
+    with pytest.raises(ValueError, match="latents of another shape"):
+        make_tiny_stage("autoencoder", run, replace(frozen, autoencoder=other))
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from ..data.vision_crops import to_tensor
 from ..faces.recognizer import TEMPLATE as RECOGNIZER_TEMPLATE
 from ..faces.recognizer import FaceRecognizer
 from ..loop import Stage, StepRandom
-from ..models.autoencoder import Autoencoder, compression, decode, encode, make_autoencoder
+from ..models.autoencoder import Autoencoder, compression, decode, encode, make_autoencoder, start_from
 from ..models.face_warp import FaceWarp
 from ..parts import write_vae
 
@@ -139,6 +139,25 @@ class AutoencoderStage(Stage):
         self.recognizer = recognizer.to(memory_format=torch.channels_last)
         self.warp = FaceWarp(portrait_template(portraits.size), RECOGNIZER_TEMPLATE, recognizer.input_size)
         self.weight = 1 + (config.face_weight - 1) * face_mask(portraits.size)
+        self.scaling_factor: float | None = None
+
+    def start_from(self, trained: Autoencoder) -> None:
+        """Begins with a trained autoencoder's weights (see `models.autoencoder.start_from`).
+
+        Raises:
+            ValueError: another kind, a level that differs, or with `freeze_encoder` another shape of latents.
+        """
+        vae = self.module.vae
+        start_from(vae, trained)
+        if not self.config.freeze_encoder:
+            return
+        kept = trained.encoder.state_dict()
+        if any(name not in kept or not torch.equal(kept[name], x) for name, x in vae.encoder.state_dict().items()):
+            raise ValueError(
+                "freeze_encoder keeps the run's encoder, but the configuration's has latents of another shape"
+            )
+        vae.encoder.requires_grad_(False)
+        self.scaling_factor = trained.config.scaling_factor
 
     def frozen(self) -> list[nn.Module]:
         """See `Stage.frozen`."""
@@ -225,14 +244,19 @@ class AutoencoderStage(Stage):
         decoded = (decoded.permute(0, 2, 3, 1).cpu().numpy() * 255).round().astype(np.uint8)
         return np.concatenate([np.concatenate(list(row), axis=1) for row in (photos, decoded)], axis=0)
 
-    @torch.no_grad()
     def write_parts(self, root: Path) -> None:
         """See `Stage.write_parts`; measures the scaling factor that brings latents to unit variance."""
-        rows = self.portraits.train[:: max(1, len(self.portraits.train) // 512)]
         vae = self.module.vae
-        vae.register_to_config(scaling_factor=1.0)
-        latents = [
-            encode(vae, to_tensor(self.portraits.photos[part]).to(self.device)) for part in np.array_split(rows, 32)
-        ]
-        vae.register_to_config(scaling_factor=round(1 / float(torch.cat(latents).std()), 6))
+        vae.register_to_config(scaling_factor=self.scaling_factor or self.measured_scaling_factor())
         write_vae(root, vae)
+
+    @torch.no_grad()
+    def measured_scaling_factor(self) -> float:
+        """One over the latents' standard deviation over some 512 training portraits."""
+        rows = self.portraits.train[:: max(1, len(self.portraits.train) // 512)]
+        self.module.vae.register_to_config(scaling_factor=1.0)
+        latents = [
+            encode(self.module.vae, to_tensor(self.portraits.photos[part]).to(self.device))
+            for part in np.array_split(rows, 32)
+        ]
+        return round(1 / float(torch.cat(latents).std()), 6)
