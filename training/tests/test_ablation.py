@@ -86,7 +86,7 @@ def test_idle_parts_do_not_train(config: Config, data: Path, cache: Path, run: P
 
     full = trained_names("full")
     assert full - trained_names("without_text") == {key for key in full if key.startswith("mixed_features.textual.")}
-    idle = ("mixed_features.blocks.", "mixed_features.face_in.")
+    idle = ("mixed_features.blocks.", "mixed_features.face_in.", "mixed_features.face_beside.")
     assert full - trained_names("without_mff") == {key for key in full if key.startswith(idle)}
     assert full == trained_names("n1") == trained_names("without_identity_loss")
 
