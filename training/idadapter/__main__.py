@@ -119,7 +119,10 @@ def make_stage(name: str, config: Config, run: Path, cache: Path) -> tuple[Stage
         if has_part(parts, "vae_encoder"):
             stage.start_from(read_vae(parts))
         elif config.autoencoder.freeze_encoder:
-            raise ValueError(f"freeze_encoder keeps an encoder, but {parts} has none")
+            raise ValueError(
+                f"freeze_encoder keeps an encoder, but {parts} has none: name a bundle with --start-from, or "
+                "train one without it"
+            )
         return stage, config.autoencoder.loop
     tokenizer = open_tokenizer(run, config.clip, portraits)
     if name == "clip":

@@ -47,7 +47,7 @@ def test_a_decoder_trains_alone_and_the_latents_stay(
     with torch.no_grad():
         assert (decode(after, latents) - decode(before, latents)).abs().max() > 1e-4
     other = replace(frozen.autoencoder, latent_channels=config.autoencoder.latent_channels + 2)
-    with pytest.raises(ValueError, match="latents of another shape"):
+    with pytest.raises(ValueError, match="of another shape: give it the run's latent_channels"):
         make_tiny_stage("autoencoder", run, replace(frozen, autoencoder=other))
 
 

@@ -12,6 +12,7 @@ from conftest import open_adapters
 from idadapter.config import Config
 from idadapter.loop import Stage
 from idadapter.models.mixed_features import MixedFeatures
+from idadapter.parts import read_mixed_features, write_part
 from idadapter.stages.idadapter import IdAdapterStage
 
 MakeStage = Callable[[str, Path], Stage]
@@ -42,8 +43,15 @@ def test_the_face_reaches_the_patches_before_any_attention():
             layer.weight.zero_()
     tokens, other = mixed(patch, classes, faces)[0], mixed(patch, classes, faces.flip(-1))[0]
     assert (tokens - other).abs().amax(2).min() > 1e-3
-    written = {**mixed.config, "face_in_patches": False}
-    assert MixedFeatures(**written).face_beside is None and mixed.config["face_in_patches"]
+
+
+@torch.no_grad()
+def test_parts_from_before_the_face_stood_beside_the_patches_are_read(tmp_path: Path):
+    old = MixedFeatures(patch_width=16, face_width=12, width=32, text_width=24, face_tokens=3, face_in_patches=False)
+    config = {name: value for name, value in old.config.items() if name != "face_in_patches"}
+    write_part(tmp_path, "mixed_features", old.state_dict(), config)
+    for given, known in zip(old(*features(2)), read_mixed_features(tmp_path)(*features(2)), strict=True):
+        torch.testing.assert_close(given, known, rtol=0, atol=0)
 
 
 @torch.no_grad()

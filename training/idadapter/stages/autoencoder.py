@@ -145,7 +145,7 @@ class AutoencoderStage(Stage):
         """Begins with a trained autoencoder's weights (see `models.autoencoder.start_from`).
 
         Raises:
-            ValueError: another kind, a level that differs, or with `freeze_encoder` another shape of latents.
+            ValueError: another kind, a level that differs, or with `freeze_encoder` another shape of encoder.
         """
         vae = self.module.vae
         start_from(vae, trained)
@@ -154,7 +154,8 @@ class AutoencoderStage(Stage):
         kept = trained.encoder.state_dict()
         if any(name not in kept or not torch.equal(kept[name], x) for name, x in vae.encoder.state_dict().items()):
             raise ValueError(
-                "freeze_encoder keeps the run's encoder, but the configuration's has latents of another shape"
+                "freeze_encoder keeps the run's encoder, but the configuration's is of another shape: give it the "
+                "run's latent_channels, encoder_channels and encoder_layers, or leave freeze_encoder out"
             )
         vae.encoder.requires_grad_(False)
         self.scaling_factor = trained.config.scaling_factor
@@ -245,7 +246,7 @@ class AutoencoderStage(Stage):
         return np.concatenate([np.concatenate(list(row), axis=1) for row in (photos, decoded)], axis=0)
 
     def write_parts(self, root: Path) -> None:
-        """See `Stage.write_parts`; measures the scaling factor that brings latents to unit variance."""
+        """See `Stage.write_parts`; the scaling factor is a kept encoder's own, or brings latents to unit variance."""
         vae = self.module.vae
         vae.register_to_config(scaling_factor=self.scaling_factor or self.measured_scaling_factor())
         write_vae(root, vae)
