@@ -1,6 +1,7 @@
 /** The examples' scaling: Python's, and the browser's in a real Chromium, where there is one. */
 
 import { join } from "node:path";
+import puppeteer from "puppeteer-core";
 import typescript from "typescript";
 import { repository, run } from "./cut_connections.ts";
 import { chromium, withoutChromium } from "../chromium.ts";
@@ -18,12 +19,11 @@ const page = `<script type="module">
 </script>`;
 
 /** Serves the page until it sends what it made. */
-async function scaleInBrowser(browser: string, photo: Uint8Array<ArrayBuffer>): Promise<Uint8Array> {
+async function scaleInBrowser(executablePath: string, photo: Uint8Array<ArrayBuffer>): Promise<Uint8Array> {
   const source = await Deno.readTextFile(join(repository, "sdk/examples/typescript/scale_photo.ts"));
   const { outputText } = typescript.transpileModule(source, {
     compilerOptions: { target: typescript.ScriptTarget.ES2022, module: typescript.ModuleKind.ESNext },
   });
-  const profile = await Deno.makeTempDir();
   const scaled = Promise.withResolvers<Uint8Array>();
   await using server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, async (request) => {
     switch (new URL(request.url).pathname) {
@@ -43,21 +43,15 @@ async function scaleInBrowser(browser: string, photo: Uint8Array<ArrayBuffer>): 
         return new Response(null, { status: 404 });
     }
   });
-  const address = `http://127.0.0.1:${server.addr.port}/`;
-  const child = new Deno.Command(browser, {
-    args: ["--headless=new", "--no-sandbox", "--disable-gpu", `--user-data-dir=${profile}`, address],
-    stdin: "null",
-    stdout: "null",
-    stderr: "null",
-  }).spawn();
+  const browser = await puppeteer.launch({ executablePath, args: ["--no-sandbox", "--disable-gpu"] });
   const timer = setTimeout(() => scaled.reject(new Error("Chromium sent nothing for a minute")), 60_000);
   try {
+    const tab = await browser.newPage();
+    await tab.goto(`http://127.0.0.1:${server.addr.port}/`);
     return await scaled.promise;
   } finally {
     clearTimeout(timer);
-    child.kill("SIGTERM");
-    await child.status;
-    await Deno.remove(profile, { recursive: true });
+    await browser.close();
   }
 }
 
