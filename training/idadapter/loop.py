@@ -213,7 +213,7 @@ def train(
     module = stage.module
     parameters = trained_parameters(module)
     optimizer = torch.optim.AdamW(
-        parameters, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98), foreach=True
+        parameters, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98), fused=True
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(config, step))
     ema = Ema(parameters, decay=config.ema_decay, foreach=True)
@@ -227,6 +227,8 @@ def train(
     if checkpoint is not None:
         # The checkpoint was written by this very loop; it holds optimizer state, which is more than tensors.
         accelerator.load_state(str(checkpoint))
+        for group in optimizer.param_groups:
+            group.update(fused=True, foreach=None)  # a checkpoint from before brings its own
         step = json.loads((checkpoint / "step.json").read_text())["step"]
     writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step) if accelerator.is_main_process else None
     (folder / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
