@@ -1,7 +1,8 @@
 import type { FaceDetector } from "../models/face_detector.ts";
 import type { Similarity } from "./geometry.ts";
 import type { Photo } from "./photo.ts";
-import { roundHalfEven, toTensor, warp } from "./warp.ts";
+import { roundHalfEven } from "./round_half_even.ts";
+import { toTensor, warp } from "./warp.ts";
 
 /** A rectangle in photo pixels; the photo's first pixel reaches from 0 to 1. It may reach beyond the photo. */
 export interface Box {

@@ -34,7 +34,7 @@ export function interpolate(source: Source, inverse: Similarity, width: number, 
   }
   const [a, b, c, d, e, f] = inverse;
   const { part: { data: pixels, width: stride }, columns, rows, left, top } = source;
-  const data = new Uint8ClampedArray(width * height * 3);
+  const data = new Uint8Array(width * height * 3);
   let at = 0;
   for (let v = 0; v < height; v++) {
     for (let u = 0; u < width; u++) {
@@ -48,17 +48,16 @@ export function interpolate(source: Source, inverse: Similarity, width: number, 
       const column1 = clamp(x0 + 1, 0, columns - 1) - left;
       const row0 = (clamp(y0, 0, rows - 1) - top) * stride;
       const row1 = (clamp(y0 + 1, 0, rows - 1) - top) * stride;
+      let [upper0, upper1] = [(row0 + column0) * 3, (row0 + column1) * 3];
+      let [lower0, lower1] = [(row1 + column0) * 3, (row1 + column1) * 3];
       for (let channel = 0; channel < 3; channel++) {
-        const upper = pixels[(row0 + column0) * 3 + channel]! * (1 - fx) +
-          pixels[(row0 + column1) * 3 + channel]! * fx;
-        const lower = pixels[(row1 + column0) * 3 + channel]! * (1 - fx) +
-          pixels[(row1 + column1) * 3 + channel]! * fx;
-        // a clamped array rounds halves to the even number
-        data[at++] = upper * (1 - fy) + lower * fy;
+        const upper = pixels[upper0++]! * (1 - fx) + pixels[upper1++]! * fx;
+        const lower = pixels[lower0++]! * (1 - fx) + pixels[lower1++]! * fx;
+        data[at++] = upper * (1 - fy) + lower * fy + ROUND - ROUND;
       }
     }
   }
-  return { width, height, data: new Uint8Array(data.buffer) };
+  return { width, height, data };
 }
 
 /** Added and taken away again, it leaves the nearest whole number, of two the even one: 1.5 times 2^52. */

@@ -46,6 +46,9 @@ export function warp(photo: Photo, transform: Similarity, width: number, height:
   return interpolate({ part: reduced, columns, rows, ...region }, inverse, width, height);
 }
 
+/** Bytes as shares of 255. */
+const UNIT = Float32Array.from({ length: 256 }, (_, byte) => byte / 255);
+
 /**
  * Pixels as a graph wants them.
  *
@@ -66,11 +69,14 @@ export function toTensor(photos: readonly Photo[]): FloatTensor {
   const data = new Float32Array(photos.length * 3 * plane);
   photos.forEach((photo, index) => {
     if (photo.width !== width || photo.height !== height) throw new RangeError("pictures of different sizes");
-    const start = index * 3 * plane;
-    for (let pixel = 0; pixel < plane; pixel++) {
-      data[start + pixel] = photo.data[3 * pixel]! / 255;
-      data[start + plane + pixel] = photo.data[3 * pixel + 1]! / 255;
-      data[start + 2 * plane + pixel] = photo.data[3 * pixel + 2]! / 255;
+    const bytes = photo.data;
+    const [red, green, blue] = [0, 1, 2].map((channel) =>
+      data.subarray((3 * index + channel) * plane, (3 * index + channel + 1) * plane)
+    ) as [Float32Array, Float32Array, Float32Array];
+    for (let pixel = 0, at = 0; pixel < plane; pixel++) {
+      red[pixel] = UNIT[bytes[at++]!]!;
+      green[pixel] = UNIT[bytes[at++]!]!;
+      blue[pixel] = UNIT[bytes[at++]!]!;
     }
   });
   return { data, dims: [photos.length, 3, height, width] };
@@ -98,12 +104,13 @@ function touched(inverse: Similarity, width: number, height: number, columns: nu
   };
 }
 
-/** The part `region` of the photo reduced by averaging `factor` x `factor` squares. */
+/** The part `region` of the photo reduced by averaging `factor` x `factor` squares, halves up. */
 function reduceArea(photo: Photo, factor: number, region: Region): Photo {
   const width = region.right - region.left;
   const height = region.bottom - region.top;
   const data = new Uint8Array(width * height * 3);
-  const sums = new Float64Array(width * 3);
+  const sums = new Int32Array(width * 3);
+  const area = factor * factor;
   for (let row = 0; row < height; row++) {
     sums.fill(0);
     for (let dy = 0; dy < factor; dy++) {
@@ -111,38 +118,35 @@ function reduceArea(photo: Photo, factor: number, region: Region): Photo {
       addReducedRow(sums, photo, y, region.left * factor, factor);
     }
     const start = row * width * 3;
-    const area = factor * factor;
     for (let index = 0; index < sums.length; index++) {
-      data[start + index] = roundHalfEven(sums[index]! / area);
+      data[start + index] = (2 * sums[index]! + area) / (2 * area);
     }
   }
   return { width, height, data };
 }
 
 /** Adds row `y` of the photo to `sums`, `factor` pixels a sum, beginning at column `left`. */
-function addReducedRow(sums: Float64Array, photo: Photo, y: number, left: number, factor: number): void {
+function addReducedRow(sums: Int32Array, photo: Photo, y: number, left: number, factor: number): void {
   const { data, width } = photo;
-  for (let column = 0; column < sums.length / 3; column++) {
+  const columns = sums.length / 3;
+  // all but the last square may reach no further than the photo
+  const whole = Math.min(columns, Math.floor((width - left) / factor));
+  let at = (y * width + left) * 3;
+  for (let column = 0; column < whole; column++) {
+    let red = 0, green = 0, blue = 0;
     for (let dx = 0; dx < factor; dx++) {
-      const at = (y * width + Math.min(left + column * factor + dx, width - 1)) * 3;
-      sums[3 * column]! += data[at]!;
-      sums[3 * column + 1]! += data[at + 1]!;
-      sums[3 * column + 2]! += data[at + 2]!;
+      red += data[at++]!;
+      green += data[at++]!;
+      blue += data[at++]!;
+    }
+    sums[3 * column]! += red;
+    sums[3 * column + 1]! += green;
+    sums[3 * column + 2]! += blue;
+  }
+  for (let column = whole; column < columns; column++) {
+    for (let dx = 0; dx < factor; dx++) {
+      const edge = (y * width + Math.min(left + column * factor + dx, width - 1)) * 3;
+      for (let channel = 0; channel < 3; channel++) sums[3 * column + channel]! += data[edge + channel]!;
     }
   }
-}
-
-/**
- * The nearest whole number, of two equally near the even one, as Python's `round` and C's default do.
- *
- * @example
- * ```ts
- * [0.5, 1.5, 2.4].map(roundHalfEven); // [0, 2, 2]
- * ```
- */
-export function roundHalfEven(value: number): number {
-  const floor = Math.floor(value);
-  const rest = value - floor;
-  if (rest !== 0.5) return rest < 0.5 ? floor : floor + 1;
-  return floor % 2 === 0 ? floor : floor + 1;
 }

@@ -7,10 +7,10 @@ import {
   checkStepCount,
   leadingTimesteps,
   linspaceTimesteps,
-  roundHalfEven,
   type TimestepSpacing,
   trailingTimesteps,
 } from "./timesteps.ts";
+import { roundHalfEven } from "../round_half_even.ts";
 
 /**
  * A DDIM sampler that walks as diffusers' `DDIMScheduler` with eta 0 does.

@@ -13,9 +13,9 @@ import {
   checkStepCount,
   leadingTimesteps,
   linspaceTimesteps,
-  roundHalfEven,
   trailingTimesteps,
 } from "./timesteps.ts";
+import { roundHalfEven } from "../round_half_even.ts";
 
 /** Where a variance-preserving process stands. */
 export interface NoiseLevel {

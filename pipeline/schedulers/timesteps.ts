@@ -1,18 +1,9 @@
+import { roundHalfEven } from "../round_half_even.ts";
+
 /** Which training timesteps a generation visits. */
 
 /** Ways to spread inference steps over training timesteps (Lin et al. 2023, table 2). */
 export type TimestepSpacing = "leading" | "linspace" | "trailing";
-
-/**
- * Rounds to the nearest whole number, halves to the even one, as numpy does (`Math.round` takes halves up: with 16
- * steps of 1000 timesteps it would visit 812 where diffusers visits 811).
- */
-export function roundHalfEven(value: number): number {
-  const floor = Math.floor(value);
-  const rest = value - floor;
-  if (rest === 0.5) return floor % 2 === 0 ? floor : floor + 1;
-  return rest < 0.5 ? floor : floor + 1;
-}
 
 /**
  * `count` numbers from `last` down to 0, both included, equally far apart; not rounded.

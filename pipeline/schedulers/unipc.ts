@@ -3,7 +3,7 @@
 import { type NoiseLevel, noiseLevel, planLogSnr, predictClean } from "./log_snr_plan.ts";
 import { type Scheduler, StepCounter } from "./scheduler.ts";
 import type { SchedulerConfig } from "./scheduler_config.ts";
-import { roundHalfEven } from "./timesteps.ts";
+import { roundHalfEven } from "../round_half_even.ts";
 
 /** A clean-image prediction and where it was made. */
 interface Prediction {

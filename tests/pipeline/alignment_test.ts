@@ -62,6 +62,14 @@ Deno.test("a reduction averages, so that a fine checkerboard becomes grey instea
   assert.deepEqual(new Set(reduced.data), new Set([128]));
 });
 
+Deno.test("means of a reduction are rounded as docs/bundle.md says, halves up", () => {
+  // four squares with the sums 2, 6, 1 and 3 in each channel: means of 0.5, 1.5, 0.25 and 0.75
+  const rows = [[0, 1, 1, 2, 0, 0, 1, 1], [1, 0, 2, 1, 1, 0, 1, 0]];
+  const data = Uint8Array.from(rows.flat().flatMap((value) => [value, value, value]));
+  const reduced = warp({ width: 8, height: 2, data }, [0.5, 0, -0.25, 0, 0.5, -0.25], 4, 1);
+  assert.deepEqual([...reduced.data].filter((_, index) => index % 3 === 0), [1, 2, 0, 1]);
+});
+
 Deno.test("tensors are planar, RGB, 0..1", () => {
   const red = { width: 2, height: 1, data: new Uint8Array([255, 0, 51, 0, 102, 0]) };
   const { data, dims } = toTensor([red, red]);

@@ -8,7 +8,8 @@ import {
   type SchedulerConfig,
   schedulerConfigSchema,
 } from "../../pipeline/schedulers/scheduler_config.ts";
-import { roundHalfEven, trailingTimesteps } from "../../pipeline/schedulers/timesteps.ts";
+import { roundHalfEven } from "../../pipeline/round_half_even.ts";
+import { trailingTimesteps } from "../../pipeline/schedulers/timesteps.ts";
 import { maxDifference, readFloats, readJson } from "../read_fixture.ts";
 
 interface Trajectory {
