@@ -17,8 +17,9 @@ from .faces.recognizer import FaceRecognizer
 from .fixture_reference import read_photo
 from .loop import LoopConfig, Stage, train
 from .models.autoencoder import compression
+from .models.clip import resized_positions
 from .models.idadapter import IdAdapterModel
-from .models.identity_adapter import open_gates
+from .models.identity_adapter import IdentityLayout, open_gates, prefer_nearby, renew_adapters
 from .models.mixed_features import MixedFeatures
 from .models.unet import make_unet, require_latents
 from .parts import (
@@ -128,8 +129,14 @@ def make_stage(name: str, config: Config, run: Path, cache: Path) -> tuple[Stage
     if name == "clip":
         stage = ClipStage(config.clip, portraits, tokenizer)
         if has_part(parts, "image_encoder"):
-            stage.module.vision_model.load_state_dict(read_image_encoder(parts).state_dict())
-            stage.module.text_model.load_state_dict(read_text_encoder(parts).state_dict())
+            vision = resized_positions(read_image_encoder(parts).state_dict(), config.clip.patches)
+            stage.module.clip.vision_model.load_state_dict(vision)
+            stage.module.clip.text_model.load_state_dict(read_text_encoder(parts).state_dict())
+        elif config.clip.freeze_text:
+            raise ValueError(
+                f"freeze_text keeps a text encoder, but {parts} has none: name a bundle with --start-from, or train "
+                "one without it"
+            )
         return stage, config.clip.loop
     vae = read_vae(parts)
     text_encoder = read_text_encoder(parts)
@@ -149,11 +156,12 @@ def make_stage(name: str, config: Config, run: Path, cache: Path) -> tuple[Stage
     recognizer = FaceRecognizer.from_package()
     seeded(config.idadapter.loop.seed)
     width = text_encoder.config.hidden_size
+    vision = read_image_encoder(parts).config
     mixed_features = (
         read_mixed_features(parts)
         if has_part(parts, "mixed_features")
         else MixedFeatures(
-            patch_width=read_image_encoder(parts).config.hidden_size,
+            patch_width=vision.hidden_size,
             face_width=recognizer.head.out_features,
             width=width,
             text_width=width,
@@ -166,12 +174,18 @@ def make_stage(name: str, config: Config, run: Path, cache: Path) -> tuple[Stage
         mixed_features.make_text_constant(text_encoder.get_input_embeddings().weight[identifier])
     unet = read_unet(parts)
     require_latents(unet, vae.config.latent_channels, latent_size)
+    if not has_part(parts, "mixed_features"):
+        renew_adapters(unet)
+    if config.idadapter.aligned:
+        prefer_nearby(unet, IdentityLayout((vision.image_size // vision.patch_size) ** 2, mixed_features.face_tokens))
     if config.idadapter.gate_start:
         open_gates(unet, config.idadapter.gate_start)
     model = IdAdapterModel(unet, text_encoder, mixed_features, config.idadapter.joint)
     detector = FaceDetector.from_package()
     latents = open_latents(cache, vae, portraits)
     stage = IdAdapterStage(config.idadapter, model, tokenizer, portraits, latents, parts, cache, recognizer, detector)
+    if not has_part(parts, "mixed_features"):
+        stage.fit_features()
     return stage, config.idadapter.loop
 
 

@@ -67,6 +67,9 @@ class ClipConfig:
         max_length: tokens of a prompt.
         merges: of the tokenizer.
         projection: width of the common space.
+        freeze_text: train the image encoder alone against a text encoder that was trained already (as LiT, Zhai et al.
+            2022, turned around), so that a UNet that reads it goes on.
+        reconstruction_weight: of the loss that has every patch's features tell the patch's pixels.
     """
 
     loop: LoopConfig
@@ -81,6 +84,13 @@ class ClipConfig:
     max_length: int = 48
     merges: int = 1000
     projection: int = 128
+    freeze_text: bool = False
+    reconstruction_weight: float = 0.0
+
+    @property
+    def patches(self) -> int:
+        """P: how many patches a picture has."""
+        return (self.image_size // self.patch_size) ** 2
 
 
 @dataclass(frozen=True)
@@ -114,6 +124,9 @@ class IdAdapterConfig:
     """How IDAdapter trains.
 
     Attributes:
+        base_learning_rate: share of the learning rate that the UNet without its adapters and the text encoder have:
+            what is trained already is worn down by the rate that what is new needs.
+        compiled: whether `torch.compile` fuses the UNet's residual blocks (`models.unet.compile_residual_blocks`).
         references: N.
         different_references: the most different photos among the N; by default N. Fewer cost less.
         joint: train everything, not only what the paper trains.
@@ -123,11 +136,16 @@ class IdAdapterConfig:
         recognized: how many of a batch carry the identity loss.
         several_share: how many of the photos are of people with several.
         single_share: how often one reference photo stands N times.
+        itself_share: how often that one is the very photo to be drawn, unaltered. Where a feature goes is learned from
+            these within a hundred steps, from other photos hardly: in a new run, begin with 1.
+        least_timestep: the smallest timestep trained at; below some 400 the latents tell more than any reference.
         rendition_share: how many of the pictures are art renditions.
         condition_dropout: share of each unconditional kind (nothing, words alone, person alone).
         face_tokens: tokens made of f_a.
         gate_start: what the gates gamma are set to before the first step, without a change to what the UNet computes; 0
             leaves them as they are, closed in a new run as in the paper.
+        aligned: half of the adapters' heads look first at the patches near their own place, for portraits that stand
+            aligned as the references' crops do (`models.identity_adapter.nearness`).
         text_embedding: whether E_c replaces the identifier's token embedding; false for the paper's ablation.
         mixing: whether MFF mixes patch features and f_a; false for the paper's ablation, where the adapters read the
             patch features alone, each on its own.
@@ -139,6 +157,8 @@ class IdAdapterConfig:
     """
 
     loop: LoopConfig
+    compiled: bool = False
+    base_learning_rate: float = 1.0
     gate_start: float = 0.0
     references: int = 4
     different_references: int | None = None
@@ -149,9 +169,12 @@ class IdAdapterConfig:
     recognized: int = 16
     several_share: float = 0.7
     single_share: float = 0.4
+    itself_share: float = 0.0
+    least_timestep: int = 0
     rendition_share: float = 0.1
     condition_dropout: float = 0.08
     face_tokens: int = 4
+    aligned: bool = False
     text_embedding: bool = True
     mixing: bool = True
     face_weight: float = 1.0

@@ -8,6 +8,7 @@ from .config import Config
 from .faces.recognizer import FaceRecognizer
 from .models.autoencoder import compression, make_autoencoder
 from .models.clip import make_clip
+from .models.identity_adapter import IdentityLayout, prefer_nearby
 from .models.mixed_features import MixedFeatures
 from .models.unet import make_unet
 from .parts import (
@@ -43,7 +44,10 @@ def write_initial_parts(
     write_image_encoder(parts, clip.vision_model)
     width = config.clip.text_width
     size = config.portrait_size // compression(vae)
-    write_unet(parts, make_unet(config.diffusion, config.autoencoder.latent_channels, size, width))
+    unet = make_unet(config.diffusion, config.autoencoder.latent_channels, size, width)
+    if config.idadapter.aligned:
+        prefer_nearby(unet, IdentityLayout(config.clip.patches, config.idadapter.face_tokens))
+    write_unet(parts, unet)
     mixed = MixedFeatures(
         patch_width=config.clip.vision_width,
         face_width=FaceRecognizer.embedding_size,

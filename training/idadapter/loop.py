@@ -14,7 +14,7 @@ import time
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -134,6 +134,10 @@ class Stage(ABC):
         """Runs after the optimizer's step (a discriminator's turn); returns scalars to log."""
         return {}
 
+    def learning_rate_shares(self) -> dict[nn.Parameter, float]:
+        """What share of the learning rate a parameter has, where not all of it."""
+        return {}
+
     def extra_state(self) -> list[object]:
         """Objects with state_dict and load_state_dict that belong to a checkpoint beside the module."""
         return []
@@ -163,6 +167,14 @@ def latest_checkpoint(folder: Path) -> Path | None:
 def trained_parameters(module: nn.Module) -> list[nn.Parameter]:
     """The parameters that take gradients, in the module's order."""
     return [parameter for parameter in module.parameters() if parameter.requires_grad]
+
+
+def parameter_groups(stage: Stage, learning_rate: float) -> list[dict[str, Any]]:
+    """The trained parameters by learning rate, for an optimizer."""
+    shares, groups = stage.learning_rate_shares(), {}
+    for parameter in trained_parameters(stage.module):
+        groups.setdefault(shares.get(parameter, 1.0), []).append(parameter)
+    return [{"params": parameters, "lr": share * learning_rate} for share, parameters in groups.items()]
 
 
 class Ema(EMAModel):
@@ -213,7 +225,11 @@ def train(
     module = stage.module
     parameters = trained_parameters(module)
     optimizer = torch.optim.AdamW(
-        parameters, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98), fused=True
+        parameter_groups(stage, config.learning_rate),
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+        betas=(0.9, 0.98),
+        fused=True,
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(config, step))
     ema = Ema(parameters, decay=config.ema_decay, foreach=True)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModel
 
 from .models.autoencoder import Autoencoder, side_state
-from .models.identity_adapter import add_identity_adapters
+from .models.identity_adapter import IdentityLayout, add_identity_adapters, prefer_nearby
 from .models.mixed_features import MixedFeatures
 from .noise_schedule import SCHEDULER_FILE
 
@@ -106,10 +106,13 @@ def write_unet(root: Path, unet: UNet2DConditionModel) -> None:
 def read_unet(root: Path) -> UNet2DConditionModel:
     """The UNet with identity adapters; every parameter takes gradients."""
     state, config = read_part(root, "unet")
+    layout = config.pop("identity_layout", None)
     # Without memory for weights that are replaced at once: Stable Diffusion's are 4 GB.
     with torch.device("meta"):
         unet = add_identity_adapters(UNet2DConditionModel.from_config(config))
     _load(unet, state, assign=True)
+    if layout is not None:
+        prefer_nearby(unet, IdentityLayout(*layout))
     return unet
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from conftest import open_adapters
 from diffusers import UNet2DConditionModel
@@ -9,8 +11,18 @@ from diffusers.models.attention import GatedSelfAttentionDense
 from torch import Tensor, nn
 
 from idadapter.config import Config
-from idadapter.models.identity_adapter import IdentityAdapter, open_gates, predict
+from idadapter.models.identity_adapter import (
+    IdentityAdapter,
+    IdentityLayout,
+    nearby_slopes,
+    nearness,
+    open_gates,
+    predict,
+    prefer_nearby,
+    renew_adapters,
+)
 from idadapter.models.unet import make_unet
+from idadapter.parts import read_unet, write_unet
 
 WIDTH = 48
 
@@ -134,3 +146,64 @@ def test_opened_gates_change_nothing_and_let_the_adapters_learn(config: Config):
         assert set(gates) == {1.0}
         last = [name for name in opened if name.endswith(("attn.to_out.0.weight", "ff.net.2.weight"))]
         assert last and all(opened[name] > 20 * closed[name] and opened[name] > 0 for name in last)
+
+
+def test_places_of_two_grids_are_counted_in_patches():
+    near = nearness(queries=4, keys=16, width=4)
+    # The first query of a 2 x 2 grid stands amid the first four keys of the 4 x 4 grid, half a diagonal from each.
+    torch.testing.assert_close(near[0, [0, 1, 4, 5]], torch.full((4,), -(0.5**0.5)))
+    assert near.shape == (4, 16) and near[0].argmin() == 15 and near[3].argmin() == 0
+    assert nearby_slopes(8).tolist() == [4.0] * 4 + [0.5] * 2 + [0.0] * 2
+
+
+@torch.no_grad()
+def test_aligned_adapters_attend_to_the_patch_at_their_place(config: Config):
+    """Two photos of 3 x 3 patches and 2 face tokens; with q and k zero, attention follows the bias alone."""
+    torch.manual_seed(3)
+    adapter = IdentityAdapter(query_dim=32, context_dim=WIDTH, n_heads=2, d_head=16).eval()
+    adapter.alpha_attn.fill_(1.0)
+    for projection in (adapter.attn.to_q, adapter.attn.to_k):
+        projection.weight.zero_()
+    x, tokens = torch.randn(1, 9, 32), torch.randn(1, 20, WIDTH)
+
+    def moved(token: int) -> Tensor:
+        """How far each place's output moves when a token of E_r does."""
+        other = tokens.clone()
+        other[0, token] += torch.randn(WIDTH)
+        strength = torch.ones(1)
+        return (adapter(x, (other, strength, None)) - adapter(x, (tokens, strength, None)))[0].norm(dim=1)
+
+    assert moved(4).max() < 3 * moved(4).min()
+    adapter.layout = IdentityLayout(patches=9, face_tokens=2)
+    for photo in range(2):
+        for place in range(9):
+            distances = moved(9 * photo + place)
+            assert distances.argmax() == place and distances[place] > 2 * distances.median()
+    # A token of f_a has no place: it matters as much everywhere.
+    assert moved(18).max() < 3 * moved(18).min()
+
+
+def test_a_layout_outlives_the_parts_folder(config: Config, tmp_path: Path):
+    sample, timestep, hidden, tokens = inputs()
+    unet = tiny_unet(config, gamma=0.5)
+    plain = predict(unet, sample, timestep, hidden, tokens, torch.ones(2))
+    prefer_nearby(unet, IdentityLayout(patches=4, face_tokens=1))
+    near = predict(unet, sample, timestep, hidden, tokens, torch.ones(2))
+    assert (near - plain).abs().max() > 1e-3
+    write_unet(tmp_path, unet)
+    read = read_unet(tmp_path).eval()
+    torch.testing.assert_close(predict(read, sample, timestep, hidden, tokens, torch.ones(2)), near)
+    renew_adapters(read)
+    closed = predict(read, sample, timestep, hidden, tokens, torch.ones(2))
+    assert torch.equal(closed, predict(read, sample, timestep, hidden, None, None))
+
+
+def test_attention_by_matrix_products_is_the_fused_kernels(config: Config):
+    sample, timestep, hidden, tokens = inputs()
+    unet, strength = tiny_unet(config, gamma=0.5), torch.ones(2)
+    bias = torch.randn(2, tokens.shape[1], generator=torch.Generator().manual_seed(4))
+    with torch.no_grad():
+        fused = predict(unet, sample, timestep, hidden, tokens, strength, bias)
+    torch.testing.assert_close(
+        predict(unet, sample, timestep, hidden, tokens, strength, bias), fused, rtol=0, atol=5e-6
+    )

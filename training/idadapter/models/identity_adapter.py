@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -16,12 +17,57 @@ Objects = tuple[Tensor, Tensor, Tensor | None]
 """What reaches every adapter: E_r [b, M, d_r], beta [b], and each token's bias [b, M] (None: zeros)."""
 
 
+class IdentityLayout(NamedTuple):
+    """How the tokens of E_r lie: those of `patches` square patches a photo, photo after photo, then `face_tokens`."""
+
+    patches: int
+    face_tokens: int
+
+
+FAR = 4.0
+"""What a head that looks nearby takes off the logits of tokens without a place, those of f_a."""
+
+
+def nearby_slopes(heads: int) -> Tensor:
+    """How much each head of an aligned adapter looks nearby, [heads]: half of them at their place, one in four around.
+
+    In logits a patch's side (ALiBi, Press et al. 2022).
+    """
+    slopes = torch.zeros(heads)
+    slopes[: heads // 2] = FAR
+    slopes[heads // 2 : heads // 2 + heads // 4] = FAR / 8
+    return slopes
+
+
+def nearness(queries: int, keys: int, width: int) -> Tensor:
+    """Minus the distance between the places of two square grids that cover the same picture.
+
+    Args:
+        queries: places of the queries' grid, row by row.
+        keys: places of the keys' grid, row by row.
+        width: places a side that distances are counted in.
+
+    Returns:
+        [queries, keys], at most 0.
+    """
+
+    def places(count: int) -> Tensor:
+        side = math.isqrt(count)
+        line = (torch.arange(side) + 0.5) * (width / side)
+        return torch.cartesian_prod(line, line)
+
+    return -torch.cdist(places(queries), places(keys))
+
+
 class IdentityAdapter(GatedSelfAttentionDense):
     """GLIGEN's gated self-attention with the caller's strength and only the queries that are kept.
 
     y := y + beta tanh(gamma) S([y, E_r]), then the gated feed-forward. S keeps the first |y| tokens, so only those are
     computed: keys and values come from the whole concatenation, queries from y alone. Same numbers, less work.
     """
+
+    layout: IdentityLayout | None = None
+    """Set where portraits are aligned as the references' crops are, so that places correspond (`prefer_nearby`)."""
 
     def forward(self, x: Tensor, objs: Objects) -> Tensor:
         """Injects the identity.
@@ -37,10 +83,27 @@ class IdentityAdapter(GatedSelfAttentionDense):
         beta = strength.view(-1, 1, 1).to(x.dtype)
         count = x.shape[1]
         tokens = self.norm1(torch.cat([x, self.linear(identity_tokens)], dim=1))
-        bias = None if bias is None else functional.pad(bias, (count, 0))
+        bias = None if bias is None else functional.pad(bias, (count, 0))[:, None, None]
+        if self.layout is not None:
+            near = self.place_bias(count, identity_tokens.shape[1]).to(x.device)
+            bias = near if bias is None else near + bias
         attended = attend(self.attn, tokens[:, :count], tokens, bias)
         x = x + beta * self.alpha_attn.tanh() * attended
         return x + beta * self.alpha_dense.tanh() * self.ff(self.norm2(x))
+
+    def place_bias(self, count: int, tokens: int) -> Tensor:
+        """What nearness adds to the logits of the picture's `count` tokens and the M of E_r: [1, heads, count, k].
+
+        Places near the query come first in some heads (`nearby_slopes`); tokens of f_a have no place, and are far.
+        """
+        assert self.layout is not None
+        patches, face_tokens = self.layout
+        width = math.isqrt(patches)
+        # Written with remainders, for the exported graph takes any number of photos.
+        index = torch.arange(tokens)
+        photos = torch.where(index < tokens - face_tokens, nearness(count, patches, width)[:, index % patches], -1.0)
+        near = torch.cat([nearness(count, count, width), photos], dim=1)
+        return (nearby_slopes(self.attn.heads)[:, None, None] * near)[None]
 
 
 class PassThrough(nn.Module):
@@ -66,6 +129,31 @@ def add_identity_adapters(unet: UNet2DConditionModel) -> UNet2DConditionModel:
             block.fuser = adapter
     unet.position_net = PassThrough()
     return unet
+
+
+def prefer_nearby(unet: UNet2DConditionModel, layout: IdentityLayout) -> None:
+    """Tells every adapter that the patches of E_r and the places of the picture correspond; kept in the UNet's config.
+
+    Portraits stand aligned as the references' crops do, and where to look for a feature of the face is the first thing
+    an adapter would have to learn. Whatever it learns is added to this.
+    """
+    for block in unet.modules():
+        if isinstance(block, IdentityAdapter):
+            block.layout = layout
+    unet.register_to_config(identity_layout=list(layout))
+
+
+def renew_adapters(unet: UNet2DConditionModel) -> None:
+    """Gives every adapter new weights and a closed gate: what they knew belonged to another E_r."""
+    for block in unet.modules():
+        if isinstance(block, BasicTransformerBlock):
+            old = block.fuser
+            block.fuser = IdentityAdapter(
+                query_dim=old.linear.out_features,
+                context_dim=old.linear.in_features,
+                n_heads=old.attn.heads,
+                d_head=old.attn.inner_dim // old.attn.heads,
+            )
 
 
 def adapter_parameters(unet: UNet2DConditionModel) -> list[nn.Parameter]:

@@ -25,7 +25,7 @@ class AttentionBlock(nn.Module):
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """[b, tokens, width] -> [b, tokens, width]; the bias of each token as a key is [b, tokens]."""
         normal = self.norm1(x)
-        x = x + attend(self.attention, normal, normal, bias)
+        x = x + attend(self.attention, normal, normal, None if bias is None else bias[:, None, None])
         return x + self.feed_forward(self.norm2(x))
 
 
@@ -125,6 +125,31 @@ class MixedFeatures(nn.Module):
         for block in self.blocks:
             tokens = block(tokens, bias)
         return self.norm_out(tokens), self.textual(_mean(class_embedding, photo_counts))
+
+    @torch.no_grad()
+    def begin_with(self, patch_features: Tensor) -> None:
+        """Has E_r begin as the principal components of f_v, brought to equal variance, the attention blocks as nothing.
+
+        Nearly all the variance of an image encoder's patches is colour and light (here: 8 of 256 components); what
+        makes a face somebody's has a hundredth of it. Behind a random map those components' gradients are as small,
+        and nothing finer than hair and skin is learned for a long time.
+
+        Args:
+            patch_features: f_v of some hundred photos, [n, P, d_v].
+        """
+        rows = patch_features.flatten(0, 1).double()
+        mean = rows.mean(0)
+        variances, directions = torch.linalg.eigh((rows - mean).T @ (rows - mean) / len(rows))
+        # The least components are what rounding left; a floor keeps them from becoming noise of the same strength.
+        scaled = directions / (variances.clamp_min(0) + 1e-4 * variances.sum()).sqrt()
+        count = min(self.patch_in.out_features, self.patch_in.in_features)
+        weight = scaled.flip(1)[:, :count].T
+        self.patch_in.weight[:count] = weight.to(self.patch_in.weight)
+        self.patch_in.bias[:count] = -(weight @ mean).to(self.patch_in.bias)
+        for block in self.blocks:
+            for last in (block.attention.to_out[0], block.feed_forward.net[2]):
+                last.weight.zero_()
+                last.bias.zero_()
 
     @torch.no_grad()
     def make_text_constant(self, embedding: Tensor) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
+import torch
 from diffusers import UNet2DConditionModel
+from diffusers.models.resnet import ResnetBlock2D
 
 from ..config import DiffusionConfig
 from .identity_adapter import add_identity_adapters
@@ -48,3 +52,19 @@ def make_unet(config: DiffusionConfig, latent_channels: int, latent_size: int, t
         attention_type="gated",
     )
     return add_identity_adapters(unet)
+
+
+def compile_residual_blocks(unet: UNet2DConditionModel) -> None:
+    """Has `torch.compile` fuse what surrounds the convolutions: a sixth less time on processors, after two minutes.
+
+    Each shape is compiled for itself. Looking at pictures while training is not worth that, see `uncompiled`.
+    """
+    torch._dynamo.config.recompile_limit = 64
+    for block in unet.modules():
+        if isinstance(block, ResnetBlock2D):
+            block.compile(dynamic=False)
+
+
+def uncompiled() -> AbstractContextManager[None]:
+    """A context in which nothing is compiled, and what was compiled runs as it was written."""
+    return torch.compiler.set_stance("force_eager")

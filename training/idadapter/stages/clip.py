@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import CLIPTokenizer
+from transformers import CLIPModel, CLIPTokenizer
+from transformers.models.clip.modeling_clip import CLIPOutput
 
 from ..config import ClipConfig
 from ..data.captions import caption, mirrored
@@ -17,7 +18,7 @@ from ..data.portraits import Portraits
 from ..data.renditions import RENDITIONS
 from ..data.vision_crops import augmented, to_tensor
 from ..loop import Stage, StepRandom
-from ..models.clip import make_clip, normalize_pixels
+from ..models.clip import PatchDecoder, make_clip, normalize_pixels
 from ..parts import write_image_encoder, write_text_encoder
 from ..tokenizer import encode_prompts, load_tokenizer, shortened, train_tokenizer
 
@@ -45,6 +46,24 @@ def open_tokenizer(run: Path, config: ClipConfig, portraits: Portraits) -> CLIPT
     return load_tokenizer(folder)
 
 
+class ContrastAndPixels(nn.Module):
+    """Both encoders, and the map that tells pixels from patch features if the configuration wants it."""
+
+    def __init__(self, clip: CLIPModel, config: ClipConfig) -> None:
+        """Freezes the text encoder if the configuration says so."""
+        super().__init__()
+        self.clip = clip
+        self.decoder = PatchDecoder(config.vision_width, config.patch_size) if config.reconstruction_weight else None
+        clip.text_model.requires_grad_(not config.freeze_text)
+
+    def forward(self, input_ids: Tensor, pixels: Tensor) -> tuple[CLIPOutput, Tensor | None]:
+        """CLIP's output for token ids [b, L] and normalised pixels [n, 3, s, s], and the pixels decoded from f_v."""
+        output = self.clip(input_ids=input_ids, pixel_values=pixels)
+        if self.decoder is None:
+            return output, None
+        return output, self.decoder(output.vision_model_output.last_hidden_state[:, 1:])
+
+
 class ClipStage(Stage):
     """Contrastive training of both encoders: image with caption, and image with another photo of the person."""
 
@@ -57,7 +76,7 @@ class ClipStage(Stage):
         self.portraits = portraits
         self.tokenizer = tokenizer
         self.facts = read_facts(portraits.records)
-        self.module = make_clip(config, tokenizer)
+        self.module = ContrastAndPixels(make_clip(config, tokenizer), config)
         self.identity = np.unique([record.identity for record in portraits.records], return_inverse=True)[1]
         order = np.argsort(self.identity, kind="stable")
         self.by_identity = {
@@ -87,8 +106,8 @@ class ClipStage(Stage):
         for row in rows[: len(rows) // 3]:
             others.append(self.picture(draw.choice(self.by_identity[self.identity[row]]), draw)[0])
         pixels = normalize_pixels(to_tensor(images + others).to(self.device))
-        output = module(input_ids=encode_prompts(self.tokenizer, captions).to(self.device), pixel_values=pixels)
-        scale = self.module.logit_scale.exp()
+        output, decoded = module(encode_prompts(self.tokenizer, captions).to(self.device), pixels)
+        scale = self.module.clip.logit_scale.exp()
         image_side = output.image_embeds.float()
         logits = output.logits_per_image[: len(rows)].float()
         # Equal captions are equally right.
@@ -101,7 +120,13 @@ class ClipStage(Stage):
         pair_target = pair_target / pair_target.sum(1, keepdim=True)
         pairs = functional.cross_entropy(scale * first @ second.T, pair_target)
         right = (same.gather(1, logits.argmax(1, keepdim=True)) > 0).float().mean()
-        return contrast + IDENTITY_PAIRS * pairs, {
+        loss, scalars = contrast + IDENTITY_PAIRS * pairs, {}
+        if decoded is not None:
+            reconstruction = (decoded.float() - pixels).square().mean()
+            loss = loss + self.config.reconstruction_weight * reconstruction
+            scalars["reconstruction"] = reconstruction.detach()
+        return loss, {
+            **scalars,
             "contrast": contrast.detach(),
             "pairs": pairs.detach(),
             "top1": right,
@@ -110,6 +135,7 @@ class ClipStage(Stage):
 
     def write_parts(self, root: Path) -> None:
         """See `Stage.write_parts`: both encoders; the projections serve training alone and stay in the checkpoint."""
-        write_image_encoder(root, self.module.vision_model)
-        write_text_encoder(root, self.module.text_model)
+        write_image_encoder(root, self.module.clip.vision_model)
+        if not self.config.freeze_text:
+            write_text_encoder(root, self.module.clip.text_model)
         self.tokenizer.save_pretrained(str(root / "tokenizer"))

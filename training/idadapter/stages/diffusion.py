@@ -17,6 +17,7 @@ from ..data.latents import RENDITION_EVERY
 from ..data.portraits import Portraits
 from ..data.renditions import RENDITIONS
 from ..loop import Stage, StepRandom, mean_or_zero
+from ..models.attention import plain_attention
 from ..models.autoencoder import decode
 from ..models.identity_adapter import predict
 from ..models.text_encoder import encode_text
@@ -107,6 +108,12 @@ class DiffusionStage(Stage):
     def frozen(self) -> list[nn.Module]:
         """See `Stage.frozen`."""
         return [self.vae]
+
+    def place(self, device: torch.device) -> None:
+        """See `Stage.place`."""
+        super().place(device)
+        if device.type == "cpu":
+            plain_attention(self.module.unet, self.module.text_encoder)
 
     def loss(self, module: nn.Module, random: StepRandom, step: int) -> tuple[Tensor, dict[str, Tensor | float]]:
         """See `Stage.loss`."""

@@ -20,11 +20,14 @@ from ..data.vision_crops import crop, to_tensor
 from ..faces.detector import SCORE_THRESHOLD, FaceDetector
 from ..faces.recognizer import TEMPLATE, FaceRecognizer
 from ..loop import Stage, StepRandom, mean_or_zero
+from ..models.attention import plain_attention
 from ..models.autoencoder import decode
 from ..models.clip import normalize_pixels
 from ..models.face_warp import FaceWarp
 from ..models.idadapter import IdAdapterModel
+from ..models.identity_adapter import adapter_parameters
 from ..models.text_encoder import identifier_positions
+from ..models.unet import compile_residual_blocks, uncompiled
 from ..noise_schedule import Diffusion, read_noise_schedule, stratified_timesteps
 from ..parts import read_image_encoder, read_vae, write_mixed_features, write_text_encoder, write_unet
 from ..sampling import sample_latents, to_pictures
@@ -89,6 +92,7 @@ class IdAdapterStage(Stage):
             min(config.different_references or config.references, config.references),
             self.image_encoder.config.image_size,
             config.single_share,
+            config.itself_share,
         )
         side = self.module.unet.config.sample_size
         face = functional.adaptive_avg_pool2d(face_mask(portraits.size), side)
@@ -102,9 +106,22 @@ class IdAdapterStage(Stage):
         self.identifier_length = len(tokenizer(ending, add_special_tokens=False)["input_ids"])
         self.identifier_id = tokenizer.convert_tokens_to_ids(IDENTIFIER + "</w>")
 
+    def learning_rate_shares(self) -> dict[nn.Parameter, float]:
+        """See `Stage.learning_rate_shares`: of what was trained before, in a joint training."""
+        new = {*adapter_parameters(self.module.unet), *self.module.mixed_features.parameters()}
+        return {p: 1.0 if p in new else self.config.base_learning_rate for p in self.module.parameters()}
+
     def frozen(self) -> list[nn.Module]:
         """See `Stage.frozen`."""
         return [self.vae, self.image_encoder, self.recognizer, self.detector]
+
+    def place(self, device: torch.device) -> None:
+        """See `Stage.place`."""
+        super().place(device)
+        if device.type == "cpu":
+            plain_attention(self.module.unet, self.module.text_encoder)
+        if self.config.compiled:
+            compile_residual_blocks(self.module.unet)
 
     def rows(self, random: np.random.Generator) -> np.ndarray:
         """Training photos; people with several photos more often than their share."""
@@ -121,13 +138,21 @@ class IdAdapterStage(Stage):
         hidden = output.last_hidden_state.float()
         return hidden[:, 1:][index], output.pooler_output.float()[index]
 
+    def fit_features(self, photos: int = 256) -> None:
+        """Fits a new MFF to the image encoder (`MixedFeatures.begin_with`) by some training photos' patch features."""
+        rows = self.portraits.train[:: max(1, len(self.portraits.train) // photos)]
+        size = self.image_encoder.config.image_size
+        crops = to_tensor([crop(np.ascontiguousarray(self.portraits.photos[row]), size) for row in rows])
+        patches, _ = self.features(crops, torch.arange(len(rows)))
+        self.module.mixed_features.begin_with(patches)
+
     def loss(self, module: nn.Module, random: StepRandom, step: int) -> tuple[Tensor, dict[str, Tensor | float]]:
         """See `Stage.loss`."""
         config, draw = self.config, random.numpy
         rows = self.rows(draw)
         count = len(rows)
         latents, captions, variants = self.batch(rows, draw, noun_always=True)
-        crops, index, faces, counts = self.references(rows, draw)
+        crops, index, faces, counts = self.references(rows, variants == 1, draw)
         patch, classes = self.features(crops, index)
         nouns = [self.batch.facts[row].noun for row in rows]
         nouns = [noun if draw.random() > 0.1 else "person" for noun in nouns]
@@ -142,7 +167,8 @@ class IdAdapterStage(Stage):
             words = shortened(self.tokenizer, words, self.identifier_length)
             prompts.append(words if anonymous[i] else with_identifier(words, nouns[i]))
         ids = encode_prompts(self.tokenizer, prompts).to(self.device)
-        timesteps = stratified_timesteps(random.uniform(count))[torch.from_numpy(draw.permutation(count))]
+        timesteps = stratified_timesteps(random.uniform(count), 1000 - config.least_timestep) + config.least_timestep
+        timesteps = timesteps[torch.from_numpy(draw.permutation(count))]
         timesteps = timesteps.to(self.device)
         noise = random.normal(*latents.shape).to(self.device)
         noisy, target, snr = self.diffusion.add_noise(latents.to(self.device), noise, timesteps)
@@ -261,7 +287,8 @@ class IdAdapterStage(Stage):
 
         size = self.module.unet.config.sample_size
         shape = (len(prompts), self.vae.config.latent_channels, size, size)
-        latents = sample_latents(model, shape, 20, seed=1, schedule=self.diffusion.schedule, device=self.device)
+        with uncompiled():
+            latents = sample_latents(model, shape, 20, seed=1, schedule=self.diffusion.schedule, device=self.device)
         pictures = to_pictures(decode(self.vae, latents))
         lines = [
             np.concatenate([self.portraits.photos[row], *pictures[i * prompts_each : (i + 1) * prompts_each]], axis=1)

@@ -1,0 +1,71 @@
+"""The image encoder: what its patches know, at which size, and which of the two encoders trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from idadapter.config import Config
+from idadapter.loop import Stage, StepRandom, train
+from idadapter.models.clip import PatchDecoder, resized_positions
+from idadapter.parts import read_image_encoder, read_text_encoder
+
+MakeStage = Callable[..., Stage]
+
+
+def test_positions_of_a_larger_picture_are_interpolated():
+    name = "embeddings.position_embedding.weight"
+    ramp = torch.arange(2.0).repeat_interleave(2)[:, None]
+    state = {name: torch.cat([torch.tensor([[9.0]]), ramp]), "other": torch.ones(1)}
+    resized = resized_positions(state, 16)
+    assert resized[name].shape == (17, 1) and resized[name][0] == 9 and resized["other"] is state["other"]
+    rows = resized[name][1:].reshape(4, 4)
+    assert torch.equal(rows, rows[:, :1].expand(-1, 4)) and (rows[:, 0].diff() > 0).all()
+    assert resized_positions(state, 4)[name] is state[name]
+
+
+def test_a_decoded_patch_stands_at_its_place():
+    decoder = PatchDecoder(width=5, patch_size=4)
+    features = torch.zeros(1, 9, 5)
+    features[0, 5] = 1
+    empty, drawn = decoder(torch.zeros(1, 9, 5)), decoder(features)
+    changed = (drawn != empty)[0].any(0)
+    assert drawn.shape == (1, 3, 12, 12)
+    assert changed[4:8, 8:12].all() and changed.sum() == 16
+
+
+def test_patches_learn_to_tell_their_pixels(config: Config, run: Path, make_tiny_stage: MakeStage):
+    clip = replace(config.clip, reconstruction_weight=5.0, loop=replace(config.clip.loop, steps=60, learning_rate=3e-3))
+    stage = make_tiny_stage("clip", run, replace(config, clip=clip))
+
+    def error() -> float:
+        with torch.no_grad():
+            return float(stage.loss(stage.module, StepRandom(7, 0, 0), 0)[1]["reconstruction"])
+
+    before = error()
+    train(stage, clip.loop, run / "clip")
+    assert error() < 0.5 * before
+
+
+def test_a_frozen_text_encoder_stays_and_the_image_encoder_takes_its_new_size(
+    config: Config, run: Path, make_tiny_stage: MakeStage
+):
+    text, image = read_text_encoder(run / "parts").state_dict(), read_image_encoder(run / "parts").state_dict()
+    clip = replace(config.clip, freeze_text=True, image_size=64)
+    stage = make_tiny_stage("clip", run, replace(config, clip=clip))
+    train(stage, clip.loop, run / "clip", run / "parts")
+    kept, encoder = read_text_encoder(run / "parts").state_dict(), read_image_encoder(run / "parts")
+    assert all(torch.equal(kept[name], value) for name, value in text.items())
+    assert encoder.config.image_size == 64
+    patch = next(name for name in image if name.endswith("patch_embedding.weight"))
+    assert not torch.equal(encoder.state_dict()[patch], image[patch])
+
+
+def test_a_frozen_text_encoder_must_be_there(config: Config, run: Path, make_tiny_stage: MakeStage):
+    (run / "parts" / "image_encoder" / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match="start-from"):
+        make_tiny_stage("clip", run, replace(config, clip=replace(config.clip, freeze_text=True)))
