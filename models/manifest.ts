@@ -67,6 +67,8 @@ export const manifestSchema = z.object({
     scheduler: z.enum(["ddim", "euler", "euler_ancestral", "dpmpp_2m", "dpmpp_2m_sde", "unipc"]),
     num_inference_steps: z.int().min(1).max(100),
     guidance_scale: z.number().min(1),
+    /** null, or left out: the person is guided as the words are */
+    identity_guidance_scale: z.number().min(0).nullable().default(null),
     identity_strength: z.number().min(0).max(2),
   }),
   /** E_r in the unconditional branch of guidance: all zeros, or the same as in the conditional one */

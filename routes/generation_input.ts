@@ -35,7 +35,6 @@ export const generationBody = {
 export const commonDefaults = {
   negative_prompt: "",
   num_images: 1,
-  identity_guidance_scale: null,
   guidance_rescale: 0,
   output_format: "png",
 } as const;
@@ -131,7 +130,7 @@ export function toGenerateInput(
     numImages: body.num_images ?? commonDefaults.num_images,
     numInferenceSteps: body.num_inference_steps ?? defaults.num_inference_steps,
     guidanceScale: body.guidance_scale ?? defaults.guidance_scale,
-    identityGuidanceScale: body.identity_guidance_scale ?? commonDefaults.identity_guidance_scale,
+    identityGuidanceScale: body.identity_guidance_scale ?? defaults.identity_guidance_scale,
     guidanceRescale: body.guidance_rescale ?? commonDefaults.guidance_rescale,
     identityStrength: body.identity_strength ?? defaults.identity_strength,
     scheduler: body.scheduler ?? defaults.scheduler,

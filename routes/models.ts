@@ -11,7 +11,6 @@ import { commonDefaults } from "./generation_input.ts";
 import { admit } from "./middleware/admit.ts";
 
 function toModel(manifest: Manifest, maxBodyBytes: number): Model {
-  const { scheduler, num_inference_steps, guidance_scale, identity_strength } = manifest.defaults;
   return {
     id: manifest.name,
     object: "model",
@@ -24,7 +23,7 @@ function toModel(manifest: Manifest, maxBodyBytes: number): Model {
     class_nouns: manifest.class_nouns,
     schedulers: [...SchedulerSchema.options],
     output_formats: [...OutputFormatSchema.options],
-    defaults: { ...commonDefaults, num_inference_steps, guidance_scale, identity_strength, scheduler },
+    defaults: { ...commonDefaults, ...manifest.defaults },
     limits: {
       max_reference_images: manifest.max_reference_images,
       max_prompt_characters: limits.prompt.max,

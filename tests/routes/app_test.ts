@@ -97,7 +97,7 @@ Deno.test("models are listed with the bundle's own figures", async () => {
     output_format: "png",
     num_inference_steps: 17,
     guidance_scale: 2.5,
-    identity_guidance_scale: null,
+    identity_guidance_scale: 1.25,
     guidance_rescale: 0,
     identity_strength: 0.9,
     scheduler: "euler",

@@ -70,7 +70,7 @@ Deno.test("the least request gets the model's defaults and a drawn seed, which i
     numImages: 1,
     numInferenceSteps: 17,
     guidanceScale: 2.5,
-    identityGuidanceScale: null,
+    identityGuidanceScale: 1.25,
     guidanceRescale: 0,
     identityStrength: 0.9,
     scheduler: "euler",

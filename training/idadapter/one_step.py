@@ -3,6 +3,9 @@
 `python -m idadapter.one_step --parts ../models/default` hides a photo of each person in noise, has the model say what
 it was, once with another photo of the person as reference and once with nobody, and prints how far the answers are off
 and whose face the two recognisers see in them. Samples mix all noise levels' mistakes; this tells them apart.
+`--reference itself` shows the very photo that is hidden (what can be copied is), `stranger` another person's.
+
+Last it prints how much of the text encoder's output words change: what is all but nothing no UNet can follow.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from .models.clip import normalize_pixels
 from .models.face_warp import FaceWarp
 from .models.idadapter import IdAdapterModel
 from .models.identity_adapter import IdentityAdapter
-from .models.text_encoder import identifier_positions
+from .models.text_encoder import encode_text, identifier_positions
 from .noise_schedule import Diffusion, read_noise_schedule
 from .parts import read_image_encoder, read_mixed_features, read_text_encoder, read_unet, read_vae
 from .sampling import to_pictures
@@ -38,6 +41,9 @@ from .tokenizer import IDENTIFIER, encode_prompts, load_tokenizer
 
 RATIOS = (0.15, 0.3, 0.6, 1.2, 2.5, 5.0, 50.0)
 """Standard deviations of the noise over the latents' own."""
+
+WORDS = ("{} is smiling", "{}, facing left", "{} with glasses", "{} wearing a hat", "a pencil sketch of a {}")
+"""Prompts that are compared with the class noun alone."""
 
 Embed = Callable[[np.ndarray], np.ndarray]
 """Portraits [n, s, s, 3] uint8 to unit-length embeddings [n, d]."""
@@ -129,6 +135,22 @@ def one_step(
     return levels
 
 
+@torch.no_grad()
+def changed_by_words(parts: Path, noun: str = "man") -> dict[str, float]:
+    """How much of the text encoder's output each of `WORDS` changes against the class noun alone.
+
+    Returns:
+        each prompt's mean squared difference over the output's mean square.
+    """
+    encoder, tokenizer = read_text_encoder(parts), load_tokenizer(parts / "tokenizer")
+    prompts = [noun, *(form.format(noun) for form in WORDS)]
+    ids = encode_prompts(tokenizer, prompts)
+    nobody = torch.zeros(len(prompts), encoder.config.hidden_size)
+    hidden = encode_text(encoder, ids, nobody, torch.full((len(prompts),), -1))
+    change = (hidden[1:] - hidden[0]).square().mean((1, 2)) / hidden[0].square().mean()
+    return dict(zip(prompts[1:], change.tolist(), strict=True))
+
+
 def split(values: Tensor) -> tuple[float, float]:
     """Mean squares of [b, c, h, w] averaged over 2 x 2, and of what that leaves out."""
     coarse = functional.interpolate(functional.avg_pool2d(values, 2), scale_factor=2.0)
@@ -155,6 +177,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parts", type=Path, required=True, help="a bundle, or a run's parts")
     parser.add_argument("--people", type=int, default=40, help="held-out people with two photos or more")
+    parser.add_argument("--reference", choices=("other", "itself", "stranger"), default="other")
     arguments = parser.parse_args()
     if arguments.people < 2:
         parser.error("--people must be 2 or more: latents are measured against their spread over people")
@@ -176,9 +199,12 @@ def main() -> None:
         return np.stack([judge.run(portrait, template.astype(np.float32))[0] for portrait in portraits])
 
     who = [facts[pair[0]] for pair in pairs]
-    print(to_markdown(one_step(arguments.parts, first, second, who, known, unseen)))
+    references = {"other": first, "itself": second, "stranger": np.roll(first, 1, axis=0)}[arguments.reference]
+    print(to_markdown(one_step(arguments.parts, references, second, who, known, unseen)))
     ceiling = [float((of(first) * of(second)).sum(1).mean()) for of in (known, unseen)]
     print(f"{len(pairs)} people; two real photos of each: known {ceiling[0]:.3f}, unseen {ceiling[1]:.3f}")
+    words = changed_by_words(arguments.parts)
+    print(f"changed by words: {', '.join(f'{prompt} {share:.3f}' for prompt, share in words.items())}")
     print(f"gates: {', '.join(f'{gate:.2f}' for gate in gates(arguments.parts))}")
 
 

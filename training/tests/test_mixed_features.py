@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,13 @@ import torch
 from conftest import open_adapters
 
 from idadapter.config import Config
-from idadapter.loop import Stage
+from idadapter.data.vision_crops import crop, to_tensor
+from idadapter.loop import Stage, StepRandom
 from idadapter.models.mixed_features import MixedFeatures
 from idadapter.parts import read_mixed_features, write_part
 from idadapter.stages.idadapter import IdAdapterStage
 
-MakeStage = Callable[[str, Path], Stage]
+MakeStage = Callable[..., Stage]
 
 
 def module() -> MixedFeatures:
@@ -152,16 +154,37 @@ def test_references_are_other_photos_of_the_person(run: Path, make_tiny_stage: M
     assert 0.2 < singles / (30 * len(rows)) < 0.6
 
 
-def test_a_copy_of_the_photo_itself_mostly_faces_as_it_is_drawn(run: Path, make_tiny_stage: MakeStage):
-    stage = make_tiny_stage("idadapter", run)
-    row = int(stage.alone[0])
-    for mirrored in (False, True):
-        flips = []
-        for seed in range(40):
-            drawn = stage.references(np.array([row]), np.array([mirrored]), np.random.default_rng(seed))
-            flips += [np.array_equal(face, stage.embeddings[row, 1]) for face in drawn[2][0].numpy()]
-        share = np.mean(flips)
-        assert (0.6 < share < 0.9) if mirrored else (0.1 < share < 0.4)
+def test_a_reference_that_is_the_photo_itself_is_unaltered(config: Config, run: Path, make_tiny_stage: MakeStage):
+    itself = replace(config.idadapter, itself_share=1.0)
+    stage = make_tiny_stage("idadapter", run, replace(config, idadapter=itself))
+    rows, mirrored = stage.several[:4], np.array([False, True, False, True])
+    crops, index, faces, counts = stage.references(rows, mirrored, np.random.default_rng(0))
+    assert index[:, 0].tolist() == [0, 1, 2, 3] and counts.tolist() == [[3.0, 0.0, 0.0]] * 4
+    for row, flip, shown, face in zip(rows, mirrored, crops, faces[:, 0].numpy(), strict=True):
+        photo = np.ascontiguousarray(stage.portraits.photos[row][:, :: -1 if flip else 1])
+        assert torch.equal(shown, to_tensor([crop(photo, stage.references.size)])[0])
+        assert np.array_equal(face, stage.embeddings[row, int(flip)])
+    stage.references.itself_share = 0.5
+    drawn = [stage.references(rows, mirrored, np.random.default_rng(seed))[2][:, 0].numpy() for seed in range(30)]
+    own = [
+        np.array_equal(face, stage.embeddings[row, int(flip)])
+        for faces in drawn
+        for row, flip, face in zip(rows, mirrored, faces, strict=True)
+    ]
+    assert 0.35 < np.mean(own) < 0.65
+
+
+def test_training_can_leave_small_noise_out(config: Config, run: Path, make_tiny_stage: MakeStage):
+    stage = make_tiny_stage("idadapter", run, replace(config, idadapter=replace(config.idadapter, least_timestep=900)))
+    seen = []
+    add_noise = stage.diffusion.add_noise
+    stage.diffusion.add_noise = lambda latents, noise, timesteps: (
+        seen.extend(timesteps.tolist()),
+        add_noise(latents, noise, timesteps),
+    )[1]
+    for step in range(4):
+        stage.loss(stage.module, StepRandom(0, step, 0), step)
+    assert min(seen) >= 900 and max(seen) <= 999 and len(set(seen)) > 10
 
 
 def test_fewer_different_photos_stand_for_n(config: Config, run: Path, make_tiny_stage: MakeStage):

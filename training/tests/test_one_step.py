@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,8 @@ from idadapter.data.facts import read_facts
 from idadapter.data.portraits import Portraits
 from idadapter.faces.recognizer import FaceRecognizer
 from idadapter.models.identity_adapter import IdentityAdapter
-from idadapter.one_step import RATIOS, gates, one_step, split, to_markdown
-from idadapter.parts import read_unet, write_unet
+from idadapter.one_step import RATIOS, WORDS, changed_by_words, gates, one_step, split, to_markdown
+from idadapter.parts import read_text_encoder, read_unet, write_text_encoder, write_unet
 
 SIZE = FaceRecognizer.embedding_size
 
@@ -55,6 +56,16 @@ def test_without_adapters_and_identifier_the_answer_is_the_same_for_all(parts: P
     # References come first, then at every level the answers with and without the reference.
     assert all(np.array_equal(a, b) for a, b in zip(first[2::2], second[2::2], strict=True))
     assert any(not np.array_equal(a, b) for a, b in zip(first[1::2], second[1::2], strict=True))
+
+
+def test_words_that_change_the_text_encoders_output_are_told(parts: Path, tmp_path: Path):
+    changed = changed_by_words(parts)
+    assert list(changed) == [form.format("man") for form in WORDS] and all(share > 0.01 for share in changed.values())
+    deaf = read_text_encoder(parts)
+    torch.nn.init.zeros_(deaf.get_input_embeddings().weight)
+    write_text_encoder(tmp_path, deaf)
+    shutil.copytree(parts / "tokenizer", tmp_path / "tokenizer")
+    assert all(share < 1e-6 for share in changed_by_words(tmp_path).values())
 
 
 def test_gates_are_told_as_they_let_through_in_the_order_they_are_passed(open_parts: Path, parts: Path, tmp_path: Path):
