@@ -9,12 +9,7 @@ import {
   karrasSigmas,
   sigmaToTimestep,
 } from "./sigmas.ts";
-import {
-  checkStepCount,
-  leadingTimesteps,
-  linspaceTimesteps,
-  trailingTimesteps,
-} from "./timesteps.ts";
+import { checkStepCount, leadingTimesteps, linspaceTimesteps, trailingTimesteps } from "./timesteps.ts";
 import { roundHalfEven } from "../round_half_even.ts";
 
 /** Where a variance-preserving process stands. */

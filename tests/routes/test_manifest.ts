@@ -33,7 +33,13 @@ export const testManifest: Manifest = manifestSchema.parse({
   identifier: "sks",
   identity_token_count: 5,
   precision: "fp32",
-  defaults: { scheduler: "euler", num_inference_steps: 17, guidance_scale: 2.5, identity_guidance_scale: 1.25, identity_strength: 0.9 },
+  defaults: {
+    scheduler: "euler",
+    num_inference_steps: 17,
+    guidance_scale: 2.5,
+    identity_guidance_scale: 1.25,
+    identity_strength: 0.9,
+  },
   unconditional_identity: "zero",
   faces: {
     detector: { input_size: 416, score_threshold: 0.5, iou_threshold: 0.3 },

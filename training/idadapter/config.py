@@ -126,8 +126,8 @@ class IdAdapterConfig:
     Attributes:
         base_learning_rate: share of the learning rate that the UNet without its adapters and the text encoder have:
             what is trained already is worn down by the rate that what is new needs.
-        compiled: whether `torch.compile` fuses the UNet's residual blocks (`models.unet.compile_residual_blocks`); needs
-            a C++ compiler.
+        compiled: whether `torch.compile` fuses the UNet's residual blocks (`models.unet.compile_residual_blocks`), for
+            which there must be a C++ compiler.
         references: N.
         different_references: the most different photos among the N; by default N. Fewer cost less.
         joint: train everything, not only what the paper trains.

@@ -54,9 +54,10 @@ def nearness(queries: int, keys: int, width: int) -> Tensor:
     def places(count: int) -> Tensor:
         side = math.isqrt(count)
         line = (torch.arange(side) + 0.5) * (width / side)
-        return torch.cartesian_prod(line, line)
+        return torch.stack([line.repeat_interleave(side), line.repeat(side)], dim=-1)
 
-    return -torch.cdist(places(queries), places(keys))
+    # Written out, for ONNX has no `torch.cdist`.
+    return -(places(queries)[:, None] - places(keys)).square().sum(-1).sqrt()
 
 
 class IdentityAdapter(GatedSelfAttentionDense):
