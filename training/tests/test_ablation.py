@@ -70,7 +70,7 @@ def test_without_mff_every_token_is_one_patch(parts: Path):
     other = patches.clone()
     other[0, 2] += 1
     changed = (mixed(other, classes, faces)[0] - tokens).abs().amax(-1)[0] > 0
-    assert changed.nonzero().flatten().tolist() == [8, 9, 10, 11]
+    assert changed.nonzero().flatten().tolist() == [10, 11, 12, 13]
     assert torch.equal(mixed(patches, classes, faces + 1)[0], tokens)
     # The text keeps its own way.
     assert not torch.equal(mixed(patches, -classes, faces)[1], embedding)

@@ -60,7 +60,7 @@ def test_parts_from_before_the_face_stood_beside_the_patches_are_read(tmp_path: 
 def test_copies_of_one_photo_are_one_photo():
     mixed, (patch, classes, faces) = module(), features(1)
     tokens, embedding = mixed(patch.expand(-1, 4, -1, -1), classes.expand(-1, 4, -1), faces.expand(-1, 4, -1))
-    copies = tokens[:, :20].reshape(1, 4, 5, 32)
+    copies = tokens[:, 3:].reshape(1, 4, 5, 32)
     torch.testing.assert_close(copies, copies[:, :1].expand_as(copies), rtol=0, atol=1e-5)
     # E_c is a mean, so that it does not know how often a photo stood there.
     torch.testing.assert_close(embedding, mixed(patch, classes, faces)[1], rtol=0, atol=1e-6)
@@ -74,9 +74,9 @@ def test_a_count_stands_for_copies():
     counts = torch.tensor([[3.0, 1.0]])
     few, same = mixed(patch, classes, faces, counts)
     torch.testing.assert_close(same, embedding, rtol=0, atol=1e-6)
-    torch.testing.assert_close(few, torch.cat([tokens[:, :10], tokens[:, 20:]], 1), rtol=0, atol=1e-5)
+    torch.testing.assert_close(few, tokens[:, : 3 + 10], rtol=0, atol=1e-5)
     assert (mixed(patch, classes, faces)[0] - few).abs().max() > 1e-3
-    torch.testing.assert_close(mixed.token_bias(counts, 5).exp(), torch.tensor([[3.0] * 5 + [1.0] * 8]))
+    torch.testing.assert_close(mixed.token_bias(counts, 5).exp(), torch.tensor([[1.0] * 3 + [3.0] * 5 + [1.0] * 5]))
 
 
 @torch.no_grad()
@@ -86,9 +86,9 @@ def test_the_order_of_the_photos_does_not_matter():
     tokens, embedding = mixed(*inputs)
     shuffled, same = mixed(*(value[:, order] for value in inputs))
     torch.testing.assert_close(same, embedding, rtol=0, atol=1e-6)
-    expected = tokens[:, :20].reshape(1, 4, 5, 32)[:, order].reshape(1, 20, 32)
-    torch.testing.assert_close(shuffled[:, :20], expected, rtol=0, atol=1e-5)
-    torch.testing.assert_close(shuffled[:, 20:], tokens[:, 20:], rtol=0, atol=1e-5)
+    expected = tokens[:, 3:].reshape(1, 4, 5, 32)[:, order].reshape(1, 20, 32)
+    torch.testing.assert_close(shuffled[:, 3:], expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(shuffled[:, :3], tokens[:, :3], rtol=0, atol=1e-5)
 
 
 @torch.no_grad()

@@ -18,7 +18,10 @@ Objects = tuple[Tensor, Tensor, Tensor | None]
 
 
 class IdentityLayout(NamedTuple):
-    """How the tokens of E_r lie: those of `patches` square patches a photo, photo after photo, then `face_tokens`."""
+    """How the tokens of E_r lie: `face_tokens` of f_a, then those of each photo's `patches`, a square grid.
+
+    What follows has no meaning; a batch is filled up with it where others have more photos.
+    """
 
     patches: int
     face_tokens: int
@@ -102,7 +105,8 @@ class IdentityAdapter(GatedSelfAttentionDense):
         width = math.isqrt(patches)
         # Written with remainders, for the exported graph takes any number of photos.
         index = torch.arange(tokens)
-        photos = torch.where(index < tokens - face_tokens, nearness(count, patches, width)[:, index % patches], -1.0)
+        photos = nearness(count, patches, width)[:, (index - face_tokens) % patches]
+        photos = torch.where(index < face_tokens, -1.0, photos)
         near = torch.cat([nearness(count, count, width), photos], dim=1)
         return (nearby_slopes(self.attn.heads)[:, None, None] * near)[None]
 

@@ -105,13 +105,13 @@ class MixedFeatures(nn.Module):
                 rows, and cheaper.
 
         Returns:
-            E_r [b, N * P + face_tokens, d_r], and E_c [b, d_t].
+            E_r [b, face_tokens + N * P, d_r], the tokens of f_a first, and E_c [b, d_t].
         """
         batch, count, patches, _ = patch_features.shape
         visual = self.patch_in(patch_features).reshape(batch, count * patches, -1) + self.kind[0]
         if not self.mixing:
             constant = self.kind[1].expand(batch, self.face_tokens, -1)
-            return self.norm_out(torch.cat([visual, constant], dim=1)), self.textual(
+            return self.norm_out(torch.cat([constant, visual], dim=1)), self.textual(
                 _mean(class_embedding, photo_counts)
             )
         mean = functional.normalize(_mean(face_embedding.float(), photo_counts), dim=-1)
@@ -120,7 +120,7 @@ class MixedFeatures(nn.Module):
         face = self.face_in(mean).reshape(batch, self.face_tokens, -1) + self.kind[1]
         if self.face_beside is not None:
             visual = visual + self.face_beside(mean)[:, None]
-        tokens = torch.cat([visual, face], dim=1)
+        tokens = torch.cat([face, visual], dim=1)
         bias = None if photo_counts is None else self.token_bias(photo_counts, patches)
         for block in self.blocks:
             tokens = block(tokens, bias)
@@ -179,10 +179,10 @@ class MixedFeatures(nn.Module):
             patches: P.
 
         Returns:
-            [b, N * P + face_tokens].
+            [b, face_tokens + N * P].
         """
         logarithms = photo_counts.log()[:, :, None].expand(-1, -1, patches).flatten(1)
-        return functional.pad(logarithms, (0, self.face_tokens))
+        return functional.pad(logarithms, (self.face_tokens, 0))
 
 
 def _mean(values: Tensor, counts: Tensor | None) -> Tensor:
