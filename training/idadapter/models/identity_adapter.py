@@ -119,18 +119,22 @@ class PassThrough(nn.Module):
         return objs
 
 
+def _adapter_like(block: GatedSelfAttentionDense) -> IdentityAdapter:
+    """An adapter of a block's shape, with weights of its own and a closed gate."""
+    return IdentityAdapter(
+        query_dim=block.linear.out_features,
+        context_dim=block.linear.in_features,
+        n_heads=block.attn.heads,
+        d_head=block.attn.inner_dim // block.attn.heads,
+    )
+
+
 def add_identity_adapters(unet: UNet2DConditionModel) -> UNet2DConditionModel:
     """Puts `IdentityAdapter`s into a UNet made with `attention_type="gated"`, and the pass-through before them."""
     for block in unet.modules():
         if isinstance(block, BasicTransformerBlock):
-            stock = block.fuser
-            adapter = IdentityAdapter(
-                query_dim=stock.linear.out_features,
-                context_dim=stock.linear.in_features,
-                n_heads=stock.attn.heads,
-                d_head=stock.attn.inner_dim // stock.attn.heads,
-            )
-            adapter.load_state_dict(stock.state_dict())
+            adapter = _adapter_like(block.fuser)
+            adapter.load_state_dict(block.fuser.state_dict())
             block.fuser = adapter
     unet.position_net = PassThrough()
     return unet
@@ -152,13 +156,7 @@ def renew_adapters(unet: UNet2DConditionModel) -> None:
     """Gives every adapter new weights and a closed gate: what they knew belonged to another E_r."""
     for block in unet.modules():
         if isinstance(block, BasicTransformerBlock):
-            old = block.fuser
-            block.fuser = IdentityAdapter(
-                query_dim=old.linear.out_features,
-                context_dim=old.linear.in_features,
-                n_heads=old.attn.heads,
-                d_head=old.attn.inner_dim // old.attn.heads,
-            )
+            block.fuser = _adapter_like(block.fuser)
 
 
 def adapter_parameters(unet: UNet2DConditionModel) -> list[nn.Parameter]:
