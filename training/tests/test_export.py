@@ -108,7 +108,7 @@ def test_every_stage_starts_from_a_bundle(
     stage = make_tiny_stage(name, run)
     state = stage.module.state_dict()
     owner = {"autoencoder": "vae_decoder", "clip": "text_encoder"}.get(name, "unet")
-    prefix = {"autoencoder": "vae.decoder.", "clip": "text_model."}.get(name, "unet.")
+    prefix = {"autoencoder": "vae.decoder.", "clip": "clip.text_model."}.get(name, "unet.")
     for key, value in load_file(bundle / owner / "model.safetensors").items():
         assert torch.equal(state[prefix + key], value.float()), key
     train(stage, getattr(config, name).loop, run / name, run / "parts", stop_at=1)
