@@ -55,7 +55,7 @@ def make_unet(config: DiffusionConfig, latent_channels: int, latent_size: int, t
 
 
 def compile_residual_blocks(unet: UNet2DConditionModel) -> None:
-    """Has `torch.compile` fuse what surrounds the convolutions: a sixth less time on processors, after two minutes.
+    """Has `torch.compile` fuse what surrounds the convolutions: a little less time a step, after two minutes.
 
     Each shape is compiled for itself. Looking at pictures while training is not worth that, see `uncompiled`.
     """
