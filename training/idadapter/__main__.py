@@ -17,7 +17,7 @@ from .faces.recognizer import FaceRecognizer
 from .fixture_reference import read_photo
 from .loop import LoopConfig, Stage, train
 from .models.autoencoder import compression
-from .models.clip import resized_positions
+from .models.clip import make_text_encoder, resized_positions
 from .models.idadapter import IdAdapterModel
 from .models.identity_adapter import IdentityLayout, open_gates, prefer_nearby, renew_adapters
 from .models.mixed_features import MixedFeatures
@@ -139,7 +139,11 @@ def make_stage(name: str, config: Config, run: Path, cache: Path) -> tuple[Stage
             )
         return stage, config.clip.loop
     vae = read_vae(parts)
-    text_encoder = read_text_encoder(parts)
+    if has_part(parts, "text_encoder"):
+        text_encoder = read_text_encoder(parts)
+    else:
+        seeded(config.clip.loop.seed)
+        text_encoder = make_text_encoder(config.clip, tokenizer)
     latent_size = config.portrait_size // compression(vae)
     if name == "diffusion":
         seeded(config.diffusion.loop.seed)

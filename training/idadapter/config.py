@@ -124,8 +124,9 @@ class IdAdapterConfig:
     """How IDAdapter trains.
 
     Attributes:
-        base_learning_rate: share of the learning rate that the UNet without its adapters and the text encoder have:
-            what is trained already is worn down by the rate that what is new needs.
+        base_learning_rate: share of the learning rate that what the paper leaves frozen has in a joint training (the
+            UNet but for adapters and cross-attention keys and values, the text encoder): what is trained already is
+            worn down by the rate that what is new needs.
         compiled: whether `torch.compile` fuses the UNet's residual blocks (`models.unet.compile_residual_blocks`), for
             which there must be a C++ compiler.
         references: N.
@@ -151,6 +152,9 @@ class IdAdapterConfig:
         mixing: whether MFF mixes patch features and f_a; false for the paper's ablation, where the adapters read the
             patch features alone, each on its own.
         face_weight: how much more the face's latents count in the diffusion loss than the background's.
+        eyes_and_mouth_weight: added there to that weight; they are a tenth of the picture and most of the person.
+        input_perturbation: standard deviation of noise that is added to z_t's own without the model being told (Ning et
+            al. 2023): it learns to go on from a state that is a little off, as its own are in sampling.
         snr_weighting: weigh the diffusion loss by min-SNR; false weighs all noise levels alike, as the paper does.
         snr_gamma: gamma of min-SNR.
         gradient_checkpointing: compute activations again in the backward pass instead of keeping them, for a GPU that
@@ -179,6 +183,8 @@ class IdAdapterConfig:
     text_embedding: bool = True
     mixing: bool = True
     face_weight: float = 1.0
+    eyes_and_mouth_weight: float = 0.0
+    input_perturbation: float = 0.0
     snr_weighting: bool = True
     snr_gamma: float = 5.0
     gradient_checkpointing: bool = False

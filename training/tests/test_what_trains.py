@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from idadapter.data.vision_crops import to_tensor
 from idadapter.loop import Stage, StepRandom, parameter_groups, train
 from idadapter.models.autoencoder import make_autoencoder
 from idadapter.models.idadapter import IdAdapterModel
-from idadapter.parts import write_vae
+from idadapter.parts import read_text_encoder, write_vae
 from idadapter.stages import clip, diffusion, idadapter
 from idadapter.stages.idadapter import IdAdapterStage, with_identifier
 
@@ -187,6 +188,44 @@ def test_what_was_trained_before_can_learn_more_slowly(config: Config, run: Path
     slow, fast = sorted(parameter_groups(stage, 4e-3), key=lambda group: group["lr"])
     assert (slow["lr"], fast["lr"]) == (1e-3, 4e-3)
     names = {parameter: name for name, parameter in stage.module.named_parameters()}
-    assert all(".fuser." in names[p] or names[p].startswith("mixed_features.") for p in fast["params"])
-    assert not any(".fuser." in names[p] or names[p].startswith("mixed_features.") for p in slow["params"])
+    assert {names[p] for p in fast["params"]} == papers_choice(stage.module)
     assert len(slow["params"]) + len(fast["params"]) == len(names)
+
+
+@pytest.mark.parametrize("name", ["diffusion", "idadapter"])
+def test_a_run_without_a_text_encoder_gets_a_new_one(name: str, config: Config, run: Path, make_tiny_stage: MakeStage):
+    old = read_text_encoder(run / "parts")
+    shutil.rmtree(run / "parts" / "text_encoder")
+    stage = make_tiny_stage(name, run)
+    new = stage.module.text_encoder
+    assert new.config.vocab_size == len(stage.tokenizer) and new.config.hidden_size == old.config.hidden_size
+    stage.write_parts(run / "parts")
+    written = read_text_encoder(run / "parts")
+    assert all(torch.equal(a, b) for a, b in zip(new.parameters(), written.parameters(), strict=True))
+    again = make_tiny_stage(name, run).module.text_encoder
+    assert all(torch.equal(a, b) for a, b in zip(new.parameters(), again.parameters(), strict=True))
+
+
+def test_the_model_is_not_told_of_added_noise(config: Config, run: Path, make_tiny_stage: MakeStage):
+    stage = make_tiny_stage("idadapter", run)
+    seen, wanted = [], []
+    stage.module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
+    add_noise = stage.diffusion.add_noise
+    stage.diffusion.add_noise = lambda *inputs: wanted.append(add_noise(*inputs)) or wanted[-1]
+    for perturbation in (0.0, 0.1):
+        stage.config = replace(stage.config, input_perturbation=perturbation)
+        stage.loss(stage.module, StepRandom(0, 0, 0), 0)
+    # Both times the first of `add_noise`'s answers is what shall be predicted, and it is the same.
+    (plain, target, _), (_, same_target, _), _ = wanted
+    assert torch.equal(seen[0], plain) and torch.equal(target, same_target)
+    more = seen[1] - seen[0]
+    assert 0.02 < float(more.std()) < 0.1
+
+
+def test_eyes_and_mouth_can_count_more_than_the_face(config: Config, run: Path, make_tiny_stage: MakeStage):
+    weighed = replace(config, idadapter=replace(config.idadapter, eyes_and_mouth_weight=3.0))
+    weight = make_tiny_stage("idadapter", run, weighed).place_weight[0, 0]
+    assert weight.mean().item() == pytest.approx(1)
+    # On 16 x 16 places: the eyes stand in the eighth row, the mouth in the twelfth; forehead and cheek count as before.
+    eyes, mouth, forehead, cheek = weight[7, [5, 10]].mean(), weight[11, 7:9].mean(), weight[4, 7], weight[10, 3]
+    assert eyes > 2 * forehead and mouth > 2 * forehead and forehead < 1 and cheek < 1

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import CLIPConfig as TransformersClipConfig
-from transformers import CLIPModel, CLIPTextConfig, CLIPTokenizer, CLIPVisionConfig
+from transformers import CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer, CLIPVisionConfig
 
 from ..config import ClipConfig
 
@@ -37,6 +37,25 @@ def text_config(config: ClipConfig, vocabulary_size: int, **special_tokens: int)
     )
 
 
+def _text_config_for(config: ClipConfig, tokenizer: CLIPTokenizer, vocabulary_size: int | None) -> CLIPTextConfig:
+    return text_config(
+        config,
+        vocabulary_size or len(tokenizer),
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def make_text_encoder(config: ClipConfig, tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    """A text transformer with random weights for a tokenizer's vocabulary, to be trained together with a UNet.
+
+    Contrast asks of it one vector a caption; a UNet's cross-attention reads every token, and those that contrast leaves
+    had become nearly the same (docs/training.md, sixth session).
+    """
+    return CLIPTextModel(_text_config_for(config, tokenizer, None))
+
+
 def make_clip(config: ClipConfig, tokenizer: CLIPTokenizer, vocabulary_size: int | None = None) -> CLIPModel:
     """A CLIP with random weights for this vocabulary.
 
@@ -45,13 +64,7 @@ def make_clip(config: ClipConfig, tokenizer: CLIPTokenizer, vocabulary_size: int
         tokenizer: whose special tokens the text transformer knows.
         vocabulary_size: tokens that have an embedding; the tokenizer's by default.
     """
-    text = text_config(
-        config,
-        vocabulary_size or len(tokenizer),
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    text = _text_config_for(config, tokenizer, vocabulary_size)
     vision = CLIPVisionConfig(
         hidden_size=config.vision_width,
         intermediate_size=4 * config.vision_width,

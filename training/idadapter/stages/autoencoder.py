@@ -34,6 +34,16 @@ def face_mask(size: int = PORTRAIT_SIZE) -> Tensor:
     return torch.tensor(1 / (1 + np.exp((radius - 1) * 8)), dtype=torch.float32)[None, None]
 
 
+def feature_mask(size: int = PORTRAIT_SIZE) -> Tensor:
+    """1 at both eyes and along the mouth of an aligned portrait, falling smoothly to 0 around: [1, 1, size, size]."""
+    template = portrait_template(size)
+    right_eye, left_eye, _, right_corner, left_corner = template
+    places = [right_eye, left_eye, right_corner, (right_corner + left_corner) / 2, left_corner]
+    v, u = np.mgrid[0:size, 0:size]
+    bumps = [np.exp(-0.5 * ((u - x) ** 2 + (v - y) ** 2) / (0.065 * size) ** 2) for x, y in places]
+    return torch.tensor(np.max(bumps, axis=0), dtype=torch.float32)[None, None]
+
+
 def gradient_loss(images: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
     """Mean absolute difference of horizontal and vertical differences at three scales, weighted a pixel."""
     total = images.new_zeros(())

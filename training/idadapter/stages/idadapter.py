@@ -25,14 +25,14 @@ from ..models.autoencoder import decode
 from ..models.clip import normalize_pixels
 from ..models.face_warp import FaceWarp
 from ..models.idadapter import IdAdapterModel
-from ..models.identity_adapter import adapter_parameters
+from ..models.identity_adapter import adapter_parameters, cross_attention_key_value_parameters
 from ..models.text_encoder import identifier_positions
 from ..models.unet import compile_residual_blocks, uncompiled
 from ..noise_schedule import Diffusion, read_noise_schedule, stratified_timesteps
 from ..parts import read_image_encoder, read_vae, write_mixed_features, write_text_encoder, write_unet
 from ..sampling import sample_latents, to_pictures
 from ..tokenizer import IDENTIFIER, encode_prompts, shortened
-from .autoencoder import face_mask, feature_distance
+from .autoencoder import face_mask, feature_distance, feature_mask
 from .diffusion import LatentBatch
 
 SAMPLE_PROMPTS = (
@@ -96,7 +96,8 @@ class IdAdapterStage(Stage):
         )
         side = self.module.unet.config.sample_size
         face = functional.adaptive_avg_pool2d(face_mask(portraits.size), side)
-        weight = 1 + (config.face_weight - 1) * face
+        features = functional.adaptive_avg_pool2d(feature_mask(portraits.size), side)
+        weight = 1 + (config.face_weight - 1) * face + config.eyes_and_mouth_weight * features
         self.place_weight = weight / weight.mean()
         clean = np.concatenate([rows for rows in groups.values()])
         clean = np.intersect1d(clean, portraits.train)
@@ -107,8 +108,13 @@ class IdAdapterStage(Stage):
         self.identifier_id = tokenizer.convert_tokens_to_ids(IDENTIFIER + "</w>")
 
     def learning_rate_shares(self) -> dict[nn.Parameter, float]:
-        """See `Stage.learning_rate_shares`: of what was trained before, in a joint training."""
-        new = {*adapter_parameters(self.module.unet), *self.module.mixed_features.parameters()}
+        """See `Stage.learning_rate_shares`: of what the paper leaves frozen, in a joint training."""
+        unet = self.module.unet
+        new = {
+            *adapter_parameters(unet),
+            *cross_attention_key_value_parameters(unet),
+            *self.module.mixed_features.parameters(),
+        }
         return {p: 1.0 if p in new else self.config.base_learning_rate for p in self.module.parameters()}
 
     def frozen(self) -> list[nn.Module]:
@@ -172,6 +178,10 @@ class IdAdapterStage(Stage):
         timesteps = timesteps.to(self.device)
         noise = random.normal(*latents.shape).to(self.device)
         noisy, target, snr = self.diffusion.add_noise(latents.to(self.device), noise, timesteps)
+        if config.input_perturbation:
+            # More noise than the model is told of, as in sampling, where a step starts from the errors of those before.
+            more = config.input_perturbation * random.normal(*latents.shape).to(self.device)
+            noisy, _, _ = self.diffusion.add_noise(latents.to(self.device), noise + more, timesteps)
         predicted = module(
             noisy.contiguous(memory_format=torch.channels_last),
             timesteps,
