@@ -125,13 +125,13 @@ class IdAdapterConfig:
 
     Attributes:
         base_learning_rate: share of the learning rate that what the paper leaves frozen has in a joint training (the
-            UNet but for adapters and cross-attention keys and values, the text encoder): what is trained already is
-            worn down by the rate that what is new needs.
+            UNet but for adapters and cross-attention keys and values): what is trained already is worn down by the rate
+            that what is new needs.
         compiled: whether `torch.compile` fuses the UNet's residual blocks (`models.unet.compile_residual_blocks`), for
             which there must be a C++ compiler.
         references: N.
         different_references: the most different photos among the N; by default N. Fewer cost less.
-        joint: train everything, not only what the paper trains.
+        joint: train all of the UNet, not only what the paper trains. The text encoder is frozen in either case.
         identity_weight: lambda of equation 9.
         feature_weight: inside the identity loss, of the recogniser's middle features against the photo's.
         jitter: how strongly what the recogniser sees is moved and blurred at random; 0 not at all, 1 by a few pixels.

@@ -47,13 +47,23 @@ def _text_config_for(config: ClipConfig, tokenizer: CLIPTokenizer, vocabulary_si
     )
 
 
-def make_text_encoder(config: ClipConfig, tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    """A text transformer with random weights for a tokenizer's vocabulary, to be trained together with a UNet.
+TOKEN_SPREAD = 0.5
+"""Standard deviation of a new text encoder's token embeddings: beside it, what the layers add is context."""
 
-    Contrast asks of it one vector a caption; a UNet's cross-attention reads every token, and those that contrast leaves
-    had become nearly the same (docs/training.md, sixth session).
+
+def make_text_encoder(config: ClipConfig, tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    """A text transformer with random weights for a tokenizer's vocabulary, which a UNet learns to read as it is.
+
+    Random features tell all words of the captions apart, wherever they stand. A text encoder that trains along with
+    the UNet unlearns that: what the UNet cannot read yet is noise to it, and within two hundred steps the fastest way
+    to less of that was to make all tokens the same (docs/training.md, seventh session). Stable Diffusion's is frozen
+    too.
     """
-    return CLIPTextModel(_text_config_for(config, tokenizer, None))
+    model = CLIPTextModel(_text_config_for(config, tokenizer, None))
+    embeddings = model.get_input_embeddings().weight
+    with torch.no_grad():
+        embeddings.mul_(TOKEN_SPREAD / embeddings.std())
+    return model
 
 
 def make_clip(config: ClipConfig, tokenizer: CLIPTokenizer, vocabulary_size: int | None = None) -> CLIPModel:

@@ -27,11 +27,12 @@ class IdAdapterModel(nn.Module):
             unet: with identity adapters.
             text_encoder: CLIP's text transformer.
             mixed_features: MFF and P_textual.
-            joint: train everything, after the paper's stage.
+            joint: train all of the UNet. The text encoder stays frozen even so (see `make_text_encoder`).
         """
         super().__init__()
         self.unet, self.text_encoder, self.mixed_features = unet, text_encoder, mixed_features
         self.requires_grad_(joint)
+        text_encoder.requires_grad_(False)
         if not joint:
             for parameter in [*adapter_parameters(unet), *cross_attention_key_value_parameters(unet)]:
                 parameter.requires_grad_(True)

@@ -1,4 +1,4 @@
-"""Stage 3: the base text-to-image model, UNet and text encoder together."""
+"""Stage 3: the base text-to-image model."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ SAMPLE_PROMPTS = (
 
 
 class TextToImage(nn.Module):
-    """What the diffusion stage trains: the UNet without its adapters, and the text encoder."""
+    """What the diffusion stage trains, the UNet without its adapters, and the text encoder it reads."""
 
     def __init__(self, unet: UNet2DConditionModel, text_encoder: CLIPTextModel) -> None:
-        """Freezes the adapters, which this stage never runs."""
+        """Freezes the text encoder, and the adapters, which this stage never runs."""
         super().__init__()
         self.unet = unet
-        self.text_encoder = text_encoder
+        self.text_encoder = text_encoder.requires_grad_(False)
         for name, parameter in unet.named_parameters():
             parameter.requires_grad_(".fuser." not in name)
 
