@@ -21,7 +21,7 @@ from .models.clip import make_text_encoder, resized_positions
 from .models.idadapter import IdAdapterModel
 from .models.identity_adapter import IdentityLayout, open_gates, prefer_nearby, renew_adapters
 from .models.mixed_features import MixedFeatures
-from .models.unet import make_unet, require_latents
+from .models.unet import make_unet, require_latents, with_pooled_text
 from .parts import (
     copy_parts,
     has_part,
@@ -154,6 +154,7 @@ def make_stage(name: str, config: Config, run: Path, cache: Path) -> tuple[Stage
             else make_unet(config.diffusion, vae.config.latent_channels, latent_size, text_width)
         )
         require_latents(unet, vae.config.latent_channels, latent_size)
+        unet = with_pooled_text(unet) if config.diffusion.pooled_text else unet
         model = TextToImage(unet, text_encoder)
         latents = open_latents(cache, vae, portraits)
         return DiffusionStage(config.diffusion, model, tokenizer, portraits, latents, parts), config.diffusion.loop
@@ -178,6 +179,7 @@ def make_stage(name: str, config: Config, run: Path, cache: Path) -> tuple[Stage
         mixed_features.make_text_constant(text_encoder.get_input_embeddings().weight[identifier])
     unet = read_unet(parts)
     require_latents(unet, vae.config.latent_channels, latent_size)
+    unet = with_pooled_text(unet) if config.diffusion.pooled_text else unet
     if not has_part(parts, "mixed_features"):
         renew_adapters(unet)
     if config.idadapter.aligned:

@@ -103,6 +103,7 @@ class DiffusionConfig:
         layers: residual blocks a level.
         head_width: channels of an attention head.
         heads: attention heads of every level instead, as Stable Diffusion 1.x has them.
+        pooled_text: the words also reach every residual block, pooled (`models.unet.with_pooled_text`).
         linear_projection: linear maps instead of 1 x 1 convolutions around the transformer blocks, as in 2.x.
         rendition_share: how many of the pictures are art renditions.
         condition_dropout: how many of the captions are dropped, for guidance.
@@ -115,6 +116,7 @@ class DiffusionConfig:
     head_width: int = 32
     heads: int | None = None
     linear_projection: bool = False
+    pooled_text: bool = False
     rendition_share: float = 0.12
     condition_dropout: float = 0.12
 
@@ -127,8 +129,6 @@ class IdAdapterConfig:
         base_learning_rate: share of the learning rate that what the paper leaves frozen has in a joint training (the
             UNet but for adapters and cross-attention keys and values): what is trained already is worn down by the rate
             that what is new needs.
-        compiled: whether `torch.compile` fuses the UNet's residual blocks (`models.unet.compile_residual_blocks`), for
-            which there must be a C++ compiler.
         references: N.
         different_references: the most different photos among the N; by default N. Fewer cost less.
         joint: train all of the UNet, not only what the paper trains. The text encoder is frozen in either case.
@@ -142,7 +142,9 @@ class IdAdapterConfig:
             these within a hundred steps, from other photos hardly: in a new run, begin with 1.
         least_timestep: the smallest timestep trained at; below some 400 the latents tell more than any reference.
         rendition_share: how many of the pictures are art renditions.
-        condition_dropout: share of each unconditional kind (nothing, words alone, person alone).
+        timestep_shift: moves the timesteps trained at towards more noise (`noise_schedule.stratified_timesteps`).
+        condition_dropout: share of each unconditional kind that guidance needs: nothing known, and the person alone.
+        words_alone_share: of the third, whose words nothing but the picture itself competes with.
         face_tokens: tokens made of f_a.
         gate_start: what the gates gamma are set to before the first step, without a change to what the UNet computes; 0
             leaves them as they are, closed in a new run as in the paper.
@@ -162,7 +164,6 @@ class IdAdapterConfig:
     """
 
     loop: LoopConfig
-    compiled: bool = False
     base_learning_rate: float = 1.0
     gate_start: float = 0.0
     references: int = 4
@@ -178,6 +179,8 @@ class IdAdapterConfig:
     least_timestep: int = 0
     rendition_share: float = 0.1
     condition_dropout: float = 0.08
+    words_alone_share: float = 0.08
+    timestep_shift: float = 1.0
     face_tokens: int = 4
     aligned: bool = False
     text_embedding: bool = True

@@ -95,7 +95,12 @@ class Diffusion:
         return self.alphas.to(device)
 
 
-def stratified_timesteps(uniform: Tensor, count: int = 1000) -> Tensor:
-    """Timesteps spread evenly over the schedule, jittered: uniform [b] in [0, 1) to int64 [b] in 0..count-1."""
+def stratified_timesteps(uniform: Tensor, count: int = 1000, shift: float = 1.0) -> Tensor:
+    """Timesteps spread over the schedule, jittered: uniform [b] in [0, 1) to int64 [b] in 0..count-1.
+
+    `shift` moves them towards more noise, t to s t / (1 + (s - 1) t) (Esser et al. 2024, equation 23); 1 spreads them
+    evenly. What words and a reference decide is decided there, and little of it shows in the error.
+    """
     places = (torch.arange(len(uniform), device=uniform.device) + uniform) / len(uniform)
+    places = shift * places / (1 + (shift - 1) * places)
     return (places * count).long().clamp(0, count - 1)

@@ -8,7 +8,7 @@ import torch
 from idadapter.data.templates import PORTRAIT_TEMPLATE
 from idadapter.faces.recognizer import TEMPLATE
 from idadapter.models.face_warp import FaceWarp, blurred
-from idadapter.noise_schedule import Diffusion, make_noise_schedule
+from idadapter.noise_schedule import Diffusion, make_noise_schedule, stratified_timesteps
 from idadapter.stages.autoencoder import detail_share, feature_distance
 
 
@@ -72,3 +72,12 @@ def test_snr_weights_fall_off_where_gamma_says():
     assert torch.allclose(diffusion.weight(snr, 20.0), torch.tensor([1.0, 1.0, 1.0, 0.2]))
     visible = diffusion.visible(torch.tensor([0, 999]))
     assert visible[0] > 0.99 and abs(float(visible[1])) < 1e-6
+
+
+def test_shifted_timesteps_are_more_often_late():
+    uniform = torch.rand(4000, generator=generator())
+    even, late = stratified_timesteps(uniform), stratified_timesteps(uniform, shift=3.0)
+    assert abs(float((even >= 900).float().mean()) - 0.1) < 0.002 and even.min() == 0 and even.max() == 999
+    # 3 u / (1 + 2 u) >= 0.9 from u = 0.75 on, and < 0.5 up to u = 0.25.
+    assert abs(float((late >= 900).float().mean()) - 0.25) < 0.002
+    assert abs(float((late < 500).float().mean()) - 0.25) < 0.002 and late.max() == 999

@@ -1,30 +1,43 @@
-"""The compiled UNet is the same UNet."""
+"""Words pooled into the timestep's embedding."""
 
 from __future__ import annotations
 
-import shutil
+from dataclasses import replace
 
-import pytest
 import torch
 
 from idadapter.config import Config
-from idadapter.models.unet import compile_residual_blocks, make_unet, uncompiled
+from idadapter.models.identity_adapter import IdentityAdapter, IdentityLayout, predict, prefer_nearby
+from idadapter.models.unet import make_unet, pooled_text_parameters, with_pooled_text
 
 
-@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
-def test_compiled_residual_blocks_compute_the_same(config: Config):
+def test_pooled_text_leaves_a_trained_unet_nearly_as_it_was_and_reaches_all_of_it(config: Config):
     torch.manual_seed(0)
-    unet = make_unet(config.diffusion, 4, 16, 48)
-    inputs = (torch.randn(2, 4, 16, 16), torch.tensor([20.0, 700.0]), torch.randn(2, 7, 48))
+    plain = make_unet(replace(config.diffusion, pooled_text=False), 4, 16, 48)
+    prefer_nearby(plain, IdentityLayout(4, 2))
+    assert not pooled_text_parameters(plain)
+    pooled = with_pooled_text(plain)
+    assert pooled_text_parameters(pooled) and with_pooled_text(pooled) is pooled
+    assert tuple(pooled.config["identity_layout"]) == (4, 2)
+    assert all(block.layout == (4, 2) for block in pooled.modules() if isinstance(block, IdentityAdapter))
+    sample, timestep = torch.randn(2, 4, 16, 16), torch.tensor([20.0, 700.0])
+    words, others = torch.randn(2, 7, 48), torch.randn(2, 7, 48)
 
-    def gradient() -> torch.Tensor:
-        unet.zero_grad()
-        unet(*inputs, return_dict=False)[0].square().mean().backward()
-        return unet.conv_in.weight.grad.clone()
+    def run(unet: torch.nn.Module, hidden: torch.Tensor) -> torch.Tensor:
+        return predict(unet, sample, timestep, hidden, None, None)
 
-    plain = gradient()
-    assert plain.abs().max() > 0
-    compile_residual_blocks(unet)
-    torch.testing.assert_close(gradient(), plain, rtol=1e-3, atol=1e-6)
-    with uncompiled():
-        assert torch.equal(gradient(), plain)
+    with torch.no_grad():
+        before, after = run(plain, words), run(pooled, words)
+    assert 0 < float((after - before).square().mean() / before.square().mean()) < 0.01
+    # Without cross-attention the words still arrive, and there is something to learn at once.
+    for name, parameter in pooled.named_parameters():
+        if ".attn2.to_out.0." in name:
+            torch.nn.init.zeros_(parameter)
+    assert not torch.equal(run(pooled, words), run(pooled, others))
+    run(pooled, words).square().mean().backward()
+    # A softmax's keys may all be moved alike, so their bias alone has no gradient.
+    assert all(
+        parameter.grad.abs().max() > 0
+        for name, parameter in pooled.add_embedding.named_parameters()
+        if name != "pool.k_proj.bias"
+    )

@@ -155,6 +155,27 @@ def test_a_batch_without_anybody_to_judge_has_a_finite_loss(config: Config, run:
     assert torch.isfinite(loss) and "faces" not in scalars
 
 
+def test_each_unconditional_kind_has_its_share(config: Config, run: Path, make_tiny_stage: MakeStage):
+    stage = make_tiny_stage("idadapter", run)
+    stage.config = replace(stage.config, condition_dropout=0.1, words_alone_share=0.5)
+    empty, kinds = stage.tokenizer("")["input_ids"][:2], np.zeros(4)
+    nouns = {tuple(stage.tokenizer(with_identifier(noun, noun))["input_ids"]) for noun in ("man", "woman", "person")}
+
+    def count(_, inputs: tuple) -> None:
+        for ids, anonymous in zip(inputs[2].tolist(), inputs[6].tolist(), strict=True):
+            wordless = ids[:2] == empty if anonymous else any(ids[: len(noun)] == list(noun) for noun in nouns)
+            kinds[2 * anonymous + wordless] += 1
+
+    stage.module.register_forward_pre_hook(count)
+    with torch.no_grad():
+        for step in range(60):
+            stage.loss(stage.module, StepRandom(0, step, 0), step)
+    everything, person, words, nothing = kinds / kinds.sum()
+    assert kinds.sum() == 60 * config.idadapter.loop.batch_size
+    # Captions that say no more than the noun count as the person alone.
+    assert abs(words - 0.5) < 0.08 and abs(nothing - 0.1) < 0.05 and 0.05 < person < 0.25 and everything > 0.15
+
+
 def test_captions_too_long_for_the_model_end_no_training(
     run: Path, make_tiny_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
 ):

@@ -27,7 +27,7 @@ from ..models.face_warp import FaceWarp
 from ..models.idadapter import IdAdapterModel
 from ..models.identity_adapter import adapter_parameters, cross_attention_key_value_parameters
 from ..models.text_encoder import identifier_positions
-from ..models.unet import compile_residual_blocks, uncompiled
+from ..models.unet import pooled_text_parameters
 from ..noise_schedule import Diffusion, read_noise_schedule, stratified_timesteps
 from ..parts import read_image_encoder, read_vae, write_mixed_features, write_text_encoder, write_unet
 from ..sampling import sample_latents, to_pictures
@@ -113,6 +113,7 @@ class IdAdapterStage(Stage):
         new = {
             *adapter_parameters(unet),
             *cross_attention_key_value_parameters(unet),
+            *pooled_text_parameters(unet),
             *self.module.mixed_features.parameters(),
         }
         return {p: 1.0 if p in new else self.config.base_learning_rate for p in self.module.parameters()}
@@ -126,8 +127,6 @@ class IdAdapterStage(Stage):
         super().place(device)
         if device.type == "cpu":
             plain_attention(self.module.unet, self.module.text_encoder)
-        if self.config.compiled:
-            compile_residual_blocks(self.module.unet)
 
     def rows(self, random: np.random.Generator) -> np.ndarray:
         """Training photos; people with several photos more often than their share."""
@@ -164,16 +163,17 @@ class IdAdapterStage(Stage):
         nouns = [noun if draw.random() > 0.1 else "person" for noun in nouns]
         # Guidance needs three unconditional kinds: nothing known, the words alone, the person alone.
         kind = draw.random(count)
-        share = config.condition_dropout
-        anonymous = torch.from_numpy(kind < 2 * share)
-        wordless = (kind < share) | ((kind >= 2 * share) & (kind < 3 * share))
+        share, anonymous_share = config.condition_dropout, config.condition_dropout + config.words_alone_share
+        anonymous = torch.from_numpy(kind < anonymous_share)
+        wordless = (kind < share) | ((kind >= anonymous_share) & (kind < anonymous_share + share))
         prompts = []
         for i in range(count):
             words = "" if kind[i] < share else nouns[i] if wordless[i] else captions[i]
             words = shortened(self.tokenizer, words, self.identifier_length)
             prompts.append(words if anonymous[i] else with_identifier(words, nouns[i]))
         ids = encode_prompts(self.tokenizer, prompts).to(self.device)
-        timesteps = stratified_timesteps(random.uniform(count), 1000 - config.least_timestep) + config.least_timestep
+        timesteps = stratified_timesteps(random.uniform(count), 1000 - config.least_timestep, config.timestep_shift)
+        timesteps = timesteps + config.least_timestep
         timesteps = timesteps[torch.from_numpy(draw.permutation(count))]
         timesteps = timesteps.to(self.device)
         noise = random.normal(*latents.shape).to(self.device)
@@ -195,11 +195,13 @@ class IdAdapterStage(Stage):
         error = (squares * self.place_weight.to(self.device)).mean((1, 2, 3))
         weight = self.diffusion.weight(snr, config.snr_gamma) if config.snr_weighting else torch.ones_like(snr)
         diffusion = (weight * error).mean()
-        judged = torch.from_numpy(np.flatnonzero(~anonymous.numpy() & (variants != 2)))[: config.recognized]
+        # Arrays index arrays: a tensor of one index would be taken for a number.
+        who = np.flatnonzero(~anonymous.numpy() & (variants != 2))[: config.recognized]
+        judged = torch.from_numpy(who).to(self.device)
         clean = self.diffusion.clean(noisy[judged], predicted[judged], timesteps[judged])
         if config.identity_weight and len(judged):
-            photos = self.photos(rows[judged], variants[judged])
-            identity, scalars = self.identity_loss(clean, self.means[rows][judged], timesteps[judged], photos, random)
+            photos = self.photos(rows[who], variants[who])
+            identity, scalars = self.identity_loss(clean, self.means[rows[who]], timesteps[judged], photos, random)
         else:
             # The ablation without the identity loss does not pay for it either; and a batch may have nobody to judge.
             identity, scalars = clean.new_zeros(()), {}
@@ -297,8 +299,7 @@ class IdAdapterStage(Stage):
 
         size = self.module.unet.config.sample_size
         shape = (len(prompts), self.vae.config.latent_channels, size, size)
-        with uncompiled():
-            latents = sample_latents(model, shape, 20, seed=1, schedule=self.diffusion.schedule, device=self.device)
+        latents = sample_latents(model, shape, 20, seed=1, schedule=self.diffusion.schedule, device=self.device)
         pictures = to_pictures(decode(self.vae, latents))
         lines = [
             np.concatenate([self.portraits.photos[row], *pictures[i * prompts_each : (i + 1) * prompts_each]], axis=1)
