@@ -5,7 +5,8 @@ it was, once with another photo of the person as reference and once with nobody,
 and whose face the two recognisers see in them. Samples mix all noise levels' mistakes; this tells them apart.
 `--reference itself` shows the very photo that is hidden (what can be copied is), `stranger` another person's.
 
-Last it prints how much of the text encoder's output words change: what is all but nothing no UNet can follow.
+Last it prints how much words change of the text encoder's output (what is all but nothing no UNet can follow) and of
+the UNet's first answer, of which few words make more than hundredths: they are the small part of a portrait.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from .models.autoencoder import decode, encode
 from .models.clip import normalize_pixels
 from .models.face_warp import FaceWarp
 from .models.idadapter import IdAdapterModel
-from .models.identity_adapter import IdentityAdapter
+from .models.identity_adapter import IdentityAdapter, predict
 from .models.text_encoder import encode_text, identifier_positions
 from .noise_schedule import Diffusion, read_noise_schedule
 from .parts import read_image_encoder, read_mixed_features, read_text_encoder, read_unet, read_vae
@@ -136,19 +137,31 @@ def one_step(
 
 
 @torch.no_grad()
-def changed_by_words(parts: Path, noun: str = "man") -> dict[str, float]:
-    """How much of the text encoder's output each of `WORDS` changes against the class noun alone.
+def changed_by_words(parts: Path, noun: str = "man", pictures: int = 8) -> dict[str, tuple[float, float]]:
+    """How much each of `WORDS` changes against the class noun alone, nobody being the reference.
 
     Returns:
-        each prompt's mean squared difference over the output's mean square.
+        for each prompt two mean squared differences over what is changed's mean square: of the text encoder's output,
+        and of the UNet's first answer, to noise alone.
     """
-    encoder, tokenizer = read_text_encoder(parts), load_tokenizer(parts / "tokenizer")
+    encoder, unet, tokenizer = read_text_encoder(parts), read_unet(parts), load_tokenizer(parts / "tokenizer")
     prompts = [noun, *(form.format(noun) for form in WORDS)]
     ids = encode_prompts(tokenizer, prompts)
     nobody = torch.zeros(len(prompts), encoder.config.hidden_size)
     hidden = encode_text(encoder, ids, nobody, torch.full((len(prompts),), -1))
-    change = (hidden[1:] - hidden[0]).square().mean((1, 2)) / hidden[0].square().mean()
-    return dict(zip(prompts[1:], change.tolist(), strict=True))
+    size, last = unet.config.sample_size, len(Diffusion(read_noise_schedule(parts)).alphas) - 1
+    noise = torch.randn(pictures, unet.config.in_channels, size, size, generator=torch.Generator().manual_seed(0))
+    answers = torch.stack(
+        [
+            predict(unet, noise, torch.full((pictures,), last), words.expand(pictures, -1, -1), None, None)
+            for words in hidden
+        ]
+    )
+
+    def change(values: Tensor) -> list[float]:
+        return ((values[1:] - values[0]).square().flatten(1).mean(1) / values[0].square().mean()).tolist()
+
+    return dict(zip(prompts[1:], zip(change(hidden), change(answers), strict=True), strict=True))
 
 
 def split(values: Tensor) -> tuple[float, float]:
@@ -204,7 +217,8 @@ def main() -> None:
     ceiling = [float((of(first) * of(second)).sum(1).mean()) for of in (known, unseen)]
     print(f"{len(pairs)} people; two real photos of each: known {ceiling[0]:.3f}, unseen {ceiling[1]:.3f}")
     words = changed_by_words(arguments.parts)
-    print(f"changed by words: {', '.join(f'{prompt} {share:.3f}' for prompt, share in words.items())}")
+    told = [f"{prompt} {text:.3f} {answer:.4f}" for prompt, (text, answer) in words.items()]
+    print(f"changed by words, the text encoder's output and the UNet's first answer: {', '.join(told)}")
     print(f"gates: {', '.join(f'{gate:.2f}' for gate in gates(arguments.parts))}")
 
 
