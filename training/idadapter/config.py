@@ -140,6 +140,8 @@ class IdAdapterConfig:
         single_share: how often one reference photo stands N times.
         itself_share: how often that one is the very photo to be drawn, unaltered. Where a feature goes is learned from
             these within a hundred steps, from other photos hardly: in a new run, begin with 1.
+        itself_share_low_noise: the same below timestep 500, where z_t says where everything is and the details are
+            left: what of them the reference tells is learned from these too.
         least_timestep: the smallest timestep trained at; below some 400 the latents tell more than any reference.
         rendition_share: how many of the pictures are art renditions.
         timestep_shift: moves the timesteps trained at towards more noise (`noise_schedule.stratified_timesteps`).
@@ -176,6 +178,7 @@ class IdAdapterConfig:
     several_share: float = 0.7
     single_share: float = 0.4
     itself_share: float = 0.0
+    itself_share_low_noise: float = 0.0
     least_timestep: int = 0
     rendition_share: float = 0.1
     condition_dropout: float = 0.08

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from conftest import open_adapters
 
@@ -155,23 +156,36 @@ def test_references_are_other_photos_of_the_person(run: Path, make_tiny_stage: M
 
 
 def test_a_reference_that_is_the_photo_itself_is_unaltered(config: Config, run: Path, make_tiny_stage: MakeStage):
-    itself = replace(config.idadapter, itself_share=1.0)
-    stage = make_tiny_stage("idadapter", run, replace(config, idadapter=itself))
+    stage = make_tiny_stage("idadapter", run)
     rows, mirrored = stage.several[:4], np.array([False, True, False, True])
-    crops, index, faces, counts = stage.references(rows, mirrored, np.random.default_rng(0))
+    crops, index, faces, counts = stage.references(rows, mirrored, np.random.default_rng(0), np.ones(4, bool))
     assert index[:, 0].tolist() == [0, 1, 2, 3] and counts.tolist() == [[3.0, 0.0, 0.0]] * 4
     for row, flip, shown, face in zip(rows, mirrored, crops, faces[:, 0].numpy(), strict=True):
         photo = np.ascontiguousarray(stage.portraits.photos[row][:, :: -1 if flip else 1])
         assert torch.equal(shown, to_tensor([crop(photo, stage.references.size)])[0])
         assert np.array_equal(face, stage.embeddings[row, int(flip)])
-    stage.references.itself_share = 0.5
-    drawn = [stage.references(rows, mirrored, np.random.default_rng(seed))[2][:, 0].numpy() for seed in range(30)]
-    own = [
-        np.array_equal(face, stage.embeddings[row, int(flip)])
-        for faces in drawn
-        for row, flip, face in zip(rows, mirrored, faces, strict=True)
-    ]
-    assert 0.35 < np.mean(own) < 0.65
+    some = np.array([True, False, True, False])
+    _, _, faces, _ = stage.references(rows, mirrored, np.random.default_rng(0), some)
+    own = stage.embeddings[rows, mirrored.astype(int)]
+    assert np.array_equal((faces[:, 0].numpy() == own).all(1), some)
+
+
+def test_how_often_the_reference_is_the_photo_itself_depends_on_the_noise(
+    config: Config, run: Path, make_tiny_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+):
+    shares = replace(config.idadapter, itself_share=0.0, itself_share_low_noise=1.0)
+    stage = make_tiny_stage("idadapter", run, replace(config, idadapter=shares))
+    references, drawn, told = stage.references, [], []
+
+    def recorded(*given):
+        drawn.append(given[3])
+        return references(*given)
+
+    monkeypatch.setattr(stage, "references", recorded)
+    stage.module.register_forward_pre_hook(lambda _, inputs: told.append(inputs[1]))
+    with torch.no_grad():
+        stage.loss(stage.module, StepRandom(0, 0, 0), 0)
+    assert drawn[0].tolist() == (told[0] < 500).tolist() and 0 < drawn[0].sum() < len(drawn[0])
 
 
 def test_training_can_leave_small_noise_out(config: Config, run: Path, make_tiny_stage: MakeStage):

@@ -23,7 +23,6 @@ class References:
         different: int,
         size: int,
         single_share: float,
-        itself_share: float = 0.0,
     ) -> None:
         """Keeps what is drawn from.
 
@@ -36,14 +35,13 @@ class References:
             different: K, the most different photos among the N.
             size: side of the image encoder's crops.
             single_share: how often one photo stands N times, as at inference.
-            itself_share: how often that one is the photo to be drawn, as it is.
         """
         self.portraits, self.embeddings, self.groups, self.identity = portraits, embeddings, groups, identity
         self.count, self.different, self.size = count, different, size
-        self.single_share, self.itself_share = single_share, itself_share
+        self.single_share = single_share
 
     def __call__(
-        self, rows: np.ndarray, mirrored: np.ndarray, random: np.random.Generator
+        self, rows: np.ndarray, mirrored: np.ndarray, random: np.random.Generator, itself: np.ndarray | None = None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """References of each row.
 
@@ -51,26 +49,27 @@ class References:
             rows: the photos to be drawn.
             mirrored: [b] bool, whether they are to be drawn flipped.
             random: draws everything.
+            itself: [b] bool, whose reference is the photo to be drawn, as it is and N times; by default nobody's.
 
         Returns:
             crops [k, 3, s, s] in [0, 1] (each picture once), index [b, K] into them, f_a [b, K, d_a], and [b, K], how
             many of the N references each is.
         """
         crops, index, faces, counts = [], [], [], []
-        for row, mirror in zip(rows, mirrored, strict=True):
+        copied = np.zeros(len(rows), bool) if itself is None else itself
+        for row, mirror, copy in zip(rows, mirrored, copied, strict=True):
             group = self.groups[self.identity[row]]
-            itself = random.random() < self.itself_share
-            others = np.array([row]) if itself else group[group != row]
-            single = itself or random.random() < self.single_share
+            others = np.array([row]) if copy else group[group != row]
+            single = copy or random.random() < self.single_share
             wanted = 1 if single else self.different
             chosen = list(random.choice(others, min(wanted, len(others)), replace=False)) if len(others) else []
             chosen += [int(random.choice(chosen)) if chosen else int(row) for _ in range(wanted - len(chosen))]
             places, embedded = [], []
             for position, photo in enumerate(chosen):
-                flipped = int(mirror) if itself else int(random.random() < 0.5)
+                flipped = int(mirror) if copy else int(random.random() < 0.5)
                 image = np.ascontiguousarray(self.portraits.photos[photo][:, :: -1 if flipped else 1])
                 # The first of its kind may stay as it is; copies, and the photo to be drawn itself, are altered.
-                plain = itself or (photo not in chosen[:position] and photo != row and random.random() < 0.5)
+                plain = copy or (photo not in chosen[:position] and photo != row and random.random() < 0.5)
                 crops.append(crop(image, self.size) if plain else augmented(image, self.size, random))
                 places.append(len(crops) - 1)
                 embedded.append(self.embeddings[photo, flipped])

@@ -92,7 +92,6 @@ class IdAdapterStage(Stage):
             min(config.different_references or config.references, config.references),
             self.image_encoder.config.image_size,
             config.single_share,
-            config.itself_share,
         )
         side = self.module.unet.config.sample_size
         face = functional.adaptive_avg_pool2d(face_mask(portraits.size), side)
@@ -157,7 +156,11 @@ class IdAdapterStage(Stage):
         rows = self.rows(draw)
         count = len(rows)
         latents, captions, variants = self.batch(rows, draw, noun_always=True)
-        crops, index, faces, counts = self.references(rows, variants == 1, draw)
+        timesteps = stratified_timesteps(random.uniform(count), 1000 - config.least_timestep, config.timestep_shift)
+        timesteps = (timesteps + config.least_timestep)[torch.from_numpy(draw.permutation(count))]
+        itself_share = np.where(timesteps.numpy() < 500, config.itself_share_low_noise, config.itself_share)
+        itself = draw.random(count) < itself_share
+        crops, index, faces, counts = self.references(rows, variants == 1, draw, itself)
         patch, classes = self.features(crops, index)
         nouns = [self.batch.facts[row].noun for row in rows]
         nouns = [noun if draw.random() > 0.1 else "person" for noun in nouns]
@@ -172,9 +175,6 @@ class IdAdapterStage(Stage):
             words = shortened(self.tokenizer, words, self.identifier_length)
             prompts.append(words if anonymous[i] else with_identifier(words, nouns[i]))
         ids = encode_prompts(self.tokenizer, prompts).to(self.device)
-        timesteps = stratified_timesteps(random.uniform(count), 1000 - config.least_timestep, config.timestep_shift)
-        timesteps = timesteps + config.least_timestep
-        timesteps = timesteps[torch.from_numpy(draw.permutation(count))]
         timesteps = timesteps.to(self.device)
         noise = random.normal(*latents.shape).to(self.device)
         noisy, target, snr = self.diffusion.add_noise(latents.to(self.device), noise, timesteps)
