@@ -6,6 +6,8 @@ import argparse
 import os
 from pathlib import Path
 
+from transformers import CLIPTextModel, CLIPTokenizer
+
 from .base_model import read_base_model
 from .calibration import SAMPLE_PHOTO
 from .config import Config, read_config
@@ -100,6 +102,14 @@ def main() -> None:
     train(stage, loop, arguments.run / stage.name, parts, arguments.stop_at, arguments.minutes)
 
 
+def open_text_encoder(parts: Path, config: Config, tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    """The run's text encoder; one with seeded random weights in a run that has none (`make_text_encoder`)."""
+    if has_part(parts, "text_encoder"):
+        return read_text_encoder(parts)
+    seeded(config.clip.loop.seed)
+    return make_text_encoder(config.clip, tokenizer)
+
+
 def make_stage(name: str, config: Config, run: Path, cache: Path) -> tuple[Stage, LoopConfig]:
     """A stage with everything it needs from the stages before it, and its loop.
 
@@ -131,19 +141,12 @@ def make_stage(name: str, config: Config, run: Path, cache: Path) -> tuple[Stage
         if has_part(parts, "image_encoder"):
             vision = resized_positions(read_image_encoder(parts).state_dict(), config.clip.patches)
             stage.module.clip.vision_model.load_state_dict(vision)
-            stage.module.clip.text_model.load_state_dict(read_text_encoder(parts).state_dict())
-        elif config.clip.freeze_text:
-            raise ValueError(
-                f"freeze_text keeps a text encoder, but {parts} has none: name a bundle with --start-from, or train "
-                "one without it"
-            )
+        if has_part(parts, "text_encoder") or config.clip.freeze_text:
+            text_encoder = open_text_encoder(parts, config, tokenizer)
+            stage.module.clip.text_model.load_state_dict(text_encoder.state_dict())
         return stage, config.clip.loop
     vae = read_vae(parts)
-    if has_part(parts, "text_encoder"):
-        text_encoder = read_text_encoder(parts)
-    else:
-        seeded(config.clip.loop.seed)
-        text_encoder = make_text_encoder(config.clip, tokenizer)
+    text_encoder = open_text_encoder(parts, config, tokenizer)
     latent_size = config.portrait_size // compression(vae)
     if name == "diffusion":
         seeded(config.diffusion.loop.seed)

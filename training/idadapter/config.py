@@ -67,8 +67,8 @@ class ClipConfig:
         max_length: tokens of a prompt.
         merges: of the tokenizer.
         projection: width of the common space.
-        freeze_text: train the image encoder alone against a text encoder that was trained already (as LiT, Zhai et al.
-            2022, turned around), so that a UNet that reads it goes on.
+        freeze_text: train the image encoder alone (as LiT, Zhai et al. 2022, turned around), against the run's text
+            encoder, or against one with random weights in a run that has none.
         reconstruction_weight: of the loss that has every patch's features tell the patch's pixels.
     """
 

@@ -108,11 +108,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=REPOSITORY / "out" / "evaluation", help="evaluation.json and .md")
     parser.add_argument("--sheet", type=Path, help="24 references beside their portraits (never commit it)")
     parser.add_argument("--guidance-scale", type=float)
+    parser.add_argument("--identity-guidance-scale", type=float)
     parser.add_argument("--identity-strength", type=float)
     parser.add_argument("--num-inference-steps", type=int)
     parser.add_argument("--scheduler")
     arguments = parser.parse_args()
-    names = ("guidance_scale", "identity_strength", "num_inference_steps", "scheduler")
+    names = ("guidance_scale", "identity_guidance_scale", "identity_strength", "num_inference_steps", "scheduler")
     fields = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     bundle = arguments.bundle or REPOSITORY / "models" / "default"
     source: AbstractContextManager[Service | None] = nullcontext()

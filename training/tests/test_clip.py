@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 import torch
 
 from idadapter.config import Config
@@ -65,7 +65,12 @@ def test_a_frozen_text_encoder_stays_and_the_image_encoder_takes_its_new_size(
     assert not torch.equal(encoder.state_dict()[patch], image[patch])
 
 
-def test_a_frozen_text_encoder_must_be_there(config: Config, run: Path, make_tiny_stage: MakeStage):
-    (run / "parts" / "image_encoder" / "model.safetensors").unlink()
-    with pytest.raises(ValueError, match="start-from"):
-        make_tiny_stage("clip", run, replace(config, clip=replace(config.clip, freeze_text=True)))
+def test_a_run_without_a_text_encoder_freezes_a_random_one_that_its_unet_reads(
+    config: Config, run: Path, make_tiny_stage: MakeStage
+):
+    shutil.rmtree(run / "parts" / "text_encoder")
+    frozen = replace(config, clip=replace(config.clip, freeze_text=True))
+    made = make_tiny_stage("diffusion", run, frozen).module.text_encoder.state_dict()
+    train(make_tiny_stage("clip", run, frozen), config.clip.loop, run / "clip", run / "parts")
+    kept = read_text_encoder(run / "parts").state_dict()
+    assert all(torch.equal(kept[name], value) for name, value in made.items())

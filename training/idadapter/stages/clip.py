@@ -136,6 +136,5 @@ class ClipStage(Stage):
     def write_parts(self, root: Path) -> None:
         """See `Stage.write_parts`: both encoders; the projections serve training alone and stay in the checkpoint."""
         write_image_encoder(root, self.module.clip.vision_model)
-        if not self.config.freeze_text:
-            write_text_encoder(root, self.module.clip.text_model)
+        write_text_encoder(root, self.module.clip.text_model)
         self.tokenizer.save_pretrained(str(root / "tokenizer"))
