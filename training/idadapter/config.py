@@ -29,6 +29,9 @@ class AutoencoderConfig:
         identity_weight: of the recogniser's cosine.
         smoothness_weight: of the loss that makes blurred latents decode to blurred pictures.
         detail_weight: of the share of the latents' variance that is finer than 2 x 2 latents.
+        colour_weight: of the blurred pictures' colour differences (`stages.autoencoder.colour_differences`).
+        stay_weight: of how far latents move from those of the encoder that the stage begins with: what a UNet knows of
+            the old ones then serves it for the new.
         recognized: how many of a batch the recogniser sees.
         freeze_encoder: train the decoder alone. Latents stay what they are, and so does what was trained on them.
         loop: the training loop.
@@ -50,6 +53,8 @@ class AutoencoderConfig:
     identity_weight: float = 0.1
     smoothness_weight: float = 0.5
     detail_weight: float = 0.0
+    colour_weight: float = 0.0
+    stay_weight: float = 0.0
     recognized: int = 4
     freeze_encoder: bool = False
     kind: Literal["dc", "kl"] = "dc"

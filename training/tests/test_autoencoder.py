@@ -109,3 +109,26 @@ def test_without_the_smoothness_loss_nothing_is_decoded_for_it(
     )
     _, scalars = stage.loss(stage.module, StepRandom(0, 0, 0), 0)
     assert float(scalars["smoothness"]) == 0 and float(scalars["pixel"]) > 0
+
+
+def test_an_encoder_can_be_held_near_where_it_began(run: Path, config: Config, make_tiny_stage: Callable[..., Stage]):
+    began = read_vae(run / "parts")
+    # Moved first, so that there is a distance to lose.
+    moved = read_vae(run / "parts")
+    with torch.no_grad():
+        for parameter in moved.encoder.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    loop = replace(config.autoencoder.loop, steps=30, learning_rate=3e-3)
+
+    def distance(stay_weight: float) -> tuple[float, float]:
+        held = replace(config.autoencoder, stay_weight=stay_weight)
+        stage = make_tiny_stage("autoencoder", run, replace(config, autoencoder=held))
+        stage.module.vae.load_state_dict(moved.state_dict())
+        scalars = stage.loss(stage.module, StepRandom(0, 0, 0), 0)[1]
+        train(stage, loop, run / f"stay-{stay_weight}")
+        photos = to_tensor(stage.portraits.photos[:8])
+        with torch.no_grad():
+            return float((encode(stage.module.vae, photos) - encode(began, photos)).square().mean()), scalars["moved"]
+
+    (free, nothing), (held, told) = distance(0.0), distance(30.0)
+    assert nothing == 0 < told and held < 0.5 * free

@@ -9,7 +9,7 @@ from idadapter.data.templates import PORTRAIT_TEMPLATE
 from idadapter.faces.recognizer import TEMPLATE
 from idadapter.models.face_warp import FaceWarp, blurred
 from idadapter.noise_schedule import Diffusion, make_noise_schedule, stratified_timesteps
-from idadapter.stages.autoencoder import detail_share, feature_distance
+from idadapter.stages.autoencoder import colour_differences, detail_share, feature_distance
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -30,6 +30,22 @@ def test_features_are_compared_by_direction():
     assert float(feature_distance(features, [3 * f for f in features]).max()) < 1e-6
     opposite = feature_distance(features, [-f for f in features])
     assert opposite.shape == (2,) and torch.allclose(opposite, torch.full((2,), 4.0), atol=1e-5)
+
+
+def test_colours_of_one_brightness_are_told_apart():
+    yellow, orange, grey = (torch.tensor(rgb).view(1, 3, 1, 1).expand(-1, -1, 8, 8) for rgb in COLOURS)
+    assert colour_differences(yellow).shape == (1, 2, 2, 2)
+    red_blue, green = (colour_differences(yellow) - colour_differences(orange))[0, :, 0, 0].tolist()
+    assert abs(red_blue + 0.2) < 1e-6 and abs(green - 0.3) < 1e-6
+    assert colour_differences(grey).abs().max() < 1e-6
+    # Of the finest structure nothing is left: neither eye nor recogniser sees its colour.
+    checkered = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).repeat(4, 4).expand(1, 3, -1, -1) * torch.eye(3)[1].view(
+        1, 3, 1, 1
+    )
+    assert torch.allclose(colour_differences(checkered)[:, 1], torch.tensor(0.5))
+
+
+COLOURS = ((0.8, 0.8, 0.1), (1.0, 0.6, 0.1), (0.5, 0.5, 0.5))
 
 
 def make_warp() -> FaceWarp:

@@ -85,6 +85,20 @@ def detail_share(latents: Tensor) -> Tensor:
     return ((latents - coarse).square().mean((0, 2, 3)) / centred.square().mean((0, 2, 3)).clamp_min(1e-6)).mean()
 
 
+def colour_differences(images: Tensor, factor: int = 4) -> Tensor:
+    """Red against blue, and green against both, of pictures averaged over blocks: [b, 2, h / factor, w / factor].
+
+    What tells yellow from orange and green from brown is a twentieth of a photo's contrast, so an autoencoder that is
+    asked for pixels alone gives it up first (docs/training.md, seventh session).
+
+    Args:
+        images: [b, 3, h, w].
+        factor: side of the blocks.
+    """
+    red, green, blue = functional.avg_pool2d(images, factor).unbind(1)
+    return torch.stack([red - blue, green - (red + blue) / 2], dim=1)
+
+
 def feature_distance(features: list[Tensor], targets: list[Tensor]) -> Tensor:
     """How far a network's features are from others, unit length over channels at each place (LPIPS, Zhang et al. 2018).
 
@@ -150,6 +164,7 @@ class AutoencoderStage(Stage):
         self.warp = FaceWarp(portrait_template(portraits.size), RECOGNIZER_TEMPLATE, recognizer.input_size)
         self.weight = 1 + (config.face_weight - 1) * face_mask(portraits.size)
         self.scaling_factor: float | None = None
+        self.first: Autoencoder | None = None
 
     def start_from(self, trained: Autoencoder) -> None:
         """Begins with a trained autoencoder's weights (see `models.autoencoder.start_from`).
@@ -159,6 +174,8 @@ class AutoencoderStage(Stage):
         """
         vae = self.module.vae
         start_from(vae, trained)
+        if self.config.stay_weight:
+            self.first = trained
         if not self.config.freeze_encoder:
             return
         kept = trained.encoder.state_dict()
@@ -172,7 +189,7 @@ class AutoencoderStage(Stage):
 
     def frozen(self) -> list[nn.Module]:
         """See `Stage.frozen`."""
-        return [self.recognizer]
+        return [self.recognizer, *([] if self.first is None else [self.first])]
 
     def batch(self, random: StepRandom) -> tuple[Tensor, tuple[int, int]]:
         """Windows [b, 3, w, w] of training portraits in [0, 1], and the window's x and y, one for the batch."""
@@ -212,6 +229,8 @@ class AutoencoderStage(Stage):
         feature, identity = self.recognition_loss(decoded, images, (x, y))
         smooth = pixel.new_zeros(()) if coarse is None else smoothness_loss(coarse.float(), images, factor)
         detail = detail_share(statistics)
+        colour = (colour_differences(decoded) - colour_differences(images)).abs().mean()
+        moved = self.moved(images, statistics)
         total = (
             pixel
             + config.gradient_weight * gradient
@@ -219,6 +238,8 @@ class AutoencoderStage(Stage):
             + config.identity_weight * identity
             + config.smoothness_weight * smooth
             + config.detail_weight * detail
+            + config.colour_weight * colour
+            + config.stay_weight * moved
             + 0.05 * regularizer
         )
         with torch.no_grad():
@@ -230,9 +251,19 @@ class AutoencoderStage(Stage):
             "identity": identity.detach(),
             "smoothness": smooth.detach(),
             "detail": detail.detach(),
+            "colour": colour.detach(),
+            "moved": moved.detach(),
             "regularizer": regularizer.detach(),
             "psnr": psnr,
         }
+
+    def moved(self, images: Tensor, latents: Tensor) -> Tensor:
+        """How far latents [b, c, h, w] are from those of the encoder the stage began with: the mean square."""
+        if self.first is None:
+            return latents.new_zeros(())
+        with torch.no_grad():
+            before = encode(self.first, images).float() / self.first.config.scaling_factor
+        return (latents - before).square().mean()
 
     def recognition_loss(self, decoded: Tensor, images: Tensor, offset: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """How far the recogniser tells decoded faces from real ones: unit-length features, and 1 - cosine."""
