@@ -147,6 +147,8 @@ class IdAdapterConfig:
             these within a hundred steps, from other photos hardly: in a new run, begin with 1.
         itself_share_low_noise: the same below timestep 500, where z_t says where everything is and the details are
             left: what of them the reference tells is learned from these too.
+        itself_wordless_share: how many of those rows have the class noun alone for words, so that the noun asks for the
+            person as the photo shows it, and more words for what they say.
         least_timestep: the smallest timestep trained at; below some 400 the latents tell more than any reference.
         rendition_share: how many of the pictures are art renditions.
         timestep_shift: moves the timesteps trained at towards more noise (`noise_schedule.stratified_timesteps`).
@@ -184,6 +186,7 @@ class IdAdapterConfig:
     single_share: float = 0.4
     itself_share: float = 0.0
     itself_share_low_noise: float = 0.0
+    itself_wordless_share: float = 0.0
     least_timestep: int = 0
     rendition_share: float = 0.1
     condition_dropout: float = 0.08

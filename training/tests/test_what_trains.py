@@ -14,6 +14,7 @@ from torch import nn
 
 from idadapter.__main__ import make_stage
 from idadapter.config import Config
+from idadapter.data.captions import CLASS_NOUNS
 from idadapter.data.vision_crops import to_tensor
 from idadapter.loop import Stage, StepRandom, parameter_groups, train
 from idadapter.models.autoencoder import make_autoencoder
@@ -174,6 +175,33 @@ def test_each_unconditional_kind_has_its_share(config: Config, run: Path, make_t
     assert kinds.sum() == 60 * config.idadapter.loop.batch_size
     # Captions that say no more than the noun count as the person alone.
     assert abs(words - 0.5) < 0.08 and abs(nothing - 0.1) < 0.05 and 0.05 < person < 0.25 and everything > 0.15
+
+
+def test_who_is_shown_the_very_picture_may_be_told_the_noun_alone(
+    config: Config, run: Path, make_tiny_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+):
+    stage = make_tiny_stage("idadapter", run)
+    stage.config = replace(
+        stage.config,
+        itself_share=1.0,
+        itself_share_low_noise=0.0,
+        itself_wordless_share=1.0,
+        condition_dropout=0.0,
+        words_alone_share=0.0,
+    )
+    monkeypatch.setattr(diffusion, "caption", lambda *_: "wearing a hat")
+    nouns = encode_prompts(stage.tokenizer, [with_identifier(noun, noun) for noun in CLASS_NOUNS])
+    described = []
+
+    def look(_, inputs: tuple) -> None:
+        noun_alone = (inputs[2][:, None] == nouns).all(2).any(1)
+        described.extend(zip(inputs[1].tolist(), (~noun_alone).tolist(), strict=True))
+
+    stage.module.register_forward_pre_hook(look)
+    with torch.no_grad():
+        stage.loss(stage.module, StepRandom(0, 0, 0), 0)
+    assert {timestep >= 500 for timestep, _ in described} == {True, False}
+    assert all(words == (timestep < 500) for timestep, words in described)
 
 
 def test_captions_too_long_for_the_model_end_no_training(

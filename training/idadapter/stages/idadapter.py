@@ -169,6 +169,8 @@ class IdAdapterStage(Stage):
         share, anonymous_share = config.condition_dropout, config.condition_dropout + config.words_alone_share
         anonymous = torch.from_numpy(kind < anonymous_share)
         wordless = (kind < share) | ((kind >= anonymous_share) & (kind < anonymous_share + share))
+        # Whose reference shows the very picture is seldom told more: words then ask for another picture.
+        wordless |= ~anonymous.numpy() & itself & (draw.random(count) < config.itself_wordless_share)
         prompts = []
         for i in range(count):
             words = "" if kind[i] < share else nouns[i] if wordless[i] else captions[i]
