@@ -182,7 +182,8 @@ def make_stage(name: str, config: Config, run: Path, cache: Path) -> tuple[Stage
         mixed_features.make_text_constant(text_encoder.get_input_embeddings().weight[identifier])
     unet = read_unet(parts)
     require_latents(unet, vae.config.latent_channels, latent_size)
-    unet = with_pooled_text(unet) if config.diffusion.pooled_text else unet
+    # Where the base stays frozen, nothing would train what is new of it.
+    unet = with_pooled_text(unet) if config.diffusion.pooled_text and config.idadapter.joint else unet
     if not has_part(parts, "mixed_features"):
         renew_adapters(unet)
     if config.idadapter.aligned:

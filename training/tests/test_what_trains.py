@@ -20,7 +20,8 @@ from idadapter.loop import Stage, StepRandom, parameter_groups, train
 from idadapter.models.autoencoder import make_autoencoder
 from idadapter.models.idadapter import IdAdapterModel
 from idadapter.models.text_encoder import encode_text
-from idadapter.parts import read_text_encoder, write_vae
+from idadapter.models.unet import make_unet, pooled_text_parameters
+from idadapter.parts import read_text_encoder, write_unet, write_vae
 from idadapter.stages import clip, diffusion, idadapter
 from idadapter.stages.idadapter import IdAdapterStage, with_identifier
 from idadapter.tokenizer import encode_prompts
@@ -189,6 +190,7 @@ def test_who_is_shown_the_very_picture_may_be_told_the_noun_alone(
         condition_dropout=0.0,
         words_alone_share=0.0,
     )
+    stage.batch.rendition_share = 0.0
     monkeypatch.setattr(diffusion, "caption", lambda *_: "wearing a hat")
     nouns = encode_prompts(stage.tokenizer, [with_identifier(noun, noun) for noun in CLASS_NOUNS])
     described = []
@@ -202,6 +204,54 @@ def test_who_is_shown_the_very_picture_may_be_told_the_noun_alone(
         stage.loss(stage.module, StepRandom(0, 0, 0), 0)
     assert {timestep >= 500 for timestep, _ in described} == {True, False}
     assert all(words == (timestep < 500) for timestep, words in described)
+
+
+def test_a_rendition_is_asked_for_by_its_caption_and_never_its_own_reference(
+    config: Config, run: Path, make_tiny_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+):
+    stage = make_tiny_stage("idadapter", run)
+    stage.config = replace(
+        stage.config,
+        itself_share=1.0,
+        itself_share_low_noise=1.0,
+        itself_wordless_share=1.0,
+        condition_dropout=0.0,
+        words_alone_share=0.0,
+    )
+    stage.batch.rendition_share = 1.0
+    references, variants, itself, described = stage.references, [], [], []
+    draw_batch = stage.batch
+
+    def batch(*inputs: object, **named: object) -> tuple:
+        drawn = draw_batch(*inputs, **named)
+        variants.extend(drawn[2].tolist())
+        return drawn
+
+    def recorded(*inputs: object) -> tuple:
+        itself.extend(inputs[3].tolist())
+        return references(*inputs)
+
+    monkeypatch.setattr(diffusion, "caption", lambda *_: "wearing a hat")
+    monkeypatch.setattr(stage, "batch", batch)
+    monkeypatch.setattr(batch, "facts", draw_batch.facts, raising=False)
+    monkeypatch.setattr(stage, "references", recorded)
+    nouns = encode_prompts(stage.tokenizer, [with_identifier(noun, noun) for noun in CLASS_NOUNS])
+    stage.module.register_forward_pre_hook(
+        lambda _, inputs: described.extend((~(inputs[2][:, None] == nouns).all(2).any(1)).tolist())
+    )
+    with torch.no_grad():
+        for step in range(4):
+            stage.loss(stage.module, StepRandom(0, step, 0), step)
+    drawings = [variant == 2 for variant in variants]
+    assert {True, False} == set(drawings) and described == drawings and itself == [not drawn for drawn in drawings]
+
+
+def test_a_frozen_base_gets_nothing_new_that_nobody_trains(config: Config, run: Path, make_tiny_stage: MakeStage):
+    plain = make_unet(replace(config.diffusion, pooled_text=False), 4, 16, config.clip.text_width)
+    write_unet(run / "parts", plain)
+    assert not pooled_text_parameters(make_tiny_stage("idadapter", run).module.unet)
+    joint = replace(config, idadapter=replace(config.idadapter, joint=True))
+    assert pooled_text_parameters(make_tiny_stage("idadapter", run, joint).module.unet)
 
 
 def test_captions_too_long_for_the_model_end_no_training(

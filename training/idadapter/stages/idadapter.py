@@ -159,7 +159,8 @@ class IdAdapterStage(Stage):
         timesteps = stratified_timesteps(random.uniform(count), 1000 - config.least_timestep, config.timestep_shift)
         timesteps = (timesteps + config.least_timestep)[torch.from_numpy(draw.permutation(count))]
         itself_share = np.where(timesteps.numpy() < 500, config.itself_share_low_noise, config.itself_share)
-        itself = draw.random(count) < itself_share
+        # A rendition's reference is a photo, never the picture itself; and only its caption asks for the rendition.
+        itself = (draw.random(count) < itself_share) & (variants != 2)
         crops, index, faces, counts = self.references(rows, variants == 1, draw, itself)
         patch, classes = self.features(crops, index)
         nouns = [self.batch.facts[row].noun for row in rows]
