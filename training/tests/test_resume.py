@@ -16,7 +16,7 @@ from idadapter.__main__ import STAGES
 from idadapter.config import Config
 from idadapter.loop import Stage, StepRandom, latest_checkpoint, learning_rate_factor, lock_folder, train
 
-MakeStage = Callable[[str, Path], Stage]
+MakeStage = Callable[..., Stage]
 
 
 def parts_of(run: Path) -> dict[str, torch.Tensor]:
@@ -47,6 +47,22 @@ def test_a_resumed_run_has_the_weights_of_an_uninterrupted_one(
     for key, value in averaged.items():
         assert torch.equal(value, resumed_average[key]), key
     assert any(not torch.equal(value, initial[key]) for key, value in averaged.items())
+
+
+def test_a_resumed_autoencoder_stays_near_what_it_began_with(
+    config: Config, parts: Path, make_tiny_stage: MakeStage, tmp_path: Path
+):
+    held = replace(config, autoencoder=replace(config.autoencoder, stay_weight=30.0))
+    weights = []
+    for kind, stops in {"whole": [None], "resumed": [2, None]}.items():
+        run = tmp_path / kind
+        shutil.copytree(parts, run / "parts")
+        for stop_at in stops:
+            stage = make_tiny_stage("autoencoder", run, held)
+            train(stage, held.autoencoder.loop, run / "autoencoder", run / "parts", stop_at)
+        weights.append(load_file(latest_checkpoint(run / "autoencoder") / "model.safetensors"))
+    whole, resumed = weights
+    assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
 
 
 def test_a_killed_run_goes_on_from_its_last_checkpoint(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -175,7 +176,9 @@ class AutoencoderStage(Stage):
         vae = self.module.vae
         start_from(vae, trained)
         if self.config.stay_weight:
-            self.first = trained
+            self.first = copy.deepcopy(trained)
+            # As the trained one's latents are before they are handed on.
+            self.first.register_to_config(scaling_factor=1.0)
         if not self.config.freeze_encoder:
             return
         kept = trained.encoder.state_dict()
@@ -190,6 +193,10 @@ class AutoencoderStage(Stage):
     def frozen(self) -> list[nn.Module]:
         """See `Stage.frozen`."""
         return [self.recognizer, *([] if self.first is None else [self.first])]
+
+    def extra_state(self) -> list[object]:
+        """See `Stage.extra_state`: the parts that a resumed stage finds are its own, not those it began with."""
+        return [] if self.first is None else [self.first]
 
     def batch(self, random: StepRandom) -> tuple[Tensor, tuple[int, int]]:
         """Windows [b, 3, w, w] of training portraits in [0, 1], and the window's x and y, one for the batch."""
@@ -262,7 +269,7 @@ class AutoencoderStage(Stage):
         if self.first is None:
             return latents.new_zeros(())
         with torch.no_grad():
-            before = encode(self.first, images).float() / self.first.config.scaling_factor
+            before = encode(self.first, images).float()
         return (latents - before).square().mean()
 
     def recognition_loss(self, decoded: Tensor, images: Tensor, offset: tuple[int, int]) -> tuple[Tensor, Tensor]:
