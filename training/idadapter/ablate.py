@@ -79,9 +79,15 @@ def variant_config(config: Config, variant: Variant, steps: int) -> Config:
         "references": 4,
         "different_references": None,
         "single_share": 0.0,
+        "itself_share": 0.0,
+        "itself_share_low_noise": 0.0,
+        "least_timestep": 0,
+        "timestep_shift": 1.0,
         "feature_weight": 0.0,
         "jitter": 0.0,
         "face_weight": 1.0,
+        "eyes_and_mouth_weight": 0.0,
+        "input_perturbation": 0.0,
         "loop": loop,
     }
     changed: IdAdapterConfig = replace(config.idadapter, **{**common, **variant.changes})

@@ -46,7 +46,15 @@ def test_every_variant_trains_with_the_frozen_base_and_equal_budget(config: Conf
     configs = [variant_config(config, variant, 70) for variant in VARIANTS]
     assert {c.idadapter.loop.steps for c in configs} == {70}
     assert len({c.idadapter.loop for c in configs}) == 1
-    assert not any(c.idadapter.joint or c.idadapter.single_share for c in configs)
+    shortcuts = replace(
+        config.idadapter, itself_share=0.5, itself_share_low_noise=0.9, least_timestep=400, eyes_and_mouth_weight=3.0
+    )
+    configs += [variant_config(replace(config, idadapter=shortcuts), variant, 70) for variant in VARIANTS]
+    for c in (c.idadapter for c in configs):
+        assert not any((c.joint, c.single_share, c.itself_share, c.itself_share_low_noise, c.least_timestep))
+        assert c.eyes_and_mouth_weight == 0
+    assert configs[: len(VARIANTS)] == configs[len(VARIANTS) :]
+    configs = configs[: len(VARIANTS)]
     assert [c.idadapter.references for c in configs] == [4, 4, 4, 4, 1, 2, 3, 5]
     assert [c.idadapter.identity_weight == 0 for c in configs].count(True) == 1
 
