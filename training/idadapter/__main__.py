@@ -23,7 +23,7 @@ from .models.clip import make_text_encoder, resized_positions
 from .models.idadapter import IdAdapterModel
 from .models.identity_adapter import IdentityLayout, open_gates, prefer_nearby, renew_adapters
 from .models.mixed_features import MixedFeatures
-from .models.unet import make_unet, require_latents, with_pooled_text
+from .models.unet import make_unet, require_latents, with_further_channels, with_pooled_text
 from .parts import (
     copy_parts,
     has_part,
@@ -156,6 +156,7 @@ def make_stage(name: str, config: Config, run: Path, cache: Path) -> tuple[Stage
             if has_part(parts, "unet")
             else make_unet(config.diffusion, vae.config.latent_channels, latent_size, text_width)
         )
+        unet = with_further_channels(unet, vae.config.latent_channels)
         require_latents(unet, vae.config.latent_channels, latent_size)
         unet = with_pooled_text(unet) if config.diffusion.pooled_text else unet
         model = TextToImage(unet, text_encoder)
@@ -181,6 +182,8 @@ def make_stage(name: str, config: Config, run: Path, cache: Path) -> tuple[Stage
         identifier = tokenizer.convert_tokens_to_ids(IDENTIFIER + "</w>")
         mixed_features.make_text_constant(text_encoder.get_input_embeddings().weight[identifier])
     unet = read_unet(parts)
+    if config.idadapter.joint:
+        unet = with_further_channels(unet, vae.config.latent_channels)
     require_latents(unet, vae.config.latent_channels, latent_size)
     # Where the base stays frozen, nothing would train what is new of it.
     unet = with_pooled_text(unet) if config.diffusion.pooled_text and config.idadapter.joint else unet
@@ -190,7 +193,8 @@ def make_stage(name: str, config: Config, run: Path, cache: Path) -> tuple[Stage
         prefer_nearby(unet, IdentityLayout((vision.image_size // vision.patch_size) ** 2, mixed_features.face_tokens))
     if config.idadapter.gate_start:
         open_gates(unet, config.idadapter.gate_start)
-    model = IdAdapterModel(unet, text_encoder, mixed_features, config.idadapter.joint)
+    image_encoder = read_image_encoder(parts) if config.idadapter.train_image_encoder else None
+    model = IdAdapterModel(unet, text_encoder, mixed_features, config.idadapter.joint, image_encoder)
     detector = FaceDetector.from_package()
     latents = open_latents(cache, vae, portraits)
     stage = IdAdapterStage(config.idadapter, model, tokenizer, portraits, latents, parts, cache, recognizer, detector)

@@ -16,7 +16,8 @@ class AutoencoderConfig:
     """Shape of the autoencoder (levels from the pixels inwards) and weights of its losses.
 
     Attributes:
-        latent_channels: channels of the latent.
+        latent_channels: channels of the latent. One more than the autoencoder has that the stage begins with becomes a
+            channel for the colour that the others have lost.
         encoder_channels: width a level; the first level has no layers.
         encoder_layers: residual blocks a level.
         decoder_channels: as for the encoder.
@@ -30,10 +31,9 @@ class AutoencoderConfig:
         smoothness_weight: of the loss that makes blurred latents decode to blurred pictures.
         detail_weight: of the share of the latents' variance that is finer than 2 x 2 latents.
         colour_weight: of the blurred pictures' colour differences (`stages.autoencoder.colour_differences`).
-        stay_weight: of how far latents move from those of the encoder that the stage begins with: what a UNet knows of
-            the old ones then serves it for the new.
         recognized: how many of a batch the recogniser sees.
-        freeze_encoder: train the decoder alone. Latents stay what they are, and so does what was trained on them.
+        freeze_encoder: train the decoder alone. Latents stay what they are (but for new channels), and so does what was
+            trained on them.
         loop: the training loop.
         kind: "dc" for the small `AutoencoderDC`, "kl" for Stable Diffusion's `AutoencoderKL` (its layers a level are
             `encoder_layers`' first, and the decoder mirrors the encoder).
@@ -54,7 +54,6 @@ class AutoencoderConfig:
     smoothness_weight: float = 0.5
     detail_weight: float = 0.0
     colour_weight: float = 0.0
-    stay_weight: float = 0.0
     recognized: int = 4
     freeze_encoder: bool = False
     kind: Literal["dc", "kl"] = "dc"
@@ -137,8 +136,12 @@ class IdAdapterConfig:
         references: N.
         different_references: the most different photos among the N; by default N. Fewer cost less.
         joint: train all of the UNet, not only what the paper trains. The text encoder is frozen in either case.
+        train_image_encoder: train the image encoder too, beyond the paper, at the base's rate: what contrast has left
+            out of its patch features no adapter can bring back.
         identity_weight: lambda of equation 9.
         feature_weight: inside the identity loss, of the recogniser's middle features against the photo's.
+        caption_weight: of the loss of what captions tell of a picture, as a reader of the recogniser's features sees it
+            (`faces.fact_reader`), beyond the paper; with the identity loss's rows and gate.
         jitter: how strongly what the recogniser sees is moved and blurred at random; 0 not at all, 1 by a few pixels.
         recognized: how many of a batch carry the identity loss.
         several_share: how many of the photos are of people with several.
@@ -149,6 +152,8 @@ class IdAdapterConfig:
             left: what of them the reference tells is learned from these too.
         itself_wordless_share: how many of those rows have the class noun alone for words, so that the noun asks for the
             person as the photo shows it, and more words for what they say.
+        itself_mirrored_share: how many of the rest of those rows, whose captions tell more, have the photo's mirror
+            image for a reference: the same person, looking to the other side.
         least_timestep: the smallest timestep trained at; below some 400 the latents tell more than any reference.
         rendition_share: how many of the pictures are art renditions.
         timestep_shift: moves the timesteps trained at towards more noise (`noise_schedule.stratified_timesteps`).
@@ -178,8 +183,10 @@ class IdAdapterConfig:
     references: int = 4
     different_references: int | None = None
     joint: bool = False
+    train_image_encoder: bool = False
     identity_weight: float = 0.1
     feature_weight: float = 0.0
+    caption_weight: float = 0.0
     jitter: float = 0.0
     recognized: int = 16
     several_share: float = 0.7
@@ -187,6 +194,7 @@ class IdAdapterConfig:
     itself_share: float = 0.0
     itself_share_low_noise: float = 0.0
     itself_wordless_share: float = 0.0
+    itself_mirrored_share: float = 0.0
     least_timestep: int = 0
     rendition_share: float = 0.1
     condition_dropout: float = 0.08

@@ -16,6 +16,7 @@ from idadapter.data.vision_crops import to_tensor
 from idadapter.loop import Stage, StepRandom, train
 from idadapter.models.autoencoder import decode, encode, make_autoencoder, start_from
 from idadapter.parts import read_vae
+from idadapter.stages.autoencoder import colour_differences
 
 
 def test_latents_have_unit_variance_when_they_are_read_back(run: Path, make_tiny_stage: Callable[..., Stage]):
@@ -111,24 +112,31 @@ def test_without_the_smoothness_loss_nothing_is_decoded_for_it(
     assert float(scalars["smoothness"]) == 0 and float(scalars["pixel"]) > 0
 
 
-def test_an_encoder_can_be_held_near_where_it_began(run: Path, config: Config, make_tiny_stage: Callable[..., Stage]):
-    began = read_vae(run / "parts")
-    # Moved first, so that there is a distance to lose.
-    moved = read_vae(run / "parts")
-    with torch.no_grad():
-        for parameter in moved.encoder.parameters():
-            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
-    loop = replace(config.autoencoder.loop, steps=30, learning_rate=3e-3)
-
-    def distance(stay_weight: float) -> tuple[float, float]:
-        held = replace(config.autoencoder, stay_weight=stay_weight)
-        stage = make_tiny_stage("autoencoder", run, replace(config, autoencoder=held))
-        stage.module.vae.load_state_dict(moved.state_dict())
-        scalars = stage.loss(stage.module, StepRandom(0, 0, 0), 0)[1]
-        train(stage, loop, run / f"stay-{stay_weight}")
-        photos = to_tensor(stage.portraits.photos[:8])
+def test_one_channel_more_tells_the_colour_the_others_have_lost(
+    run: Path, config: Config, make_tiny_stage: Callable[..., Stage]
+):
+    before = read_vae(run / "parts")
+    wider = replace(config.autoencoder, latent_channels=config.autoencoder.latent_channels + 1)
+    for freeze_encoder in (False, True):
+        frozen = replace(wider, freeze_encoder=freeze_encoder)
+        stage = make_tiny_stage("autoencoder", run, replace(config, autoencoder=frozen))
+        vae = stage.module.vae
+        photos = to_tensor(stage.portraits.photos[stage.portraits.train[:24]])
         with torch.no_grad():
-            return float((encode(stage.module.vae, photos) - encode(began, photos)).square().mean()), scalars["moved"]
-
-    (free, nothing), (held, told) = distance(0.0), distance(30.0)
-    assert nothing == 0 < told and held < 0.5 * free
+            old, new = encode(before, photos), encode(vae, photos) * before.config.scaling_factor
+            # What there was is what it was, and the decoder reads nothing else yet.
+            assert torch.allclose(old, new[:, :-1], atol=1e-5)
+            assert torch.allclose(decode(before, old), decode(vae, new / before.config.scaling_factor), atol=1e-5)
+        green = colour_differences(photos, 128 // old.shape[-1])[:, 1]
+        *others, told = torch.corrcoef(torch.stack([*new.transpose(0, 1).flatten(1), green.flatten()]))[-1, :-1].abs()
+        # A tiny level of random weights knows little, but more than what is made of it.
+        assert told > 0.55 and told > 1.2 * max(others)
+        assert 0.5 < float(new[:, -1].std() / old.std()) < 1.5
+    train(stage, replace(config.autoencoder.loop, steps=2), run / "autoencoder", run / "parts")
+    after = read_vae(run / "parts")
+    with torch.no_grad():
+        assert torch.allclose(encode(after, photos)[:, :-1], old, atol=1e-5)
+        moved = torch.zeros_like(new)
+        moved[:, -1] = 1
+        # The decoder has begun to read the new channel.
+        assert (decode(after, moved) - decode(after, torch.zeros_like(new))).abs().max() > 1e-4

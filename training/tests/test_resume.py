@@ -49,20 +49,22 @@ def test_a_resumed_run_has_the_weights_of_an_uninterrupted_one(
     assert any(not torch.equal(value, initial[key]) for key, value in averaged.items())
 
 
-def test_a_resumed_autoencoder_stays_near_what_it_began_with(
+def test_an_image_encoder_that_trains_too_resumes_to_the_same_weights(
     config: Config, parts: Path, make_tiny_stage: MakeStage, tmp_path: Path
 ):
-    held = replace(config, autoencoder=replace(config.autoencoder, stay_weight=30.0))
-    weights = []
+    joint = replace(config, idadapter=replace(config.idadapter, joint=True, train_image_encoder=True))
+    encoders = []
     for kind, stops in {"whole": [None], "resumed": [2, None]}.items():
         run = tmp_path / kind
         shutil.copytree(parts, run / "parts")
         for stop_at in stops:
-            stage = make_tiny_stage("autoencoder", run, held)
-            train(stage, held.autoencoder.loop, run / "autoencoder", run / "parts", stop_at)
-        weights.append(load_file(latest_checkpoint(run / "autoencoder") / "model.safetensors"))
-    whole, resumed = weights
+            stage = make_tiny_stage("idadapter", run, joint)
+            train(stage, joint.idadapter.loop, run / "idadapter", run / "parts", stop_at)
+        encoders.append(load_file(run / "parts" / "image_encoder" / "model.safetensors"))
+    whole, resumed = encoders
+    before = load_file(parts / "image_encoder" / "model.safetensors")
     assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
+    assert all(not torch.equal(value, before[key]) for key, value in whole.items())
 
 
 def test_a_killed_run_goes_on_from_its_last_checkpoint(

@@ -8,7 +8,7 @@ import torch
 
 from idadapter.config import Config
 from idadapter.models.identity_adapter import IdentityAdapter, IdentityLayout, predict, prefer_nearby
-from idadapter.models.unet import make_unet, pooled_text_parameters, with_pooled_text
+from idadapter.models.unet import make_unet, pooled_text_parameters, with_further_channels, with_pooled_text
 
 
 def test_pooled_text_leaves_a_trained_unet_nearly_as_it_was_and_reaches_all_of_it(config: Config):
@@ -41,3 +41,16 @@ def test_pooled_text_leaves_a_trained_unet_nearly_as_it_was_and_reaches_all_of_i
         for name, parameter in pooled.add_embedding.named_parameters()
         if name != "pool.k_proj.bias"
     )
+
+
+@torch.no_grad()
+def test_further_channels_change_nothing_of_what_a_unet_did(config: Config):
+    torch.manual_seed(0)
+    unet = make_unet(config.diffusion, 4, 16, 48)
+    sample, timestep, words = torch.randn(2, 6, 16, 16), torch.tensor([20.0, 700.0]), torch.randn(2, 7, 48)
+    before = predict(unet, sample[:, :4], timestep, words, None, None)
+    assert with_further_channels(unet, 4) is unet and with_further_channels(unet, 3).config.in_channels == 4
+    wide = with_further_channels(unet, 6)
+    assert (wide.config.in_channels, wide.config.out_channels) == (6, 6)
+    after = predict(wide, sample, timestep, words, None, None)
+    assert torch.allclose(after[:, :4], before, atol=1e-5) and not after[:, 4:].any()

@@ -15,6 +15,7 @@ from torch import nn
 from idadapter.__main__ import make_stage
 from idadapter.config import Config
 from idadapter.data.captions import CLASS_NOUNS
+from idadapter.data.told import TOLD
 from idadapter.data.vision_crops import to_tensor
 from idadapter.loop import Stage, StepRandom, parameter_groups, train
 from idadapter.models.autoencoder import make_autoencoder
@@ -86,6 +87,7 @@ def test_the_diffusion_stage_trains_the_unet_without_its_adapters(
 def test_identity_loss_is_gated_by_the_detector(run: Path, make_tiny_stage: MakeStage, monkeypatch: pytest.MonkeyPatch):
     stage = make_tiny_stage("idadapter", run)
     assert isinstance(stage, IdAdapterStage)
+    stage.config = replace(stage.config, identity_weight=1.0)
     latents = torch.randn(3, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     timesteps = torch.tensor([10, 300, 900])
 
@@ -93,7 +95,8 @@ def test_identity_loss_is_gated_by_the_detector(run: Path, make_tiny_stage: Make
         monkeypatch.setattr(idadapter, "SCORE_THRESHOLD", threshold)
         clean = latents.clone().requires_grad_(True)
         photos = to_tensor(stage.portraits.photos[:3])
-        loss, scalars = stage.identity_loss(clean, stage.means[:3], timesteps, photos, StepRandom(0, 0, 0))
+        untold = np.full((3, len(TOLD)), np.nan, np.float32)
+        loss, scalars = stage.recognition_loss(clean, stage.means[:3], timesteps, photos, untold, StepRandom(0, 0, 0))
         loss.backward()
         return loss.item(), clean.grad, scalars
 
@@ -115,7 +118,7 @@ def test_features_are_compared_through_a_closed_gate_as_far_as_the_picture_is_vi
     run: Path, make_tiny_stage: MakeStage
 ):
     stage = make_tiny_stage("idadapter", run)
-    stage.config = replace(stage.config, feature_weight=1.0, jitter=1.0)
+    stage.config = replace(stage.config, identity_weight=1.0, feature_weight=1.0, jitter=1.0)
     latents = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         own = idadapter.decode(stage.vae, latents).clamp(0, 1)
@@ -123,7 +126,8 @@ def test_features_are_compared_through_a_closed_gate_as_far_as_the_picture_is_vi
     def gradient(photos: torch.Tensor) -> tuple[float, torch.Tensor]:
         clean = latents.clone().requires_grad_(True)
         timesteps = torch.tensor([10, 999])
-        loss, scalars = stage.identity_loss(clean, stage.means[:2], timesteps, photos, StepRandom(0, 0, 0))
+        untold = np.full((2, len(TOLD)), np.nan, np.float32)
+        loss, scalars = stage.recognition_loss(clean, stage.means[:2], timesteps, photos, untold, StepRandom(0, 0, 0))
         assert scalars["faces"] == 0
         loss.backward()
         return loss.item(), clean.grad.abs().amax((1, 2, 3))
@@ -279,7 +283,7 @@ def test_the_identifier_is_appended_as_the_paper_says():
 
 @pytest.mark.parametrize("name", ["diffusion", "idadapter"])
 def test_a_unet_for_other_latents_is_refused(name: str, config: Config, run: Path, make_tiny_stage: MakeStage):
-    write_vae(run / "parts", make_autoencoder(replace(config.autoencoder, latent_channels=6)))
+    write_vae(run / "parts", make_autoencoder(replace(config.autoencoder, latent_channels=3)))
     with pytest.raises(ValueError, match="remove parts/unet"):
         make_tiny_stage(name, run)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from diffusers import AutoencoderDC, AutoencoderKL
 from torch import Tensor
 
@@ -49,7 +50,8 @@ LATENT_LAYERS = ("encoder.conv_out.", "decoder.conv_in.")
 def start_from(autoencoder: Autoencoder, trained: Autoencoder) -> None:
     """Copies a trained autoencoder's weights into one of as many levels, or of more (`AutoencoderDC` alone).
 
-    New levels keep their random weights, and so does what makes and reads latents of another shape.
+    New levels keep their random weights, and so does what makes and reads latents of another shape. But latents of
+    more channels, made of the same level, begin with the trained one's, and nothing is read from the new ones yet.
 
     Args:
         autoencoder: is changed.
@@ -63,12 +65,31 @@ def start_from(autoencoder: Autoencoder, trained: Autoencoder) -> None:
         place = _deeper_name(name, autoencoder, trained)
         if place in state and state[place].shape == value.shape:
             copied[place] = value
+        elif place in state and _has_more_channels(state[place], value, name, autoencoder, trained):
+            copied[place] = _widened(state[place], value, name)
         elif not name.startswith(LATENT_LAYERS):
             raise ValueError(
                 f"the run's autoencoder has {name} {list(value.shape)}, for which the configuration has no place: give "
                 "it the run's channels and layers, followed by new levels if there are any, or begin a new run"
             )
     autoencoder.load_state_dict({**state, **copied})
+
+
+def _has_more_channels(new: Tensor, old: Tensor, name: str, autoencoder: Autoencoder, trained: Autoencoder) -> bool:
+    """Whether a tensor differs only in that there are more latent channels than before."""
+    small = isinstance(autoencoder, AutoencoderDC) and isinstance(trained, AutoencoderDC)
+    if not small or not name.startswith(LATENT_LAYERS) or new.ndim != old.ndim:
+        return False
+    channels = 0 if name.startswith("encoder.") else 1
+    same = [a == b for dim, (a, b) in enumerate(zip(new.shape, old.shape, strict=True)) if dim != channels]
+    return all(same) and new.ndim > channels and new.shape[channels] > old.shape[channels]
+
+
+def _widened(new: Tensor, old: Tensor, name: str) -> Tensor:
+    """What makes latents keeps its new rows; what reads them has nothing for the new columns."""
+    if name.startswith("encoder."):
+        return torch.cat([old, new[len(old) :]])
+    return torch.cat([old, torch.zeros_like(new[:, old.shape[1] :])], dim=1)
 
 
 def _deeper_name(name: str, autoencoder: Autoencoder, trained: Autoencoder) -> str:

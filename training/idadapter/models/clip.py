@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import CLIPConfig as TransformersClipConfig
-from transformers import CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer, CLIPVisionConfig
+from transformers import CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer, CLIPVisionConfig, CLIPVisionModel
 
 from ..config import ClipConfig
 
@@ -137,3 +137,9 @@ def normalize_pixels(images: Tensor) -> Tensor:
     mean = torch.tensor(PIXEL_MEAN, device=images.device).view(1, 3, 1, 1)
     std = torch.tensor(PIXEL_STD, device=images.device).view(1, 3, 1, 1)
     return (images - mean) / std
+
+
+def image_features(encoder: CLIPVisionModel, crops: Tensor) -> tuple[Tensor, Tensor]:
+    """f_v [n, P, d_v] and f_c [n, d_v] of crops, RGB [n, 3, s, s] in [0, 1]."""
+    output = encoder(pixel_values=normalize_pixels(crops))
+    return output.last_hidden_state.float()[:, 1:], output.pooler_output.float()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn, where
-from transformers import CLIPTextModel
+from transformers import CLIPTextModel, CLIPVisionModel
 
+from .clip import image_features
 from .identity_adapter import adapter_parameters, cross_attention_key_value_parameters, predict
 from .mixed_features import MixedFeatures
 from .text_encoder import encode_text
@@ -20,6 +21,7 @@ class IdAdapterModel(nn.Module):
         text_encoder: CLIPTextModel,
         mixed_features: MixedFeatures,
         joint: bool = False,
+        image_encoder: CLIPVisionModel | None = None,
     ) -> None:
         """Freezes all but MFF, P_textual, the adapters and the cross-attentions' keys and values.
 
@@ -28,11 +30,15 @@ class IdAdapterModel(nn.Module):
             text_encoder: CLIP's text transformer.
             mixed_features: MFF and P_textual.
             joint: train all of the UNet. The text encoder stays frozen even so (see `make_text_encoder`).
+            image_encoder: trains too, beyond the paper; None where it is frozen and runs outside.
         """
         super().__init__()
+        self.image_encoder = image_encoder
         self.unet, self.text_encoder, self.mixed_features = unet, text_encoder, mixed_features
         self.requires_grad_(joint)
         text_encoder.requires_grad_(False)
+        if image_encoder is not None:
+            image_encoder.requires_grad_(True)
         if not joint:
             for parameter in [*adapter_parameters(unet), *cross_attention_key_value_parameters(unet)]:
                 parameter.requires_grad_(True)
@@ -57,16 +63,21 @@ class IdAdapterModel(nn.Module):
             timesteps: [b].
             input_ids: [b, L].
             identifier_position: [b], -1 where the prompt has no identifier.
-            features: f_v [b, K, P, d_v], f_c [b, K, d_v] and f_a [b, K, d_a] of the different references.
+            features: f_v [b, K, P, d_v], f_c [b, K, d_v] and f_a [b, K, d_a] of the different references; where the
+                image encoder trains, for the first two each picture once, [n, 3, s, s] in [0, 1], and [b, K] which.
             photo_counts: [b, K], how many of the N references each of them is; 0 for none.
             anonymous: [b] bool; rows whose E_r is zero, for guidance.
 
         Returns:
             [b, c, h, w].
         """
-        tokens, embedding = self.mixed_features(*features, photo_counts)
+        patch, classes, faces = features
+        if self.image_encoder is not None:
+            crops, index = patch, classes
+            patch, classes = (found[index] for found in image_features(self.image_encoder, crops))
+        tokens, embedding = self.mixed_features(patch, classes, faces, photo_counts)
         tokens = where(anonymous[:, None, None], 0, tokens)
-        bias = self.mixed_features.token_bias(photo_counts, features[0].shape[2])
+        bias = self.mixed_features.token_bias(photo_counts, patch.shape[2])
         return self.denoise(noisy, timesteps, input_ids, identifier_position, (tokens, embedding), bias)
 
     def denoise(

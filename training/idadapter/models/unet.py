@@ -87,3 +87,34 @@ def with_pooled_text(unet: UNet2DConditionModel) -> UNet2DConditionModel:
 def pooled_text_parameters(unet: UNet2DConditionModel) -> list[torch.nn.Parameter]:
     """Parameters of what pools the words, none where nothing does."""
     return [parameter for name, parameter in unet.named_parameters() if name.startswith("add_embedding.")]
+
+
+def with_further_channels(unet: UNet2DConditionModel, channels: int) -> UNet2DConditionModel:
+    """The UNet for latents that have further channels behind those it knows.
+
+    Args:
+        unet: with identity adapters; returned as it is if it has as many or more.
+        channels: of the latents.
+
+    Returns:
+        a UNet that does what it did with the channels it knows, reads nothing of the new ones and answers 0 for them.
+    """
+    known = unet.config.in_channels
+    if known >= channels:
+        return unet
+    unet.conv_in = _widened(unet.conv_in, channels, 1)
+    unet.conv_out = _widened(unet.conv_out, channels, 0)
+    unet.register_to_config(in_channels=channels, out_channels=channels)
+    return unet
+
+
+def _widened(layer: torch.nn.Conv2d, channels: int, dim: int) -> torch.nn.Conv2d:
+    """A convolution with more channels out (0) or in (1), the new ones of no effect."""
+    inputs, outputs = (channels, layer.out_channels) if dim else (layer.in_channels, channels)
+    wide = torch.nn.Conv2d(inputs, outputs, layer.kernel_size, layer.stride, layer.padding)
+    with torch.no_grad():
+        for name, parameter in wide.named_parameters():
+            old = getattr(layer, name)
+            parameter.zero_()
+            parameter[tuple(slice(side) for side in old.shape)] = old
+    return wide

@@ -11,25 +11,34 @@ from torch.nn import functional
 from transformers import CLIPTokenizer
 
 from ..config import IdAdapterConfig
-from ..data.captions import CLASS_NOUNS
+from ..data.captions import CLASS_NOUNS, mirrored
 from ..data.embeddings import by_identity, clean_identities, open_embeddings
 from ..data.portraits import Portraits
 from ..data.references import References
 from ..data.templates import portrait_template
+from ..data.told import told_values
 from ..data.vision_crops import crop, to_tensor
 from ..faces.detector import SCORE_THRESHOLD, FaceDetector
+from ..faces.fact_reader import open_fact_reader
 from ..faces.recognizer import TEMPLATE, FaceRecognizer
 from ..loop import Stage, StepRandom, mean_or_zero
 from ..models.attention import plain_attention
 from ..models.autoencoder import decode
-from ..models.clip import normalize_pixels
+from ..models.clip import image_features
 from ..models.face_warp import FaceWarp
 from ..models.idadapter import IdAdapterModel
 from ..models.identity_adapter import adapter_parameters, cross_attention_key_value_parameters
 from ..models.text_encoder import identifier_positions
 from ..models.unet import pooled_text_parameters
 from ..noise_schedule import Diffusion, read_noise_schedule, stratified_timesteps
-from ..parts import read_image_encoder, read_vae, write_mixed_features, write_text_encoder, write_unet
+from ..parts import (
+    read_image_encoder,
+    read_vae,
+    write_image_encoder,
+    write_mixed_features,
+    write_text_encoder,
+    write_unet,
+)
 from ..sampling import sample_latents, to_pictures
 from ..tokenizer import IDENTIFIER, encode_prompts, shortened
 from .autoencoder import face_mask, feature_distance, feature_mask
@@ -76,10 +85,13 @@ class IdAdapterStage(Stage):
         if config.gradient_checkpointing:
             model.unet.enable_gradient_checkpointing()
             self.vae.enable_gradient_checkpointing()
-        self.image_encoder = read_image_encoder(parts)
+        self.image_encoder = model.image_encoder or read_image_encoder(parts)
         self.recognizer = recognizer.to(memory_format=torch.channels_last)
         self.detector = detector
         self.warp = FaceWarp(portrait_template(portraits.size), TEMPLATE, recognizer.input_size)
+        self.reader = (
+            open_fact_reader(cache, portraits, self.batch.facts, recognizer) if config.caption_weight else None
+        )
         self.embeddings = open_embeddings(cache, portraits, recognizer)
         identity, groups = by_identity(portraits)
         groups, self.means = clean_identities(self.embeddings, groups)
@@ -119,13 +131,17 @@ class IdAdapterStage(Stage):
 
     def frozen(self) -> list[nn.Module]:
         """See `Stage.frozen`."""
-        return [self.vae, self.image_encoder, self.recognizer, self.detector]
+        outside = [] if self.module.image_encoder is self.image_encoder else [self.image_encoder]
+        reader = [] if self.reader is None else [self.reader]
+        return [self.vae, *outside, self.recognizer, self.detector, *reader]
 
     def place(self, device: torch.device) -> None:
         """See `Stage.place`."""
         super().place(device)
         if device.type == "cpu":
             plain_attention(self.module.unet, self.module.text_encoder)
+            if self.module.image_encoder is not None:
+                self.image_encoder.set_attn_implementation("eager")
 
     def rows(self, random: np.random.Generator) -> np.ndarray:
         """Training photos; people with several photos more often than their share."""
@@ -138,9 +154,8 @@ class IdAdapterStage(Stage):
     @torch.no_grad()
     def features(self, crops: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """f_v [b, N, P, d_v] and f_c [b, N, d_v] of the references."""
-        output = self.image_encoder(pixel_values=normalize_pixels(crops.to(self.device)))
-        hidden = output.last_hidden_state.float()
-        return hidden[:, 1:][index], output.pooler_output.float()[index]
+        patch, classes = image_features(self.image_encoder, crops.to(self.device))
+        return patch[index], classes[index]
 
     def fit_features(self, photos: int = 256) -> None:
         """Fits a new MFF to the image encoder (`MixedFeatures.begin_with`) by some training photos' patch features."""
@@ -161,8 +176,14 @@ class IdAdapterStage(Stage):
         itself_share = np.where(timesteps.numpy() < 500, config.itself_share_low_noise, config.itself_share)
         # A rendition's reference is a photo, never the picture itself; and only its caption asks for the rendition.
         itself = (draw.random(count) < itself_share) & (variants != 2)
-        crops, index, faces, counts = self.references(rows, variants == 1, draw, itself)
-        patch, classes = self.features(crops, index)
+        # Whose reference shows the very picture is seldom told more: words then ask for another picture.
+        untold = itself & (draw.random(count) < config.itself_wordless_share)
+        turned = itself & ~untold & (draw.random(count) < config.itself_mirrored_share)
+        crops, index, faces, counts = self.references(rows, (variants == 1) ^ turned, draw, itself)
+        if self.module.image_encoder is None:
+            features = (*self.features(crops, index), faces.to(self.device))
+        else:
+            features = (crops.to(self.device), index.to(self.device), faces.to(self.device))
         nouns = [self.batch.facts[row].noun for row in rows]
         nouns = [noun if draw.random() > 0.1 else "person" for noun in nouns]
         # Guidance needs three unconditional kinds: nothing known, the words alone, the person alone.
@@ -170,8 +191,7 @@ class IdAdapterStage(Stage):
         share, anonymous_share = config.condition_dropout, config.condition_dropout + config.words_alone_share
         anonymous = torch.from_numpy(kind < anonymous_share)
         wordless = (kind < share) | ((kind >= anonymous_share) & (kind < anonymous_share + share))
-        # Whose reference shows the very picture is seldom told more: words then ask for another picture.
-        wordless |= ~anonymous.numpy() & itself & (draw.random(count) < config.itself_wordless_share)
+        wordless |= ~anonymous.numpy() & untold
         prompts = []
         for i in range(count):
             words = "" if kind[i] < share else nouns[i] if wordless[i] else captions[i]
@@ -190,7 +210,7 @@ class IdAdapterStage(Stage):
             timesteps,
             ids,
             identifier_positions(ids, self.identifier_id),
-            (patch, classes, faces.to(self.device)),
+            features,
             counts.to(self.device),
             anonymous.to(self.device),
         ).float()
@@ -202,14 +222,19 @@ class IdAdapterStage(Stage):
         who = np.flatnonzero(~anonymous.numpy() & (variants != 2))[: config.recognized]
         judged = torch.from_numpy(who).to(self.device)
         clean = self.diffusion.clean(noisy[judged], predicted[judged], timesteps[judged])
-        if config.identity_weight and len(judged):
+        if (config.identity_weight or config.caption_weight) and len(judged):
             photos = self.photos(rows[who], variants[who])
-            identity, scalars = self.identity_loss(clean, self.means[rows[who]], timesteps[judged], photos, random)
+            shown = [self.batch.facts[row] for row in rows[who]]
+            shown = [mirrored(facts) if variants[i] == 1 else facts for facts, i in zip(shown, who, strict=True)]
+            told = np.stack([told_values(prompts[i], facts) for i, facts in zip(who, shown, strict=True)])
+            recognition, scalars = self.recognition_loss(
+                clean, self.means[rows[who]], timesteps[judged], photos, told, random
+            )
         else:
             # The ablation without the identity loss does not pay for it either; and a batch may have nobody to judge.
-            identity, scalars = clean.new_zeros(()), {}
+            recognition, scalars = clean.new_zeros(()), {}
         gate = [p.detach().abs().mean() for n, p in self.module.unet.named_parameters() if n.endswith("alpha_attn")]
-        return diffusion + config.identity_weight * identity, {
+        return diffusion + recognition, {
             "diffusion": diffusion.detach(),
             "error": squares.mean().detach(),
             "error_low_noise": mean_or_zero(squares[timesteps < 500]),
@@ -224,10 +249,18 @@ class IdAdapterStage(Stage):
         photos[variants == 1] = photos[variants == 1][:, :, ::-1]
         return to_tensor(photos)
 
-    def identity_loss(
-        self, clean: Tensor, wanted: np.ndarray, timesteps: Tensor, photos: Tensor, random: StepRandom
+    def recognition_loss(
+        self,
+        clean: Tensor,
+        wanted: np.ndarray,
+        timesteps: Tensor,
+        photos: Tensor,
+        told: np.ndarray,
+        random: StepRandom,
     ) -> tuple[Tensor, dict[str, Tensor | float]]:
-        """F(x0) L_id: 1 - cos(R(x0), f_a) where the detector finds a face, and R's features of x0 near the photo's.
+        """lambda F(x0) L_id: 1 - cos(R(x0), f_a) where the detector finds a face, and what else R sees of x0.
+
+        Its middle features near the photo's (`feature_weight`), and in them what the caption tells (`caption_weight`).
 
         The recogniser looks through a random small similarity and blur (`FaceWarp.jittered`): it is pleased by patterns
         nobody would call a face, and those do not outlive being moved and blurred.
@@ -237,6 +270,7 @@ class IdAdapterStage(Stage):
             wanted: [k, d_a], the identity's mean embedding.
             timesteps: [k].
             photos: [k, 3, s, s] in [0, 1], what was to be predicted.
+            told: [k, 6], what the captions tell of them (`told_values`).
             random: draws the similarities and the blur.
 
         Returns:
@@ -250,7 +284,7 @@ class IdAdapterStage(Stage):
         features = self.recognizer.features(look(images))
         embedding = self.recognizer.embed(features)
         cosine = (embedding * torch.from_numpy(wanted).to(self.device)).sum(1)
-        loss = (found * (1 - cosine)).mean()
+        loss = config.identity_weight * (found * (1 - cosine)).mean()
         low = timesteps < 500
         scalars = {
             "faces": found.mean(),
@@ -263,8 +297,16 @@ class IdAdapterStage(Stage):
             # The more of the picture is still visible, the more of it there is to get right.
             visible = self.diffusion.visible(timesteps)
             feature = (visible * feature_distance(features, real)).mean()
-            loss = loss + config.feature_weight * feature
+            loss = loss + config.identity_weight * config.feature_weight * feature
             scalars["feature"] = feature.detach()
+        if self.reader is not None:
+            wrong = self.reader.losses(features, torch.from_numpy(told).to(self.device))
+            loss = loss + config.caption_weight * (found * wrong).mean()
+            facts = np.maximum(1, (~np.isnan(told)).sum(1))
+            a_fact = wrong.detach() / torch.from_numpy(facts).to(wrong)
+            some = torch.from_numpy(~np.isnan(told).all(1)).to(self.device)
+            scalars["told_wrong_low_noise"] = mean_or_zero(a_fact[some & low])
+            scalars["told_wrong_high_noise"] = mean_or_zero(a_fact[some & ~low])
         return loss, scalars
 
     def write_parts(self, root: Path) -> None:
@@ -272,6 +314,8 @@ class IdAdapterStage(Stage):
         write_unet(root, self.module.unet)
         write_text_encoder(root, self.module.text_encoder)
         write_mixed_features(root, self.module.mixed_features)
+        if self.module.image_encoder is not None:
+            write_image_encoder(root, self.image_encoder)
 
     def sample(self, step: int) -> np.ndarray:
         """Held-out people: the reference, then one portrait a prompt."""

@@ -1,0 +1,38 @@
+"""What a caption tells of a photo, as numbers that can be compared with a picture."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .captions import EMOTIONS, LAUGHING, NO, NOT_SMILING, SMILING, VIEWS, YES
+from .facts import Facts
+
+YES_OR_NO = ("smiling", "mouth_open", "glasses", "hat", "beard")
+"""Facts that hold or do not."""
+
+TOLD = (*YES_OR_NO, "yaw")
+"""What is read from captions, in the order of every vector here. Yaw is `Facts.yaw`, a number."""
+
+_WORDS = {
+    "smiling": (*SMILING, *LAUGHING, *NOT_SMILING, *(word for words in EMOTIONS.values() for word in words)),
+    "mouth_open": (*YES["mouth_open"], *NO["mouth_open"], *LAUGHING),
+    **{name: (*YES[name], *NO[name]) for name in ("glasses", "hat", "beard")},
+    "yaw": (*(word for words in VIEWS.values() for word in words), "side view", "profile view"),
+}
+
+
+def fact_values(facts: Facts) -> np.ndarray:
+    """The facts of a photo as it is shown: [6] in the order of `TOLD`, 0 or 1, the yaw, NaN where nothing is known."""
+    values = [getattr(facts, name) for name in YES_OR_NO]
+    return np.array([*(np.nan if value is None else float(value) for value in values), facts.yaw], np.float32)
+
+
+def told_values(caption: str, facts: Facts) -> np.ndarray:
+    """The same, NaN where the caption does not tell.
+
+    Args:
+        caption: a true one of the photo (`captions.caption`).
+        facts: of the photo as it is shown.
+    """
+    told = [any(word in caption for word in _WORDS[name]) for name in TOLD]
+    return np.where(told, fact_values(facts), np.nan).astype(np.float32)
