@@ -1,6 +1,7 @@
 /** The queue: pg-boss on the store's own database, so that a message is sent in the transaction that causes it. */
 
 import type { JsonObject } from "./json.ts";
+import { sql } from "kysely";
 import { fromKysely, type Job, PgBoss, type Queue as QueueDefinition } from "pg-boss";
 import type { Queries, Store } from "./store.ts";
 
@@ -20,7 +21,10 @@ export interface Message<Data> {
   readonly signal: AbortSignal;
 }
 
-/** How a queue hands out its messages: tries, delays, leases, and where messages go that failed too often. */
+/**
+ * How a queue hands out its messages: tries, delays, leases, and where messages go that failed too often. With `notify` a
+ * message wakes a worker when it is committed; without, workers look every {@linkcode pollingSeconds}.
+ */
 export type QueuePolicy = Omit<QueueDefinition, "name">;
 
 /** The open queue; `await using` stops it. */
@@ -61,6 +65,12 @@ export interface Queue extends AsyncDisposable {
   supervise(): Promise<void>;
 }
 
+/** How often a worker looks for messages that nobody woke it for: those tried again, and those sent during an outage. */
+const pollingSeconds = 2;
+
+/** Messages are told on this channel by their queue's name. */
+const wakeChannel = "queue_wake";
+
 /** pg-boss keeps its tables in this schema. */
 export const queueSchema = "queue";
 
@@ -76,7 +86,8 @@ export async function openQueue(store: Store, settings: QueueSettings = {}): Pro
   const boss = new PgBoss({
     ...store.queueConnection,
     schema: queueSchema,
-    useListenNotify: true,
+    // its own notices wake every worker of a queue, and each asks the database: one of them is enough (`work`)
+    useListenNotify: false,
     superviseIntervalSeconds: superviseSeconds,
     monitorIntervalSeconds: superviseSeconds,
     // the operator's own tools look after vacuum and indexes; the embedded database has no such processes
@@ -86,12 +97,23 @@ export async function openQueue(store: Store, settings: QueueSettings = {}): Pro
   });
   boss.on("error", onError);
   await boss.start();
+  const notifying = new Set<string>();
+  const wakers = new Map<string, Set<() => void>>();
+  const wake = (name: string) => wakers.get(name)?.forEach((wakeOne) => wakeOne());
+  const listen: Queue["listen"] = async (channel, onNotice, onReconnect) => {
+    const database = boss.getDb();
+    if (database.listen === undefined) throw new Error("the database connection cannot listen");
+    const handle = await database.listen(channel, onNotice, onReconnect);
+    return { [Symbol.asyncDispose]: () => handle.close() };
+  };
+  const subscription = await listen(wakeChannel, wake, () => [...wakers.keys()].forEach(wake));
   return {
-    async define(name, policy) {
-      await boss.createQueue(name, policy);
+    async define(name, { notify = false, ...policy }) {
+      if (notify) notifying.add(name);
+      await boss.createQueue(name, { ...policy, notify: false });
       // one that an earlier release made gets today's figures; how it hands out messages never changes
       const { policy: _policy, partition: _partition, ...figures } = policy;
-      await boss.updateQueue(name, figures);
+      await boss.updateQueue(name, { ...figures, notify: false });
     },
     async send(transaction, name, data, id) {
       const sent = await boss.send(name, data, {
@@ -99,13 +121,16 @@ export async function openQueue(store: Store, settings: QueueSettings = {}): Pro
         ...(id === undefined ? {} : { id }),
       });
       if (sent === null) throw new Error(`the queue ${name} took no message`);
+      if (notifying.has(name)) await sql`select pg_notify(${wakeChannel}, ${name})`.execute(transaction);
       return sent;
     },
     async cancel(transaction, name, id) {
       await boss.cancel(name, id, { db: fromKysely(transaction) });
     },
     async abandon(name, ids) {
-      if (ids.length > 0) await boss.fail(name, [...ids], { message: "its worker died" });
+      if (ids.length === 0) return;
+      await boss.fail(name, [...ids], { message: "its worker died" });
+      wake(name);
     },
     async complete(transaction, name, id) {
       await boss.complete(name, id, null, { db: fromKysely(transaction) });
@@ -115,25 +140,45 @@ export async function openQueue(store: Store, settings: QueueSettings = {}): Pro
       concurrency: number,
       handle: (message: Message<Data>) => Promise<void>,
     ) {
-      const worker = await boss.work<Data>(
-        name,
-        { batchSize: 1, localConcurrency: concurrency, notifyPollingIntervalSeconds: 2 },
-        async (jobs: Job<Data>[]) => {
-          for (const { id, data, signal } of jobs) await handle({ id, data, signal });
-        },
-      );
-      return () => boss.offWork(name, { id: worker, wait: true });
+      const workers = Array.from({ length: concurrency }, () => ({ id: "", busy: false }));
+      for (const worker of workers) {
+        worker.id = await boss.work<Data>(
+          name,
+          { batchSize: 1, pollingIntervalSeconds: pollingSeconds },
+          async (jobs: Job<Data>[]) => {
+            worker.busy = true;
+            try {
+              for (const { id, data, signal } of jobs) await handle({ id, data, signal });
+            } finally {
+              worker.busy = false;
+              // there may be more
+              boss.notifyWorker(worker.id);
+            }
+          },
+        );
+      }
+      // in turn, so that two messages at once wake two; where all are busy, whoever is done first looks again
+      const wakeOne = () => {
+        const next = workers.findIndex(({ busy }) => !busy);
+        const woken = next < 0 ? workers : workers.splice(next, 1);
+        for (const { id } of woken) boss.notifyWorker(id);
+        if (next >= 0) workers.push(...woken);
+      };
+      const own = wakers.get(name) ?? new Set();
+      wakers.set(name, own.add(wakeOne));
+      return async () => {
+        own.delete(wakeOne);
+        await Promise.all(workers.map(({ id }) => boss.offWork(name, { id, wait: true })));
+      };
     },
     async schedule(name, cron) {
       await boss.schedule(name, cron);
     },
-    async listen(channel, onNotice, onReconnect) {
-      const database = boss.getDb();
-      if (database.listen === undefined) throw new Error("the database connection cannot listen");
-      const handle = await database.listen(channel, onNotice, onReconnect);
-      return { [Symbol.asyncDispose]: () => handle.close() };
-    },
+    listen,
     supervise: () => boss.supervise(),
-    [Symbol.asyncDispose]: () => boss.stop({ graceful: true, timeout: 30_000 }),
+    async [Symbol.asyncDispose]() {
+      await subscription[Symbol.asyncDispose]();
+      await boss.stop({ graceful: true, timeout: 30_000 });
+    },
   };
 }

@@ -1,0 +1,109 @@
+import { deepEqual, equal, ok } from "node:assert/strict";
+import { openQueue, type Queue } from "../../store/queue.ts";
+import type { Store } from "../../store/store.ts";
+import { openTestStore, testOnEachStore, testOnServer } from "./each_store.ts";
+
+/** Less than workers wait before they look for themselves. */
+const MOST_MS = 1500;
+
+/** Resolves when it is so; fails when that takes longer than a worker's own look. */
+async function until(condition: () => boolean): Promise<void> {
+  const began = performance.now();
+  while (!condition()) {
+    ok(performance.now() - began < MOST_MS, "it took as long as waiting for the next look");
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
+
+/** Workers look once when they start: nothing is to be seen of waking before that. */
+const settled = () => new Promise((resolve) => setTimeout(resolve, 300));
+
+async function send(store: Store, queue: Queue, count: number): Promise<void> {
+  for (let i = 0; i < count; i++) {
+    await store.transaction((transaction) => queue.send(transaction, "letters", { i }));
+  }
+}
+
+testOnEachStore("each message wakes a worker when it is committed, not before", async ({ store }) => {
+  await using queue = await openQueue(store);
+  await queue.define("letters", { notify: true });
+  const started: unknown[] = [];
+  const { promise: end, resolve: finish } = Promise.withResolvers<void>();
+  const stop = await queue.work<{ i: number }>("letters", 4, async ({ data }) => {
+    started.push(data.i);
+    await end;
+  });
+  await settled();
+  await store.transaction(async (transaction) => {
+    await queue.send(transaction, "letters", { i: 7 });
+    if (store.kind === "server") await settled();
+    deepEqual(started, []);
+  });
+  await until(() => started.length === 1);
+  await send(store, queue, 2);
+  await until(() => started.length === 3);
+  finish();
+  await stop();
+});
+
+testOnEachStore("workers go on without a pause while messages wait", async ({ store }) => {
+  await using queue = await openQueue(store);
+  await queue.define("letters", { notify: true });
+  await send(store, queue, 9);
+  const done = new Set<number>();
+  const stop = await queue.work<{ i: number }>("letters", 2, ({ data }) => {
+    done.add(data.i);
+    return Promise.resolve();
+  });
+  await until(() => done.size === 9);
+  await stop();
+});
+
+testOnServer("a message wakes the workers of other instances", async ({ store, another }) => {
+  await using queue = await openQueue(store);
+  await queue.define("letters", { notify: true });
+  await using otherStore = await another!();
+  await using other = await openQueue(otherStore);
+  let started = 0;
+  const stop = await other.work("letters", 2, () => Promise.resolve(void started++));
+  await settled();
+  await send(store, queue, 1);
+  await until(() => started === 1);
+  await stop();
+});
+
+Deno.test("one message has one worker of many ask the database", async () => {
+  await using store = await openTestStore();
+  const { queueConnection } = store;
+  if (!("db" in queueConnection) || queueConnection.db === undefined) {
+    throw new Error("no adapter to look through");
+  }
+  const { db } = queueConnection;
+  let fetches = 0;
+  const watched: Store = {
+    ...store,
+    queueConnection: {
+      ...queueConnection,
+      db: {
+        ...db,
+        executeSql: (text: string, values?: unknown[]) => {
+          if (/'letters'.*skip locked/is.test(text)) fetches++;
+          return db.executeSql(text, values);
+        },
+      },
+    },
+  };
+  await using queue = await openQueue(watched);
+  await queue.define("letters", { notify: true });
+  let handled = 0;
+  const stop = await queue.work("letters", 8, () => Promise.resolve(void handled++));
+  await settled();
+  ok(fetches >= 8, "every worker looks when it starts");
+  fetches = 0;
+  await send(store, queue, 1);
+  await until(() => handled === 1);
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  // it looks once more when it is done
+  equal(fetches, 2);
+  await stop();
+});
