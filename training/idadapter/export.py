@@ -28,6 +28,7 @@ from .fp16_graph import FP16_GRAPH_FILE, write_fp16_graph
 from .graphs import GraphSpec, graph_specs
 from .int8_graph import INT8_GRAPH_FILE, write_int8_graph
 from .noise_schedule import SCHEDULER_FILE, make_noise_schedule
+from .shallow_graph import shallow_name, write_shallow_graph
 from .tokenizer import IDENTIFIER, load_tokenizer
 
 OPSET = 20
@@ -139,6 +140,11 @@ def write_manifest(bundle: Path, manifest: dict[str, Any]) -> None:
     (bundle / "bundle.json").write_text(json.dumps(manifest, indent=2) + "\n")
 
 
+def of_unet(graph_file: str) -> dict[str, str]:
+    """What a manifest says of a graph of the UNet and of its shallow part."""
+    return {"unet": f"unet/{graph_file}", "unet_shallow": f"unet/{shallow_name(graph_file)}"}
+
+
 def describe_files(bundle: Path) -> dict[str, dict[str, str | int]]:
     """sha256 and size of every file of a bundle but `bundle.json`."""
     files = sorted(path for path in bundle.rglob("*") if path.is_file() and path.name != "bundle.json")
@@ -189,6 +195,7 @@ def export_bundle(
         shutil.copy(config, building / spec.name / "config.json")
         names.append(spec.name)
         shapes |= {name: value.shape for name, value in spec.inputs.items()}
+    write_shallow_graph(building / "unet", GRAPH_FILE)
     load_tokenizer(parts / "tokenizer").save_pretrained(str(building / "tokenizer"))
     if (parts / SCHEDULER_FILE).exists():
         (building / SCHEDULER_FILE).parent.mkdir()
@@ -227,7 +234,11 @@ def export_bundle(
         },
         "scheduler": "scheduler/scheduler_config.json",
         "tokenizer": "tokenizer",
-        "graphs": {**faces["graphs"], **{name: f"{name}/{GRAPH_FILE}" for name in names}},
+        "graphs": {
+            **faces["graphs"],
+            **{name: f"{name}/{GRAPH_FILE}" for name in names},
+            **of_unet(GRAPH_FILE),
+        },
         "variants": {},
         "files": describe_files(building),
     }
@@ -239,10 +250,12 @@ def export_bundle(
         print("unet: no 8-bit graph, it is too large for one ONNX message")
     if photo is not None and fits:
         write_int8_graph(building / "unet", record_denoising(building, photo)[::2])
-        variants["int8"] = {"unet": f"unet/{INT8_GRAPH_FILE}"}
+        write_shallow_graph(building / "unet", INT8_GRAPH_FILE)
+        variants["int8"] = of_unet(INT8_GRAPH_FILE)
     if fp16:
         write_fp16_graph(building / "unet")
-        variants["fp16"] = {"unet": f"unet/{FP16_GRAPH_FILE}"}
+        write_fp16_graph(building / "unet", shallow_name(GRAPH_FILE), shallow_name(FP16_GRAPH_FILE))
+        variants["fp16"] = of_unet(FP16_GRAPH_FILE)
     write_manifest(building, {**manifest, "variants": variants, "files": describe_files(building)})
     shutil.rmtree(bundle, ignore_errors=True)
     building.rename(bundle)

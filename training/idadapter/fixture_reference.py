@@ -34,6 +34,7 @@ BASE: dict[str, Any] = {
     "identity_strength": 1.0,
     "scheduler": "dpmpp_2m",
     "seed": 11,
+    "cache_interval": 1,
 }
 """The request every case starts from; its fields are the API's."""
 
@@ -48,6 +49,7 @@ CASES: dict[str, dict[str, Any]] = {
     "identity_guidance": {"identity_guidance_scale": 1.5, "guidance_rescale": 0.7, "seed": 19},
     "half_strength": {"identity_strength": 0.5, "seed": 15, "class_noun": "person"},
     "negative_prompt": {"negative_prompt": "wearing a hat, black and white", "seed": 4294967295},
+    "cached_steps": {"cache_interval": 3, "seed": 20, "scheduler": "unipc", "num_inference_steps": 12},
     "unusual_words": {"prompt": "sks café 🙂 naïve ŁÓDŹ", "guidance_scale": 5.5, "num_inference_steps": 7},
 }
 """What each case changes."""

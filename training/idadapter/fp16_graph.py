@@ -17,24 +17,26 @@ FLOAT32 = ("InstanceNormalization", "LayerNormalization", "Softmax")
 """Sums over many numbers stay in float32."""
 
 
-def write_fp16_graph(folder: Path) -> Path:
+def write_fp16_graph(folder: Path, graph_file: str = GRAPH_FILE, written: str = FP16_GRAPH_FILE) -> Path:
     """Writes `model_fp16.onnx` beside a part's `model.onnx`.
 
     The stored weights are in half precision already: the graph reads them as they are, without the plain one's casts.
 
     Args:
-        folder: of the part, with `model.onnx` whose weights are external.
+        folder: of the part.
+        graph_file: the plain graph, whose weights are external.
+        written: name of the new graph.
 
     Returns:
         The file.
     """
-    model = onnx.load(folder / GRAPH_FILE)
+    model = onnx.load(folder / graph_file)
     sources = fold_weights(model)
     converted = convert_float_to_float16(
         model, keep_io_types=True, op_block_list=list(FLOAT32), node_block_list=timestep_nodes(model)
     )
     drop_round_trips(converted)
-    plain = onnx.load(folder / GRAPH_FILE, load_external_data=False)
+    plain = onnx.load(folder / graph_file, load_external_data=False)
     stored = {initializer.name: initializer for initializer in plain.graph.initializer}
     nodes: dict[str, NodeProto] = {}
     used: dict[str, TensorProto] = {}
@@ -65,8 +67,8 @@ def write_fp16_graph(folder: Path) -> Path:
     converted.graph.node.extend([*nodes.values(), *rest])
     converted.graph.ClearField("initializer")
     converted.graph.initializer.extend([*used.values(), *kept])
-    onnx.save(converted, folder / FP16_GRAPH_FILE)
-    return folder / FP16_GRAPH_FILE
+    onnx.save(converted, folder / written)
+    return folder / written
 
 
 def timestep_nodes(model: onnx.ModelProto) -> list[str]:

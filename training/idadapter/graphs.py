@@ -16,6 +16,7 @@ from .models.clip import normalize_pixels
 from .models.identity_adapter import predict
 from .models.mixed_features import MixedFeatures
 from .models.text_encoder import encode_text
+from .models.unet import DEEP_FEATURES, deep_features
 from .parts import read_image_encoder, read_mixed_features, read_text_encoder, read_unet, read_vae
 from .tokenizer import load_tokenizer
 
@@ -65,7 +66,7 @@ class TextEncoderGraph(nn.Module):
 
 
 class UnetGraph(nn.Module):
-    """The UNet with its adapters."""
+    """The UNet with its adapters -> what it predicts, and what its last block is given (see `shallow_graph`)."""
 
     def __init__(self, model: UNet2DConditionModel) -> None:
         """Wraps the UNet."""
@@ -80,17 +81,19 @@ class UnetGraph(nn.Module):
         identity_tokens: Tensor,
         identity_token_bias: Tensor,
         identity_strength: Tensor,
-    ) -> Tensor:
-        """See `predict`."""
-        return predict(
-            self.model,
-            sample,
-            timestep,
-            encoder_hidden_states,
-            identity_tokens,
-            identity_strength,
-            identity_token_bias,
-        )
+    ) -> tuple[Tensor, Tensor]:
+        """See `predict` and `deep_features`."""
+        with deep_features(self.model) as deep:
+            prediction = predict(
+                self.model,
+                sample,
+                timestep,
+                encoder_hidden_states,
+                identity_tokens,
+                identity_strength,
+                identity_token_bias,
+            )
+        return prediction, deep[0]
 
 
 class VaeEncoderGraph(nn.Module):
@@ -211,7 +214,7 @@ def graph_specs(parts: Path, references: int) -> Iterator[GraphSpec]:
             "identity_token_bias": normal(2, tokens),
             "identity_strength": torch.tensor([1.0, 0.3]),
         },
-        ("prediction",), ("identity_tokens", "identity_token_bias"),
+        ("prediction", DEEP_FEATURES), ("identity_tokens", "identity_token_bias"),
     )  # fmt: skip
     del unet
     vae = half_precision(read_vae(parts))

@@ -19,6 +19,7 @@ from .models.autoencoder import decode
 from .models.clip import normalize_pixels
 from .models.identity_adapter import predict
 from .models.text_encoder import encode_text, identifier_positions
+from .models.unet import deep_features
 from .parts import read_image_encoder, read_mixed_features, read_text_encoder, read_unet, read_vae
 from .samplers import make_sampler, takes_generator
 from .sampling import to_pictures
@@ -82,6 +83,7 @@ class ReferencePipeline:
         scheduler: str = "dpmpp_2m",
         seed: int = 0,
         num_images: int = 1,
+        cache_interval: int = 1,
     ) -> np.ndarray:
         """Makes portraits of the person in the photo.
 
@@ -98,6 +100,8 @@ class ReferencePipeline:
             scheduler: one of `samplers.SCHEDULERS`.
             seed: of the first picture; picture i has seed + i.
             num_images: how many.
+            cache_interval: all of the UNet runs at every `cache_interval`-th step; at the others its last block gets
+                what the blocks below gave it then (DeepCache).
 
         Returns:
             [num_images, h, w, 3] uint8.
@@ -126,6 +130,7 @@ class ReferencePipeline:
             list(weights.values()),
             guidance_rescale,
             identity_strength,
+            cache_interval,
         )
         return to_pictures(decode(self.vae, latents))
 
@@ -209,6 +214,7 @@ class ReferencePipeline:
         weights: list[float],
         guidance_rescale: float,
         identity_strength: float,
+        cache_interval: int = 1,
     ) -> Tensor:
         """Noise to clean latents [n, c, h, w]: the UNet with its adapters, guidance, the scheduler's step."""
         count, branches = len(generators), len(conditioning.hidden_states)
@@ -218,10 +224,12 @@ class ReferencePipeline:
         scheduler.set_timesteps(num_inference_steps)
         latents = self.draw_noise(generators) * scheduler.init_noise_sigma
         random = {"generator": generators} if takes_generator(scheduler) else {}
-        for timestep in scheduler.timesteps:
+        deep: list[Tensor] = []
+        for step, timestep in enumerate(scheduler.timesteps):
             sample = scheduler.scale_model_input(latents, timestep).repeat(branches, 1, 1, 1)
             timesteps = timestep.expand(branches * count)
-            prediction = predict(self.unet, sample, timesteps, hidden_states, identity_tokens, strength)
+            with deep_features(self.unet, deep[0] if step % cache_interval else None) as deep:
+                prediction = predict(self.unet, sample, timesteps, hidden_states, identity_tokens, strength)
             rows = prediction.chunk(branches)
             prediction = sum(weight * row for weight, row in zip(weights, rows, strict=True))
             if guidance_rescale and branches > 1:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import torch
 from diffusers import UNet2DConditionModel
+from torch import Tensor, nn
 
 from ..config import DiffusionConfig
 from .identity_adapter import IdentityLayout, add_identity_adapters, prefer_nearby
@@ -78,13 +83,13 @@ def with_pooled_text(unet: UNet2DConditionModel) -> UNet2DConditionModel:
     pooled = add_identity_adapters(UNet2DConditionModel.from_config({**config, **POOLED_TEXT}))
     missing, unexpected = pooled.load_state_dict(unet.state_dict(), strict=False)
     assert not unexpected and all(name.startswith("add_embedding.") for name in missing)
-    torch.nn.init.constant_(pooled.add_embedding.norm2.weight, POOLED_START)
+    nn.init.constant_(pooled.add_embedding.norm2.weight, POOLED_START)
     if "identity_layout" in unet.config:
         prefer_nearby(pooled, IdentityLayout(*unet.config["identity_layout"]))
     return pooled
 
 
-def pooled_text_parameters(unet: UNet2DConditionModel) -> list[torch.nn.Parameter]:
+def pooled_text_parameters(unet: UNet2DConditionModel) -> list[nn.Parameter]:
     """Parameters of what pools the words, none where nothing does."""
     return [parameter for name, parameter in unet.named_parameters() if name.startswith("add_embedding.")]
 
@@ -108,13 +113,47 @@ def with_further_channels(unet: UNet2DConditionModel, channels: int) -> UNet2DCo
     return unet
 
 
-def _widened(layer: torch.nn.Conv2d, channels: int, dim: int) -> torch.nn.Conv2d:
+def _widened(layer: nn.Conv2d, channels: int, dim: int) -> nn.Conv2d:
     """A convolution with more channels out (0) or in (1), the new ones of no effect."""
     inputs, outputs = (channels, layer.out_channels) if dim else (layer.in_channels, channels)
-    wide = torch.nn.Conv2d(inputs, outputs, layer.kernel_size, layer.stride, layer.padding)
+    wide = nn.Conv2d(inputs, outputs, layer.kernel_size, layer.stride, layer.padding)
     with torch.no_grad():
         for name, parameter in wide.named_parameters():
             old = getattr(layer, name)
             parameter.zero_()
             parameter[tuple(slice(side) for side in old.shape)] = old
     return wide
+
+
+DEEP_FEATURES = "deep_features"
+"""What the last block up is given by all those below it, and the name of that output and input of the graphs."""
+
+
+@contextmanager
+def deep_features(unet: UNet2DConditionModel, kept: Tensor | None = None) -> Iterator[list[Tensor]]:
+    """Looks at, or replaces, what the UNet's last block up is given by the blocks below it.
+
+    They change little from one denoising step to the next: with those of the step before, only the first block down and
+    the last one up have to run again (DeepCache, Ma et al. 2024, their branch 0).
+
+    Args:
+        unet: the UNet.
+        kept: what to give the last block instead, [b, c, h, w]; None changes nothing.
+
+    Yields:
+        what the block was given in each call, [b, c, h, w].
+    """
+    seen: list[Tensor] = []
+
+    def look(_: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        given = {**named, "hidden_states": arguments[0] if arguments else named["hidden_states"]}
+        if kept is not None:
+            given["hidden_states"] = kept
+        seen.append(given["hidden_states"])
+        return arguments[1:], given
+
+    handle = unet.up_blocks[-1].register_forward_pre_hook(look, with_kwargs=True)
+    try:
+        yield seen
+    finally:
+        handle.remove()
