@@ -65,5 +65,6 @@ export async function openInput(sealer: Sealer, id: string, sealed: Uint8Array):
     new TextDecoder().decode(plain.subarray(4, at)),
   );
   const referenceImages = lengths.map((length) => plain.slice(at, at += length));
-  return { input: { ...input, referenceImages }, previewInterval };
+  // one that an earlier release sealed has no interval
+  return { input: { ...input, cacheInterval: input.cacheInterval ?? 1, referenceImages }, previewInterval };
 }

@@ -9,7 +9,7 @@ import type { FloatTensor, IntegerTensor } from "./tensor.ts";
 /** A side of a tensor: fixed, or a letter that stands for one number throughout one run of a graph. */
 export type Side = number | string;
 
-/** The shape of every input and output of a graph. */
+/** The shape of every input and output of a graph that is used; outputs that are not named are not fetched. */
 export interface GraphShape {
   readonly inputs: Readonly<Record<string, readonly Side[]>>;
   readonly outputs: Readonly<Record<string, readonly Side[]>>;
@@ -48,22 +48,68 @@ export async function loadGraph<const Shape extends GraphShape>(
   settings: SessionSettings,
   shape: Shape,
 ): Promise<Graph<Shape>> {
+  return (await openGraph(bundle, name, settings))(shape);
+}
+
+/** An open graph, to be called with one or several shapes: see {@linkcode openGraph}. */
+export type OpenGraph = <const Shape extends GraphShape>(
+  shape: Shape,
+  leftOut?: readonly string[],
+) => Graph<Shape>;
+
+/**
+ * Opens one graph of a bundle, for who calls it in more than one way.
+ *
+ * @param bundle where the graph lies
+ * @param name which graph
+ * @param settings how to run it
+ * @returns checks a shape as {@linkcode loadGraph} does, and gives what runs it; inputs named in its second argument are
+ *   left out where the graph has no use for them
+ * @throws {BundleError} the graph cannot be loaded
+ *
+ * @example
+ * ```ts
+ * const open = await openGraph(bundle, "unet", settings);
+ * const predict = open({ inputs, outputs: { prediction } });
+ * ```
+ */
+export async function openGraph(
+  bundle: Bundle,
+  name: GraphName,
+  settings: SessionSettings,
+): Promise<OpenGraph> {
   const session = await createSession(
     join(bundle.folder, graphPath(bundle.manifest, name, settings)),
     settings,
   );
-  checkSignature(name, "input", session.inputMetadata, shape.inputs);
+  return (shape, leftOut = []) => wrapSession(session, name, settings, shape, leftOut);
+}
+
+function wrapSession<const Shape extends GraphShape>(
+  session: InferenceSession,
+  name: GraphName,
+  settings: SessionSettings,
+  shape: Shape,
+  leftOut: readonly string[],
+): Graph<Shape> {
+  const expectedInputs = Object.fromEntries(
+    Object.entries(shape.inputs).filter(([input]) =>
+      !leftOut.includes(input) || session.inputNames.includes(input)
+    ),
+  );
+  checkSignature(name, "input", session.inputMetadata, expectedInputs);
   checkSignature(name, "output", session.outputMetadata, shape.outputs);
+  const fetched = Object.keys(shape.outputs);
   return async (inputs) => {
     const sides = new Map<string, number>();
     const feeds: Record<string, Tensor> = {};
     for (const [input, expected] of Object.entries(shape.inputs)) {
       const tensor = inputs[input as keyof typeof inputs];
       checkShape(`${name}.${input}`, tensor, expected, sides);
-      feeds[input] = toTensor(tensor);
+      if (input in expectedInputs) feeds[input] = toTensor(tensor);
     }
     const began = performance.now();
-    const results = await session.run(feeds);
+    const results = await session.run(feeds, fetched);
     settings.onRun?.(name, (performance.now() - began) / 1000);
     const outputs: Record<string, FloatTensor> = {};
     for (const [output, expected] of Object.entries(shape.outputs)) {

@@ -1,3 +1,4 @@
+import { BundleError } from "./bundle_error.ts";
 import type { GraphName, Manifest } from "./manifest.ts";
 import type { SessionSettings } from "./sessions.ts";
 
@@ -9,6 +10,7 @@ import type { SessionSettings } from "./sessions.ts";
  * @param name which graph
  * @param settings where it will run
  * @returns its path inside the bundle
+ * @throws {BundleError} `graph_mismatch` when the bundle has no such graph, which only an optional one may lack
  *
  * @example
  * ```ts
@@ -20,6 +22,8 @@ export function graphPath(
   name: GraphName,
   { provider, precision = "fastest" }: SessionSettings,
 ): string {
-  if (precision === "fp32") return graphs[name];
-  return variants[provider === "cuda" ? "fp16" : "int8"]?.[name] ?? graphs[name];
+  const plain = graphs[name];
+  if (plain === undefined) throw new BundleError("graph_mismatch", `the bundle has no graph ${name}`);
+  if (precision === "fp32") return plain;
+  return variants[provider === "cuda" ? "fp16" : "int8"]?.[name] ?? plain;
 }

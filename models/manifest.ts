@@ -16,8 +16,14 @@ export const GRAPH_NAMES = [
   "vae_decoder",
 ] as const;
 
-/** One of {@linkcode GRAPH_NAMES}. */
-export type GraphName = (typeof GRAPH_NAMES)[number];
+/**
+ * Graphs that a bundle may have beside them: `unet_shallow`, the UNet's first block down and last block up, which go on
+ * from what the others gave a step before.
+ */
+export const OPTIONAL_GRAPH_NAMES = ["unet_shallow"] as const;
+
+/** One of {@linkcode GRAPH_NAMES} or {@linkcode OPTIONAL_GRAPH_NAMES}. */
+export type GraphName = (typeof GRAPH_NAMES)[number] | (typeof OPTIONAL_GRAPH_NAMES)[number];
 
 const positiveInteger = z.int().positive();
 
@@ -38,9 +44,12 @@ const alignedFace = z.object({
 });
 
 const graphPaths = Object.fromEntries(GRAPH_NAMES.map((name) => [name, bundlePath])) as Record<
-  GraphName,
+  (typeof GRAPH_NAMES)[number],
   typeof bundlePath
 >;
+
+const variantPaths = z.partialRecord(z.enum([...GRAPH_NAMES, ...OPTIONAL_GRAPH_NAMES]), bundlePath)
+  .optional();
 
 /**
  * `bundle.json`, as docs/bundle.md describes it. Fields this version does not know are dropped, so that a newer
@@ -86,19 +95,17 @@ export const manifestSchema = z.object({
   }),
   scheduler: bundlePath,
   tokenizer: bundlePath,
-  graphs: z.object(graphPaths),
+  graphs: z.object({ ...graphPaths, unet_shallow: bundlePath.optional() }),
   /** the same graphs in less precision, where there are any; `graph_variant.ts` says which is run */
-  variants: z.object({
-    int8: z.partialRecord(z.enum(GRAPH_NAMES), bundlePath).optional(),
-    fp16: z.partialRecord(z.enum(GRAPH_NAMES), bundlePath).optional(),
-  }).default({}),
+  variants: z.object({ int8: variantPaths, fp16: variantPaths }).default({}),
   files: z.record(
     bundlePath,
     z.object({ sha256: z.string().regex(/^[0-9a-f]{64}$/), size: z.int().nonnegative() }),
   ),
 }).superRefine((manifest, context) => {
   const variants = Object.values(manifest.variants).flatMap((graphs) => Object.values(graphs ?? {}));
-  for (const path of [...Object.values(manifest.graphs), ...variants, manifest.scheduler]) {
+  const graphs = Object.values(manifest.graphs).filter((path) => path !== undefined);
+  for (const path of [...graphs, ...variants, manifest.scheduler]) {
     if (!(path in manifest.files)) {
       context.addIssue({ code: "custom", path: ["files"], message: `${path} is used but has no digest` });
     }

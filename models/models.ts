@@ -6,7 +6,7 @@ import type { Bundle } from "./manifest.ts";
 import { loadMixedFeatures, type MixedFeatures } from "./mixed_features.ts";
 import type { SessionSettings } from "./sessions.ts";
 import { loadTextEncoder, type TextEncoder } from "./text_encoder.ts";
-import { loadUnet, type Unet } from "./unet.ts";
+import { loadUnet, type UnetModels } from "./unet.ts";
 import { loadVaeDecoder, type VaeDecoder } from "./vae_decoder.ts";
 
 /** The graphs that look at photos. */
@@ -17,11 +17,10 @@ export interface FaceModels {
 }
 
 /** Every graph that making portraits needs. */
-export interface Models extends FaceModels {
+export interface Models extends FaceModels, UnetModels {
   readonly imageEncoder: ImageEncoder;
   readonly mixedFeatures: MixedFeatures;
   readonly textEncoder: TextEncoder;
-  readonly unet: Unet;
   readonly vaeDecoder: VaeDecoder;
 }
 
@@ -59,7 +58,7 @@ export async function loadModels(bundle: Bundle, settings: SessionSettings): Pro
     imageEncoder: await loadImageEncoder(bundle, settings),
     mixedFeatures: await loadMixedFeatures(bundle, settings),
     textEncoder: await loadTextEncoder(bundle, settings),
-    unet: await loadUnet(bundle, settings),
+    ...await loadUnet(bundle, settings),
     vaeDecoder: await loadVaeDecoder(bundle, settings),
   };
 }

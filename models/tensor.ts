@@ -92,3 +92,23 @@ export function rowOf(tensor: FloatTensor, index: number): FloatTensor {
     dims: [1, ...tensor.dims.slice(1)],
   };
 }
+
+/**
+ * Some rows of a tensor, copied: [k, ...rest] becomes [end - start, ...rest].
+ *
+ * @param tensor with at least one axis
+ * @param start first row, 0 or more
+ * @param end row after the last one, at most k
+ *
+ * @example
+ * ```ts
+ * sliceRows(zeros([4, 8]), 1, 3).dims; // [2, 8]
+ * ```
+ */
+export function sliceRows(tensor: FloatTensor, start: number, end: number): FloatTensor {
+  const length = tensor.data.length / (tensor.dims[0] ?? 1);
+  return {
+    data: tensor.data.slice(start * length, end * length),
+    dims: [end - start, ...tensor.dims.slice(1)],
+  };
+}

@@ -1,4 +1,4 @@
-import { loadGraph } from "./graph.ts";
+import { type OpenGraph, openGraph } from "./graph.ts";
 import type { Bundle } from "./manifest.ts";
 import type { SessionSettings } from "./sessions.ts";
 import type { FloatTensor } from "./tensor.ts";
@@ -19,6 +19,14 @@ export interface UnetInput {
   readonly identity_strength: FloatTensor;
 }
 
+/** What a step gives, and what the next ones may go on from. */
+export interface UnetOutput {
+  /** [b, c, h, w] */
+  readonly prediction: FloatTensor;
+  /** what the last block up was given by those below it, [b, c', h, w] */
+  readonly deep_features: FloatTensor;
+}
+
 /**
  * Predicts noise or velocity, as the scheduler's config says.
  *
@@ -27,27 +35,64 @@ export interface UnetInput {
 export type Unet = (input: UnetInput) => Promise<FloatTensor>;
 
 /**
+ * The UNet for steps that go on from an earlier one's deep features (DeepCache, Ma et al. 2024, branch 0): those change
+ * little from step to step, and most of the work is in making them.
+ */
+export interface CachedUnet {
+  /** All of it. */
+  readonly full: (input: UnetInput) => Promise<UnetOutput>;
+  /** The first block down and the last one up alone. @returns the prediction, [b, c, h, w] */
+  readonly shallow: (input: UnetInput & Pick<UnetOutput, "deep_features">) => Promise<FloatTensor>;
+}
+
+/** Both ways of running the UNet. */
+export interface UnetModels {
+  readonly unet: Unet;
+  /** undefined where the bundle has no graph for it; loaded when it is first asked for, since few ask */
+  readonly cachedUnet: (() => Promise<CachedUnet>) | undefined;
+}
+
+/**
  * Loads a bundle's UNet with its adapters.
  *
  * @throws {BundleError} see `loadGraph`
  *
  * @example
  * ```ts
- * const prediction = await (await loadUnet(bundle, { provider: "cpu", threads: 2 }))(input);
+ * const { unet } = await loadUnet(bundle, { provider: "cpu", threads: 2 });
+ * const prediction = await unet(input);
  * ```
  */
-export async function loadUnet(bundle: Bundle, settings: SessionSettings): Promise<Unet> {
-  const { channels, size } = bundle.manifest.latent;
-  const run = await loadGraph(bundle, "unet", settings, {
-    inputs: {
-      sample: ["b", channels, size, size],
-      timestep: ["b"],
-      encoder_hidden_states: ["b", "L", "d_t"],
-      identity_tokens: ["b", "M", "d_r"],
-      identity_token_bias: ["b", "M"],
-      identity_strength: ["b"],
-    },
-    outputs: { prediction: ["b", channels, size, size] },
-  });
-  return async (input) => (await run({ ...input })).prediction;
+export async function loadUnet(bundle: Bundle, settings: SessionSettings): Promise<UnetModels> {
+  const { latent: { channels, size }, graphs } = bundle.manifest;
+  const inputs = {
+    sample: ["b", channels, size, size],
+    timestep: ["b"],
+    encoder_hidden_states: ["b", "L", "d_t"],
+    identity_tokens: ["b", "M", "d_r"],
+    identity_token_bias: ["b", "M"],
+    identity_strength: ["b"],
+  } as const;
+  const prediction = ["b", channels, size, size] as const;
+  const deepFeatures = ["b", "deep", size, size] as const;
+  const open = await openGraph(bundle, "unet", settings);
+  const run = open({ inputs, outputs: { prediction } });
+  let cached: Promise<CachedUnet> | undefined;
+  const load = async (whole: OpenGraph): Promise<CachedUnet> => {
+    const part = await openGraph(bundle, "unet_shallow", settings);
+    const full = whole({ inputs, outputs: { prediction, deep_features: deepFeatures } });
+    const shallow = part(
+      { inputs: { ...inputs, deep_features: deepFeatures }, outputs: { prediction } },
+      // what only the blocks left out read
+      Object.keys(inputs),
+    );
+    return {
+      full: (input) => full({ ...input }),
+      shallow: async (input) => (await shallow({ ...input })).prediction,
+    };
+  };
+  return {
+    unet: async (input) => (await run({ ...input })).prediction,
+    cachedUnet: graphs.unet_shallow === undefined ? undefined : () => cached ??= load(open),
+  };
 }

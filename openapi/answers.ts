@@ -80,6 +80,7 @@ export const generationFieldProblems = [
   "invalid_value",
   "model_unknown",
   "class_noun_unknown",
+  "cache_interval_unsupported",
   "scheduler_unknown",
   "prompt_empty",
   "prompt_too_long",

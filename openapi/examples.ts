@@ -30,6 +30,7 @@ export const fullGenerationRequest: z.input<typeof GenerationRequestSchema> = {
   guidance_rescale: 0.7,
   identity_strength: 0.8,
   scheduler: "dpmpp_2m",
+  cache_interval: 2,
   seed: 42,
   output_format: "webp",
   preview_interval: 5,
@@ -161,6 +162,7 @@ export const model: Model = {
     identity_guidance_scale: null,
     guidance_rescale: 0,
     identity_strength: 1,
+    cache_interval: 1,
     scheduler: "dpmpp_2m",
     output_format: "png",
   },
@@ -174,6 +176,7 @@ export const model: Model = {
     identity_guidance_scale: { min: 0, max: 20 },
     guidance_rescale: { min: 0, max: 1 },
     identity_strength: { min: 0, max: 2 },
+    cache_interval: { min: 1, max: 10 },
     seed: { min: 0, max: 4_294_967_287 },
   },
 };

@@ -81,6 +81,12 @@ const options = {
       "how strongly the person's look is injected: 1 as trained, lower is freer; default from the model",
     ),
   scheduler: SchedulerSchema.nullish().describe("default from the model"),
+  cache_interval: z.int().min(limits.cacheInterval.min).max(limits.cacheInterval.max).nullish()
+    .describe(
+      "all of the model runs at every so many denoising steps, and at the others the part that changes most (DeepCache): " +
+        "quicker, and coarser the larger it is. Default 1, all of it at every step; `limits` of GET /v1/models tells what " +
+        "the model takes",
+    ),
   seed: z.int().min(limits.seed.min).max(limits.seed.max).nullish()
     .describe("image i is made from seed + i; the same seed gives the same picture; default random")
     .openapi(wide),

@@ -8,6 +8,8 @@ export const limits = {
   identityGuidanceScale: { min: 0, max: 20 },
   guidanceRescale: { min: 0, max: 1 },
   identityStrength: { min: 0, max: 2 },
+  /** denoising steps; a model without a graph for it takes 1 alone */
+  cacheInterval: { min: 1, max: 10 },
   /** denoising steps; 0 for no previews */
   previewInterval: { min: 0, max: 100 },
   /** image i uses seed + i, which must still be an unsigned 32-bit number for i = 7 */

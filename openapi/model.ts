@@ -27,6 +27,7 @@ export const ModelSchema = z.strictObject({
     identity_guidance_scale: z.number().nullable().describe("null: as `guidance_scale`"),
     guidance_rescale: z.number(),
     identity_strength: z.number(),
+    cache_interval: z.int(),
     scheduler: SchedulerSchema,
     output_format: OutputFormatSchema,
   }).describe("what a field that is left out, or null, stands for"),
@@ -40,6 +41,7 @@ export const ModelSchema = z.strictObject({
     identity_guidance_scale: range,
     guidance_rescale: range,
     identity_strength: range,
+    cache_interval: range,
     seed: range,
   }),
 }).openapi("Model");

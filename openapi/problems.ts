@@ -283,6 +283,11 @@ export const problemCatalogue = {
     title: "The class noun is not known to the model",
     remedy: "Send one of the model's `class_nouns`, see GET /v1/models.",
   },
+  cache_interval_unsupported: {
+    status: 422,
+    title: "The model cannot go on from earlier steps",
+    remedy: "Leave `cache_interval` out, or choose a model whose `limits.cache_interval` allows it.",
+  },
   prompt_empty: {
     status: 422,
     title: "The prompt is empty",

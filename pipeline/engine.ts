@@ -68,7 +68,7 @@ export class Engine {
    */
   constructor(pipeline: Pipeline, settings: EngineSettings) {
     this.#pipeline = pipeline;
-    this.#denoiser = new Denoiser(pipeline.models.unet);
+    this.#denoiser = new Denoiser(pipeline.models);
     this.#settings = settings;
     this.#clock = settings.clock ?? (() => performance.now());
   }

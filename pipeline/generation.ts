@@ -76,6 +76,7 @@ export async function runGeneration(
       guidance,
       identityStrength: input.identityStrength,
       latentDims: [channels, size, size],
+      cacheInterval: input.cacheInterval,
     })
   );
   stages.enter("denoise", input.numInferenceSteps);

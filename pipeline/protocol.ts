@@ -71,6 +71,8 @@ export interface GenerateInput {
   /** beta of equation 7, 0 to 2; 1 as trained */
   readonly identityStrength: number;
   readonly scheduler: SchedulerName;
+  /** all of the UNet runs at every so many steps, a part of it at the others; 1, all at all of them, to 10 */
+  readonly cacheInterval: number;
   /** image i draws its noise from a torch CPU generator seeded `seed + i`; 0 to 2^32 - 9 */
   readonly seed: number;
   readonly outputFormat: OutputFormat;

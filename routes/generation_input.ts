@@ -25,6 +25,7 @@ export const generationBody = {
       "identity_guidance_scale",
       "guidance_rescale",
       "identity_strength",
+      "cache_interval",
       "preview_interval",
       "seed",
     ],
@@ -36,6 +37,7 @@ export const commonDefaults = {
   negative_prompt: "",
   num_images: 1,
   guidance_rescale: 0,
+  cache_interval: 1,
   output_format: "png",
 } as const;
 
@@ -85,6 +87,16 @@ export function checkPhotoCount(photos: number, manifest: Manifest, field: strin
   }
 }
 
+/**
+ * What a model takes as `cache_interval`.
+ *
+ * @param manifest of the model
+ * @returns the contract's limits, or 1 alone where it has no graph for cached steps
+ */
+export function cacheIntervals({ graphs }: Manifest): { readonly min: number; readonly max: number } {
+  return graphs.unet_shallow === undefined ? { min: 1, max: 1 } : limits.cacheInterval;
+}
+
 /** What the schema cannot know: which model is served and what it can do. */
 function checkAgainstModel(photos: number, body: GenerationOptions, manifest: Manifest): void {
   checkModel(body.model, manifest);
@@ -94,6 +106,13 @@ function checkAgainstModel(photos: number, body: GenerationOptions, manifest: Ma
       pointer: "/class_noun",
       code: "class_noun_unknown",
       detail: `must be one of ${manifest.class_nouns.join(", ")}`,
+    }]);
+  }
+  if ((body.cache_interval ?? commonDefaults.cache_interval) > cacheIntervals(manifest).max) {
+    throw fieldProblem([{
+      pointer: "/cache_interval",
+      code: "cache_interval_unsupported",
+      detail: "must be 1 or left out: this model has no graph for cached steps",
     }]);
   }
 }
@@ -112,7 +131,8 @@ function drawSeed(): number {
  * @param manifest of the model that is served
  * @param randomSeed draws a seed, 0 to 2^32 - 9
  * @returns the pipeline's input
- * @throws {ProblemError} `model_unknown`, `too_many_reference_images` or `class_noun_unknown`
+ * @throws {ProblemError} `model_unknown`, `too_many_reference_images`, `class_noun_unknown` or
+ *   `cache_interval_unsupported`
  */
 export function toGenerateInput(
   photos: readonly PhotoBytes[],
@@ -134,6 +154,7 @@ export function toGenerateInput(
     guidanceRescale: body.guidance_rescale ?? commonDefaults.guidance_rescale,
     identityStrength: body.identity_strength ?? defaults.identity_strength,
     scheduler: body.scheduler ?? defaults.scheduler,
+    cacheInterval: body.cache_interval ?? commonDefaults.cache_interval,
     seed: body.seed ?? randomSeed(),
     outputFormat: body.output_format ?? commonDefaults.output_format,
   };

@@ -7,7 +7,7 @@ import { limits } from "../openapi/limits.ts";
 import type { Model } from "../openapi/model.ts";
 import { listModels } from "../openapi/operations.ts";
 import { type AppEnv, type AppOptions, requireModel } from "./app_options.ts";
-import { commonDefaults } from "./generation_input.ts";
+import { cacheIntervals, commonDefaults } from "./generation_input.ts";
 import { admit } from "./middleware/admit.ts";
 
 function toModel(manifest: Manifest, maxBodyBytes: number): Model {
@@ -34,6 +34,7 @@ function toModel(manifest: Manifest, maxBodyBytes: number): Model {
       identity_guidance_scale: limits.identityGuidanceScale,
       guidance_rescale: limits.guidanceRescale,
       identity_strength: limits.identityStrength,
+      cache_interval: cacheIntervals(manifest),
       seed: limits.seed,
     },
   };

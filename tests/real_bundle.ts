@@ -37,6 +37,7 @@ export function smallRequest(photo: Uint8Array, changes: Partial<GenerateInput> 
     guidanceRescale: 0,
     identityStrength: 1,
     scheduler: "dpmpp_2m",
+    cacheInterval: 1,
     seed: 11,
     outputFormat: "png",
     ...changes,

@@ -93,6 +93,7 @@ export async function portraitRequest(
     guidanceRescale: 0,
     identityStrength: defaults.identity_strength,
     scheduler: defaults.scheduler,
+    cacheInterval: 1,
     seed: 1,
     outputFormat: "png",
     ...changes,

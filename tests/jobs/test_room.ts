@@ -74,6 +74,7 @@ export function requestFrom(account: string, changes: Partial<GenerateInput> = {
       guidanceRescale: 0,
       identityStrength: 1,
       scheduler: "dpmpp_2m",
+      cacheInterval: 1,
       seed: 5,
       outputFormat: "png",
       ...changes,

@@ -23,7 +23,7 @@ function conditioning(tokens: number, seed: number): Conditioning {
 Deno.test("people of different numbers of tokens share a run, and none notices", async () => {
   const { manifest, folder } = await realBundle();
   const { channels, size } = manifest.latent;
-  const unet = await loadUnet({ manifest, folder }, sessionSettings);
+  const { unet } = await loadUnet({ manifest, folder }, sessionSettings);
   const input = (part: Conditioning): UnetInput => {
     const rows = part.identity_tokens.dims[0]!;
     const sample = new TorchGenerator(9).randn(channels * size * size);

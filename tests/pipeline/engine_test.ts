@@ -5,6 +5,7 @@ import { Engine, type EngineSettings } from "../../pipeline/engine.ts";
 import { decodePhoto } from "../../pipeline/photo.ts";
 import { loadPipeline, type Pipeline } from "../../pipeline/pipeline.ts";
 import { type GenerateInput, type GenerateOutput, PipelineError } from "../../pipeline/protocol.ts";
+import { psnr } from "../../bench/shared/psnr.ts";
 import { maxDifference } from "../read_fixture.ts";
 import { bundleFolder, portrait, sessionSettings, smallRequest } from "../real_bundle.ts";
 
@@ -62,6 +63,8 @@ Deno.test("pictures do not depend on who shares the batch: guidance, scheduler, 
     smallRequest(photo, { seed: 3, scheduler: "euler", guidanceScale: 6, numInferenceSteps: 3 }),
     smallRequest(photo, { seed: 4, scheduler: "ddim", identityStrength: 0.3, negativePrompt: "a hat" }),
     smallRequest(photo, { seed: 5, prompt: "an old man with a beard", classNoun: "man", numImages: 3 }),
+    smallRequest(photo, { seed: 6, cacheInterval: 2, numInferenceSteps: 6 }),
+    smallRequest(photo, { seed: 7, cacheInterval: 3, guidanceScale: 1, numInferenceSteps: 5 }),
   ];
   const alone = await startEngine(1);
   const expected: Uint8Array[][] = [];
@@ -80,6 +83,41 @@ Deno.test("pictures do not depend on who shares the batch: guidance, scheduler, 
       }
     }
   }
+});
+
+Deno.test("steps that go on from earlier ones run a part of the UNet, and come near to what all of it gives", async () => {
+  const photo = await portrait();
+  const { models } = await pipelineOnce();
+  const runs: string[] = [];
+  const { full, shallow } = await models.cachedUnet!();
+  const counting: Pipeline = {
+    ...await pipelineOnce(),
+    models: {
+      ...models,
+      unet: (input) => (runs.push("unet"), models.unet(input)),
+      cachedUnet: () =>
+        Promise.resolve({
+          full: (input) => (runs.push("full"), full(input)),
+          shallow: (input) => (runs.push("shallow"), shallow(input)),
+        }),
+    },
+  };
+  const engine = new Engine(counting, { maxBatch: 4 });
+  const draw = async (cacheInterval: number) => {
+    runs.length = 0;
+    const [pixels] = await pixelsOf(
+      await engine.generate(smallRequest(photo, { numInferenceSteps: 8, cacheInterval })),
+    );
+    return pixels!;
+  };
+  const whole = await draw(1);
+  assert.deepEqual(runs, new Array(8).fill("unet"));
+  const pixels = await draw(3);
+  assert.deepEqual(runs, ["full", "shallow", "shallow", "full", "shallow", "shallow", "full", "shallow"]);
+  const decibels = psnr(pixels, whole);
+  assert.ok(decibels > 15 && decibels < 60, `${decibels} dB`);
+  const nearer = psnr(await draw(2), whole);
+  assert.ok(nearer > decibels, `${nearer} dB with every other step, ${decibels} dB with every third`);
 });
 
 Deno.test("a newcomer joins what is running, and a short one does not wait for a long one", async () => {

@@ -20,6 +20,7 @@ interface ReferenceCase {
   guidance_rescale: number;
   identity_strength: number;
   scheduler: SchedulerName;
+  cache_interval: number;
   seed: number;
   expected: string;
 }
@@ -69,6 +70,7 @@ Deno.test({
           guidanceRescale: reference.guidance_rescale,
           identityStrength: reference.identity_strength,
           scheduler: reference.scheduler,
+          cacheInterval: reference.cache_interval,
           seed: reference.seed,
           outputFormat: "png",
         });

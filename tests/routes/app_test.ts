@@ -100,9 +100,11 @@ Deno.test("models are listed with the bundle's own figures", async () => {
     identity_guidance_scale: 1.25,
     guidance_rescale: 0,
     identity_strength: 0.9,
+    cache_interval: 1,
     scheduler: "euler",
   });
   equal(model?.limits.max_reference_images, 3);
+  deepEqual(model?.limits.cache_interval, { min: 1, max: 10 });
   equal(model?.limits.max_body_bytes, 5000);
 });
 

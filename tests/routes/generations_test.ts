@@ -74,6 +74,7 @@ Deno.test("the least request gets the model's defaults and a drawn seed, which i
     guidanceRescale: 0,
     identityStrength: 0.9,
     scheduler: "euler",
+    cacheInterval: 1,
     seed: 7,
     outputFormat: "png",
   });
@@ -106,6 +107,7 @@ Deno.test("null stands for the default, as leaving the field out does", async ()
       "identity_guidance_scale",
       "guidance_rescale",
       "identity_strength",
+      "cache_interval",
       "scheduler",
     ]
       .concat("seed", "output_format", "model").map((name) => [name, null]),
@@ -131,6 +133,7 @@ Deno.test("JSON and multipart with the same fields ask for the same", async () =
     identity_guidance_scale: 0.5,
     guidance_rescale: 0.7,
     identity_strength: 0,
+    cache_interval: 3,
     scheduler: "ddim",
     seed: 4_294_967_287,
     output_format: "webp",
@@ -153,6 +156,7 @@ Deno.test("JSON and multipart with the same fields ask for the same", async () =
   deepEqual(inputs[0]?.referenceImages.map((bytes) => [...bytes]), [[...photo], [...second]]);
   deepEqual(inputs[1], inputs[0]);
   equal(inputs[0]?.prompt, options.prompt);
+  equal(inputs[0]?.cacheInterval, 3);
 });
 
 Deno.test("an event stream tells progress in order and ends with the same answer", async () => {

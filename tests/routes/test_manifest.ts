@@ -13,6 +13,7 @@ const graphNames = [
   "unet",
   "vae_encoder",
   "vae_decoder",
+  "unet_shallow",
 ];
 const graphs = Object.fromEntries(graphNames.map((name) => [name, `${name}/model.onnx`]));
 const scheduler = "scheduler/scheduler_config.json";

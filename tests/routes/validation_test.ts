@@ -2,6 +2,7 @@
 
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import type { ProblemCode } from "../../openapi/problems.ts";
+import { PipelineError } from "../../pipeline/protocol.ts";
 import { expectFields, expectProblem } from "./expect_problem.ts";
 import { scriptInference } from "./scripted_inference.ts";
 import { testManifest } from "./test_manifest.ts";
@@ -60,6 +61,9 @@ const cases: readonly Case[] = [
   one({ guidance_rescale: 1.1 }, "out_of_range"),
   one({ identity_strength: -0.1 }, "out_of_range"),
   one({ identity_strength: 2.1 }, "out_of_range"),
+  one({ cache_interval: 0 }, "out_of_range"),
+  one({ cache_interval: 11 }, "out_of_range"),
+  one({ cache_interval: 1.5 }, "wrong_type"),
   one({ preview_interval: 101 }, "out_of_range"),
   one({ preview_interval: 2.5 }, "wrong_type"),
   one({ scheduler: "karras" }, "scheduler_unknown"),
@@ -91,6 +95,28 @@ Deno.test("a wrong field is named by its pointer, its code and what it should ho
       for (const { detail } of problem.errors ?? []) ok(detail.length > 5);
     });
   }
+});
+
+Deno.test("a model without a graph for cached steps says so, and takes 1", async () => {
+  const { unet_shallow: _, ...graphs } = testManifest.graphs;
+  const manifest = { ...testManifest, graphs };
+  const asked: number[] = [];
+  const inference = scriptInference({
+    generate: (input) => {
+      asked.push(input.cacheInterval);
+      return Promise.reject(new PipelineError("face_not_found", "Photo 1 shows no face", { image: 1 }));
+    },
+  });
+  await using service = await startService({ model: () => ({ manifest, inference }) });
+  const ask = (cache_interval: number) =>
+    service.call("/v1/generations", asJson({ ...good, cache_interval }));
+  const problem = await expectProblem(await ask(2), "cache_interval_unsupported");
+  expectFields(problem, [["/cache_interval", "cache_interval_unsupported"]]);
+  deepEqual(asked, []);
+  await expectProblem(await ask(1), "face_not_found");
+  deepEqual(asked, [1]);
+  const { data: [model] } = await (await service.call("/v1/models")).json();
+  deepEqual(model.limits.cache_interval, { min: 1, max: 1 });
 });
 
 Deno.test("the remedy is in the words of the field", async () => {

@@ -112,8 +112,16 @@ def main() -> None:
     parser.add_argument("--identity-strength", type=float)
     parser.add_argument("--num-inference-steps", type=int)
     parser.add_argument("--scheduler")
+    parser.add_argument("--cache-interval", type=int)
     arguments = parser.parse_args()
-    names = ("guidance_scale", "identity_guidance_scale", "identity_strength", "num_inference_steps", "scheduler")
+    names = (
+        "guidance_scale",
+        "identity_guidance_scale",
+        "identity_strength",
+        "num_inference_steps",
+        "scheduler",
+        "cache_interval",
+    )
     fields = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     bundle = arguments.bundle or REPOSITORY / "models" / "default"
     source: AbstractContextManager[Service | None] = nullcontext()
