@@ -144,6 +144,8 @@ class IdAdapterConfig:
             (`faces.fact_reader`), beyond the paper; with the identity loss's rows and gate.
         jitter: how strongly what the recogniser sees is moved and blurred at random; 0 not at all, 1 by a few pixels.
         recognized: how many of a batch carry the identity loss.
+        recognized_told: how many of those may be rows whose captions tell more than the noun, before the others: what
+            copies the photo knows its person anyway.
         several_share: how many of the photos are of people with several.
         single_share: how often one reference photo stands N times.
         itself_share: how often that one is the very photo to be drawn, unaltered. Where a feature goes is learned from
@@ -189,6 +191,7 @@ class IdAdapterConfig:
     caption_weight: float = 0.0
     jitter: float = 0.0
     recognized: int = 16
+    recognized_told: int = 0
     several_share: float = 0.7
     single_share: float = 0.4
     itself_share: float = 0.0

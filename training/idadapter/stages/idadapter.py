@@ -219,7 +219,9 @@ class IdAdapterStage(Stage):
         weight = self.diffusion.weight(snr, config.snr_gamma) if config.snr_weighting else torch.ones_like(snr)
         diffusion = (weight * error).mean()
         # Arrays index arrays: a tensor of one index would be taken for a number.
-        who = np.flatnonzero(~anonymous.numpy() & (variants != 2))[: config.recognized]
+        who = np.flatnonzero(~anonymous.numpy() & (variants != 2))
+        first = who[~wordless[who]][: config.recognized_told]
+        who = np.sort(np.concatenate([first, np.setdiff1d(who, first)])[: config.recognized])
         judged = torch.from_numpy(who).to(self.device)
         clean = self.diffusion.clean(noisy[judged], predicted[judged], timesteps[judged])
         if (config.identity_weight or config.caption_weight) and len(judged):
