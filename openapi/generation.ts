@@ -70,7 +70,7 @@ const options = {
   identity_guidance_scale: z.number().min(limits.identityGuidanceScale.min)
     .max(limits.identityGuidanceScale.max).nullish().describe(
       "guidance towards the person by a scale of its own; default from the model, which may have none: then it is the " +
-        "`guidance_scale`. Scales that differ make a generation half as slow again, unless this one is 1",
+        "`guidance_scale`. Scales that differ make a generation half as slow again",
     ),
   guidance_rescale: z.number().min(limits.guidanceRescale.min).max(limits.guidanceRescale.max).nullish()
     .describe(

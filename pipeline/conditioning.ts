@@ -27,8 +27,8 @@ const NOBODY = -10_000;
 /**
  * Encodes prompt and identity for the UNet.
  *
- * An unconditional row has no identity embedding (its prompt has no identifier), and E_r of zeros or the references' own,
- * as the bundle's `unconditional_identity` says.
+ * A row without the person has no identity embedding (its prompt has no identifier), and E_r of zeros or the references'
+ * own, as the bundle's `unconditional_identity` says.
  *
  * @param rows the words of each row
  * @param identity E_r and E_c
@@ -61,7 +61,7 @@ export async function encodeConditioning(
       ),
       identifier_position: { data: BigInt64Array.from(positions, BigInt), dims: [rows.length] },
     }),
-    identity_tokens: concatRows(rows.map(({ kind }) => kind === "unconditional" ? anonymous : tokens)),
+    identity_tokens: concatRows(rows.map(({ kind }) => kind === "conditional" ? tokens : anonymous)),
     identity_token_bias: concatRows(rows.map(() => bias)),
   };
 }

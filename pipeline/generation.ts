@@ -6,7 +6,7 @@ import { identitySimilarity } from "./identity.ts";
 import type { Photo } from "./photo.ts";
 import type { Pipeline } from "./pipeline.ts";
 import { PreviewMaker } from "./preview_maker.ts";
-import { type EncodedPrompt, encodeNegativePrompt, encodePrompt } from "./prompt.ts";
+import { type EncodedPrompt, encodePrompt, encodeWords } from "./prompt.ts";
 import {
   type GeneratedImage,
   type GenerateEvent,
@@ -113,9 +113,8 @@ function encodeRowPrompts(
   }
   const words = { classNoun, identifier: manifest.identifier };
   const encode: Record<GuidanceRowKind, () => EncodedPrompt> = {
-    unconditional: () => encodeNegativePrompt(tokenizer, negativePrompt),
-    // What training shows of a person without words: the noun alone.
-    identity: () => encodePrompt(tokenizer, classNoun, words),
+    unconditional: () => encodeWords(tokenizer, negativePrompt, "negative prompt"),
+    words: () => encodeWords(tokenizer, prompt),
     conditional: () => encodePrompt(tokenizer, prompt, words),
   };
   return guidanceRows(guidance).map(({ kind }) => ({ kind, prompt: encode[kind]() }));

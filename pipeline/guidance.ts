@@ -11,10 +11,10 @@ export interface Guidance {
 }
 
 /**
- * What a row of the UNet's batch is told: neither words nor person (`unconditional`), the person alone (`identity`),
- * or both (`conditional`). Training drops words and person separately, so that the model knows all three.
+ * What a row of the UNet's batch is told: neither words nor person (`unconditional`), the words alone (`words`), or both
+ * (`conditional`). Training drops words and person separately, so that the model knows all three.
  */
-export type GuidanceRowKind = "unconditional" | "identity" | "conditional";
+export type GuidanceRowKind = "unconditional" | "words" | "conditional";
 
 /** One of the predictions that guidance adds up. */
 export interface GuidanceRow {
@@ -25,9 +25,11 @@ export interface GuidanceRow {
 /**
  * The rows guidance needs, and what each counts in the sum.
  *
- * With words w, person p, and scales s of each (Brooks et al. 2023, equation 3, person before words):
- * `e(0, 0) + s_p (e(0, p) - e(0, 0)) + s_w (e(w, p) - e(0, p))`, which for equal scales is the guidance of Ho & Salimans
- * 2022. A row that would count nothing is left out: two rows in the common case, one without guidance.
+ * With words w, person p, and scales s of each (Brooks et al. 2023, equation 3, words before person):
+ * `e(0, 0) + s_w (e(w, 0) - e(0, 0)) + s_p (e(w, p) - e(w, 0))`, which for equal scales is the guidance of Ho & Salimans
+ * 2022. Person before words would lead away from what the person alone looks like in the photo, and so from the person:
+ * measured, a quarter of the likeness instead of a half (docs/training.md, eighth session). A row that would count
+ * nothing is left out: two rows in the common case, one without guidance.
  *
  * @returns in the order above, the conditional row last; the weights add up to 1
  *
@@ -40,11 +42,12 @@ export interface GuidanceRow {
 export function guidanceRows({ scale, identityScale }: Guidance): readonly GuidanceRow[] {
   const person = identityScale ?? scale;
   const rows: GuidanceRow[] = [
-    { kind: "unconditional", weight: 1 - person },
-    { kind: "identity", weight: person - scale },
-    { kind: "conditional", weight: scale },
+    { kind: "unconditional", weight: 1 - scale },
+    { kind: "words", weight: scale - person },
+    { kind: "conditional", weight: person },
   ];
-  return rows.filter(({ weight }) => weight !== 0);
+  // the conditional row is kept: what it predicts is what rescaling goes by
+  return rows.filter(({ kind, weight }) => weight !== 0 || kind === "conditional");
 }
 
 /**

@@ -62,14 +62,15 @@ export function encodePrompt(
 }
 
 /**
- * Encodes the words of guidance's unconditional branch, without identifier.
+ * Encodes words without identifier, for guidance's rows without the person: the negative prompt, and the prompt alone.
  *
- * @param negativePrompt may be empty
- * @throws {PipelineError} with code `prompt_too_long` and `{ tokens, limit }` when it does not fit
+ * @param words may be empty; surrounding white space is dropped
+ * @param what they are, for the message
+ * @throws {PipelineError} with code `prompt_too_long` and `{ tokens, limit }` when they do not fit
  */
-export function encodeNegativePrompt(tokenizer: TextTokenizer, negativePrompt: string): EncodedPrompt {
-  const ids = tokenizer.encode(negativePrompt);
-  return { inputIds: padRow(tokenizer, ids, "negative prompt"), identifierPosition: -1, tokens: ids.length };
+export function encodeWords(tokenizer: TextTokenizer, words: string, what = "prompt"): EncodedPrompt {
+  const ids = tokenizer.encode(words.trim());
+  return { inputIds: padRow(tokenizer, ids, what), identifierPosition: -1, tokens: ids.length };
 }
 
 function padRow(tokenizer: TextTokenizer, ids: readonly number[], what: string): BigInt64Array<ArrayBuffer> {

@@ -5,7 +5,7 @@ import { type Conditioning, encodeConditioning } from "./conditioning.ts";
 import { Denoiser, type Draft, startDraft } from "./denoise.ts";
 import { type Guidance, guidanceRows } from "./guidance.ts";
 import type { Pipeline } from "./pipeline.ts";
-import { encodeNegativePrompt, encodePrompt } from "./prompt.ts";
+import { encodePrompt, encodeWords } from "./prompt.ts";
 import { countReferences } from "./references.ts";
 import { createScheduler } from "./schedulers/create_scheduler.ts";
 
@@ -90,12 +90,12 @@ async function warmEncoders(
   }]));
   const [classNoun] = manifest.class_nouns as [string];
   const prompt = encodePrompt(tokenizer, "a portrait", { classNoun, identifier: manifest.identifier });
-  const nothing = encodeNegativePrompt(tokenizer, "");
+  const nothing = encodeWords(tokenizer, "");
   return (guidance) =>
     encodeConditioning(
       guidanceRows(guidance).map(({ kind }) => ({
         kind,
-        prompt: kind === "unconditional" ? nothing : prompt,
+        prompt: kind === "conditional" ? prompt : nothing,
       })),
       identity,
       models.textEncoder,

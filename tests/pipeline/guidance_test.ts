@@ -21,21 +21,24 @@ Deno.test("a row that counts nothing is not asked for", () => {
   assert.equal(kinds({}), "conditional");
   assert.equal(kinds({ scale: 3 }), "unconditional conditional");
   assert.equal(kinds({ scale: 3, identityScale: 3 }), "unconditional conditional");
-  assert.equal(kinds({ scale: 3, identityScale: 1 }), "identity conditional");
-  assert.equal(kinds({ scale: 1, identityScale: 2 }), "unconditional identity conditional");
-  assert.equal(kinds({ scale: 3, identityScale: 0 }), "unconditional identity conditional");
+  assert.equal(kinds({ scale: 1, identityScale: 2 }), "words conditional");
+  assert.equal(kinds({ scale: 3, identityScale: 1 }), "unconditional words conditional");
+  // It counts nothing, and is what rescaling goes by.
+  assert.equal(kinds({ scale: 3, identityScale: 0 }), "unconditional words conditional");
 });
 
 Deno.test("words and person are guided each by its own scale", () => {
-  const [nothing, person, both] = [
+  const [nothing, words, both] = [
     Float32Array.of(1, 0),
-    Float32Array.of(1, 2),
+    Float32Array.of(4, 0),
     Float32Array.of(4, 2),
   ] as const;
-  const guided = guide([nothing, person, both], { ...plain, scale: 3, identityScale: 5 });
-  // The person's direction is the second number, the words' the first.
+  const guided = guide([nothing, words, both], { ...plain, scale: 3, identityScale: 5 });
+  // The words' direction is the first number, the person's the second.
   assert.deepEqual(guided, Float32Array.of(1 + 3 * 3, 5 * 2));
-  assert.deepEqual(guide([person, both], { ...plain, scale: 3, identityScale: 1 }), Float32Array.of(10, 2));
+  assert.deepEqual(guide([words, both], { ...plain, scale: 1, identityScale: 5 }), Float32Array.of(4, 10));
+  const nobody = guide([nothing, words, both], { ...plain, scale: 3, identityScale: 0 });
+  assert.deepEqual(nobody, Float32Array.of(1 + 3 * 3, 0));
 });
 
 Deno.test("rescaled guidance has the conditional prediction's spread", () => {

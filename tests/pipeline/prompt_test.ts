@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { composePrompt, encodeNegativePrompt, encodePrompt } from "../../pipeline/prompt.ts";
+import { composePrompt, encodePrompt, encodeWords } from "../../pipeline/prompt.ts";
 import { PipelineError } from "../../pipeline/protocol.ts";
 import { loadTokenizer } from "../../pipeline/tokenizer.ts";
 import { fixtureUrl } from "../read_fixture.ts";
@@ -30,7 +30,7 @@ Deno.test("a caller's own identifier does not take the identity", () => {
 });
 
 Deno.test("a negative prompt has no identifier and may be empty", () => {
-  const { inputIds, identifierPosition, tokens } = encodeNegativePrompt(tokenizer, "");
+  const { inputIds, identifierPosition, tokens } = encodeWords(tokenizer, "");
   assert.equal(identifierPosition, -1);
   assert.equal(tokens, 2);
   assert.deepEqual([...inputIds.subarray(0, 2)].map(Number), tokenizer.encode(""));
@@ -55,7 +55,7 @@ Deno.test("prompts fit to the last token and are refused, not cut, beyond it", (
     return true;
   };
   assert.throws(() => encodePrompt(tokenizer, "a ".repeat(room + 1), words), tooLong);
-  assert.throws(() => encodeNegativePrompt(tokenizer, "a ".repeat(63)), tooLong);
+  assert.throws(() => encodeWords(tokenizer, "a ".repeat(63)), tooLong);
 });
 
 Deno.test("an identifier that is not one token is the bundle's fault, not the caller's", () => {

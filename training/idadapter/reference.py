@@ -118,7 +118,7 @@ class ReferencePipeline:
             negative_prompt if "unconditional" in weights else None,
             identity_tokens,
             identity_embedding,
-            identity_row="identity" in weights,
+            words_row="words" in weights,
         )
         sampler = make_sampler(scheduler, {"clip_sample": False, **self.scheduler_config})
         generators = [torch.Generator("cpu").manual_seed(seed + i) for i in range(num_images)]
@@ -173,7 +173,7 @@ class ReferencePipeline:
         negative_prompt: str | None,
         identity_tokens: Tensor,
         identity_embedding: Tensor,
-        identity_row: bool = False,
+        words_row: bool = False,
     ) -> Conditioning:
         """The prompt with "[class noun] is sks" and E_c in place of "sks" (section 3.2), and the unconditional branch.
 
@@ -183,21 +183,21 @@ class ReferencePipeline:
             negative_prompt: None for no unconditional row.
             identity_tokens: E_r [1, M, d_r].
             identity_embedding: E_c [1, d_t].
-            identity_row: whether there is a row with the person and no words but the class noun.
+            words_row: whether there is a row with the prompt and without the person.
         """
         identifier = self.manifest["identifier"]
         hidden_states, tokens = [], []
-        if negative_prompt is not None:
-            ids = encode_prompts(self.tokenizer, [negative_prompt])
-            nobody, nowhere = torch.zeros_like(identity_embedding), torch.tensor([-1])
+        nobody, nowhere = torch.zeros_like(identity_embedding), torch.tensor([-1])
+        zero = self.manifest["unconditional_identity"] == "zero"
+        anonymous = torch.zeros_like(identity_tokens) if zero else identity_tokens
+        for words in ([] if negative_prompt is None else [negative_prompt]) + ([prompt] if words_row else []):
+            ids = encode_prompts(self.tokenizer, [words.strip()])
             hidden_states.append(encode_text(self.text_encoder, ids, nobody, nowhere))
-            zero = self.manifest["unconditional_identity"] == "zero"
-            tokens.append(torch.zeros_like(identity_tokens) if zero else identity_tokens)
-        for words in ([class_noun] if identity_row else []) + [prompt.strip()]:
-            ids = encode_prompts(self.tokenizer, [f"{words}, {class_noun} is {identifier}"])
-            position = identifier_positions(ids, self.tokenizer.convert_tokens_to_ids(f"{identifier}</w>"))
-            hidden_states.append(encode_text(self.text_encoder, ids, identity_embedding, position))
-            tokens.append(identity_tokens)
+            tokens.append(anonymous)
+        ids = encode_prompts(self.tokenizer, [f"{prompt.strip()}, {class_noun} is {identifier}"])
+        position = identifier_positions(ids, self.tokenizer.convert_tokens_to_ids(f"{identifier}</w>"))
+        hidden_states.append(encode_text(self.text_encoder, ids, identity_embedding, position))
+        tokens.append(identity_tokens)
         return Conditioning(torch.cat(hidden_states), torch.cat(tokens))
 
     def draw_noise(self, generators: list[torch.Generator]) -> Tensor:
@@ -240,10 +240,13 @@ class ReferencePipeline:
 
 
 def guidance_rows(guidance_scale: float, identity_guidance_scale: float | None) -> dict[str, float]:
-    """What each prediction counts: e(0, 0) + s_p (e(0, p) - e(0, 0)) + s_w (e(w, p) - e(0, p)), zeros left out."""
+    """What each prediction counts: e(0, 0) + s_w (e(w, 0) - e(0, 0)) + s_p (e(w, p) - e(w, 0)), zeros left out.
+
+    The conditional one is kept even so: rescaling goes by it.
+    """
     person = guidance_scale if identity_guidance_scale is None else identity_guidance_scale
-    weights = {"unconditional": 1 - person, "identity": person - guidance_scale, "conditional": guidance_scale}
-    return {kind: weight for kind, weight in weights.items() if weight}
+    weights = {"unconditional": 1 - guidance_scale, "words": guidance_scale - person, "conditional": person}
+    return {kind: weight for kind, weight in weights.items() if weight or kind == "conditional"}
 
 
 def _sides(face: LocatedFace) -> np.ndarray:
