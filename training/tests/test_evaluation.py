@@ -14,6 +14,7 @@ from idadapter import evaluate as command
 from idadapter.data.facts import Facts, read_facts
 from idadapter.data.records import data_folder, read_records
 from idadapter.evaluation.asks import EXPRESSION_WORDS, RENDITION_KINDS, plan_asks
+from idadapter.evaluation.ceilings import pixel_figures
 from idadapter.evaluation.columns import References, group_figures, photo_column, portrait_column
 from idadapter.evaluation.figures import diversity_figures, identity_figures, mean_figure, reached
 from idadapter.evaluation.people import Photo, held_out_people, open_photos, training_photos
@@ -146,10 +147,13 @@ def test_the_table_holds_every_figure(photos: list[Photo]):
     columns = {
         "portraits": portrait_column(references, portraits, verdicts, real),
         "photos": photo_column(references, photos, references.verdicts, real, itself=False),
-        "decoded": photo_column(references, photos, references.verdicts, real, itself=True),
+        "decoded": {
+            **photo_column(references, photos, references.verdicts, real, itself=True),
+            **pixel_figures(np.zeros((2, 8, 8, 3), np.uint8), np.full((2, 8, 8, 3), 9, np.uint8)),
+        },
     }
     made = columns["portraits"]
-    assert {key for key, *_ in ROWS} == made.keys()
+    assert {key for key, *_ in ROWS} == made.keys() | columns["decoded"].keys()
     ones = ("id_sim", "top1", "top1_prompts", "expression_reached", "glasses_reached", "glasses_absent", "face_found")
     assert all(made[name].value == 1 for name in (*ones, "rendition_reached", "left_reached"))
     assert made["right_reached"].value == made["hat_reached"].value == 0 and made["view_reached"].value == 0.5
@@ -192,3 +196,17 @@ def test_a_few_people_are_evaluated_through_the_service(tmp_path: Path, monkeypa
     for name in ("face_found", "id_sim", "top1", "expr_div", "pose_div_yaw", "expression_reached", "rendition_reached"):
         assert figures["portraits"][name]["count"] > 0, name
     assert evaluation.judges["glasses_absent"][0] > 0.9
+
+
+def test_a_decoder_that_loses_green_is_told_from_one_that_keeps_it():
+    random = np.random.default_rng(0)
+    # Flat squares, so that blurring them away is no part of it.
+    photos = random.integers(0, 256, (4, 8, 8, 3), np.uint8).repeat(4, 1).repeat(4, 2)
+    same = pixel_figures(photos, photos)
+    assert same["green"].value == pytest.approx(1) and same["psnr"].value > 90
+    grey = photos.copy()
+    grey[..., 1] = photos[..., [0, 2]].mean(-1)
+    lost = pixel_figures(photos, grey)
+    # Without green against both it is told no better than by its mean.
+    assert lost["green"].value < 0.1 and 5 < lost["psnr"].value < 20
+    assert lost["green"].count == 4

@@ -15,7 +15,9 @@ from ..judges.panel import Panel, Verdict
 from ..models.autoencoder import decode, encode
 from ..parts import read_vae
 from ..sampling import to_pictures
+from ..stages.autoencoder import colour_differences
 from .columns import Column, References, photo_column
+from .figures import Figure, mean_figure
 from .people import Photo, open_photos, training_photos
 
 REAL_PHOTOS = 600
@@ -55,12 +57,34 @@ def measure_ceilings(
     photos = [*references.photos, *others]
     portraits = [photo.portrait(size) for photo in photos]
     verdicts = [*references.verdicts, *(panel.judge(picture) for picture in portraits[len(references.photos) :])]
-    through = [panel.judge(picture) for picture in through_autoencoder(parts, portraits)]
+    decoded = through_autoencoder(parts, portraits)
+    through = [panel.judge(picture) for picture in decoded]
     columns = {
         "photos": photo_column(references, photos, verdicts, real, itself=False),
-        "decoded": photo_column(references, photos, through, real, itself=True),
+        "decoded": {
+            **photo_column(references, photos, through, real, itself=True),
+            **pixel_figures(np.stack(portraits), np.stack(decoded)),
+        },
     }
     return columns, _steadiness(photos, verdicts)
+
+
+def pixel_figures(portraits: np.ndarray, decoded: np.ndarray) -> Column:
+    """What no judge of faces sees: the mean PSNR, and how much of green against red and blue is told.
+
+    Args:
+        portraits: [n, h, w, 3] uint8.
+        decoded: the same through the autoencoder.
+
+    Returns:
+        `psnr` in decibels, and `green` as the coefficient of determination over squares of 4 x 4 pixels: 1 for all of
+        it, 0 for no more than its mean.
+    """
+    real, told = (torch.from_numpy(x).permute(0, 3, 1, 2).float() / 255 for x in (portraits, decoded))
+    psnr = -10 * torch.log10((told - real).square().mean((1, 2, 3)).clamp_min(1e-10))
+    wanted, found = (colour_differences(x)[:, 1] for x in (real, told))
+    unexplained = (found - wanted).square().mean() / wanted.var(correction=0).clamp_min(1e-10)
+    return {"psnr": mean_figure(psnr.tolist()), "green": Figure(float(1 - unexplained), None, len(real))}
 
 
 @torch.inference_mode()

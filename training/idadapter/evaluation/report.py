@@ -8,7 +8,7 @@ from ..judges.panel import TURNED_FROM
 from .columns import Column, Group
 from .figures import Figure
 
-PERCENT, COSINE, DEGREES, DISTANCE = "percent", "cosine", "degrees", "distance"
+PERCENT, COSINE, DEGREES, DISTANCE, DECIBELS = "percent", "cosine", "degrees", "distance", "decibels"
 
 ROWS = (
     ("face_found", "face found", PERCENT, "≥ 98 %"),
@@ -20,6 +20,8 @@ ROWS = (
     ("own_similarity", "the service's own identity_similarity", COSINE, ""),
     ("realism", "realism: kernel distance, all photo prompts", DISTANCE, "≤ 1.0"),
     ("realism_noun", "realism, class noun alone", DISTANCE, ""),
+    ("psnr", "PSNR", DECIBELS, ""),
+    ("green", "green against red and blue: share of its variance told", PERCENT, ""),
     ("expr_div", "Expr-Div (prompt: class noun + expression word)", PERCENT, "≥ 65 %"),
     ("pose_div_pitch", "Pose-Div pitch", DEGREES, ""),
     ("pose_div_yaw", "Pose-Div yaw", DEGREES, "≥ 12°"),
@@ -112,9 +114,10 @@ def show(figure: Figure | None, unit: str) -> str:
             COSINE: f"{value:.3f}",
             DEGREES: f"{value:.1f}",
             DISTANCE: f"{value:.2f}",
+            DECIBELS: f"{value:.1f}",
         }[unit]
 
-    sign = {PERCENT: " %", DEGREES: "°"}.get(unit, "")
+    sign = {PERCENT: " %", DEGREES: "°", DECIBELS: " dB"}.get(unit, "")
     if figure.interval is None:
         return f"{number(figure.value)}{sign}"
     low, high = figure.interval
