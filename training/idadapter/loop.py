@@ -138,10 +138,6 @@ class Stage(ABC):
         """What share of the learning rate a parameter has, where not all of it."""
         return {}
 
-    def extra_state(self) -> list[object]:
-        """Objects with state_dict and load_state_dict that belong to a checkpoint beside the module."""
-        return []
-
     @abstractmethod
     def write_parts(self, root: Path) -> None:
         """Writes what the stage trained into a folder of parts; called while the averaged weights are in place."""
@@ -236,7 +232,7 @@ def train(
     ema.to(accelerator.device)
     stage.place(accelerator.device)
     prepared, optimizer = accelerator.prepare(module, optimizer)
-    accelerator.register_for_checkpointing(schedule, ema, *stage.extra_state())
+    accelerator.register_for_checkpointing(schedule, ema)
 
     step = 0
     checkpoint = latest_checkpoint(folder)
