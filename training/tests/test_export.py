@@ -123,7 +123,8 @@ def test_the_manifest_tells_the_truth(bundle: Path, config: Config):
     for name, entry in listed.items():
         content = (bundle / name).read_bytes()
         assert entry == {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
-    assert set(manifest["graphs"]) == {*TRAINED_PARTS, "face_detector", "face_landmarks", "face_recognizer"}
+    faces = {"face_detector", "face_landmarks", "face_recognizer"}
+    assert set(manifest["graphs"]) == {*TRAINED_PARTS, *faces, "unet_shallow"}
     patches = (config.clip.image_size // config.clip.patch_size) ** 2
     tokens = config.idadapter.references * patches + config.idadapter.face_tokens
     assert manifest["identity_token_count"] == tokens
