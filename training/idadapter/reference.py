@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -228,7 +229,8 @@ class ReferencePipeline:
         for step, timestep in enumerate(scheduler.timesteps):
             sample = scheduler.scale_model_input(latents, timestep).repeat(branches, 1, 1, 1)
             timesteps = timestep.expand(branches * count)
-            with deep_features(self.unet, deep[0] if step % cache_interval else None) as deep:
+            kept = deep[0] if step % cache_interval else None
+            with deep_features(self.unet, kept) if cache_interval > 1 else nullcontext(deep) as deep:
                 prediction = predict(self.unet, sample, timesteps, hidden_states, identity_tokens, strength)
             rows = prediction.chunk(branches)
             prediction = sum(weight * row for weight, row in zip(weights, rows, strict=True))
