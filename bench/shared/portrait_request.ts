@@ -89,7 +89,7 @@ export async function portraitRequest(
     numImages: 1,
     numInferenceSteps: defaults.num_inference_steps,
     guidanceScale: defaults.guidance_scale,
-    identityGuidanceScale: null,
+    identityGuidanceScale: defaults.identity_guidance_scale,
     guidanceRescale: 0,
     identityStrength: defaults.identity_strength,
     scheduler: defaults.scheduler,
