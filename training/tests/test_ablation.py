@@ -47,10 +47,18 @@ def test_every_variant_trains_with_the_frozen_base_and_equal_budget(config: Conf
     assert {c.idadapter.loop.steps for c in configs} == {70}
     assert len({c.idadapter.loop for c in configs}) == 1
     shortcuts = replace(
-        config.idadapter, itself_share=0.5, itself_share_low_noise=0.9, least_timestep=400, eyes_and_mouth_weight=3.0
+        config.idadapter,
+        itself_share=0.5,
+        itself_share_low_noise=0.9,
+        least_timestep=400,
+        eyes_and_mouth_weight=3.0,
+        train_image_encoder=True,
+        caption_weight=0.1,
+        recognized_told=2,
     )
     configs += [variant_config(replace(config, idadapter=shortcuts), variant, 70) for variant in VARIANTS]
     for c in (c.idadapter for c in configs):
+        assert not any((c.train_image_encoder, c.caption_weight, c.recognized_told))
         assert not any((c.joint, c.single_share, c.itself_share, c.itself_share_low_noise, c.least_timestep))
         assert c.eyes_and_mouth_weight == 0
     assert configs[: len(VARIANTS)] == configs[len(VARIANTS) :]
