@@ -23,7 +23,9 @@ export function graphPath(
   { provider, precision = "fastest" }: SessionSettings,
 ): string {
   const plain = graphs[name];
-  if (plain === undefined) throw new BundleError("graph_mismatch", `the bundle has no graph ${name}`);
+  if (plain === undefined) {
+    throw new BundleError("graph_mismatch", `the bundle has no graph ${name}: export it again`);
+  }
   if (precision === "fp32") return plain;
   return variants[provider === "cuda" ? "fp16" : "int8"]?.[name] ?? plain;
 }

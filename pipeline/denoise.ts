@@ -161,7 +161,11 @@ export class Denoiser {
 
   #cachedUnet() {
     const { cachedUnet } = this.#models;
-    if (cachedUnet === undefined) throw new RangeError("the bundle has no graph for cached steps");
+    if (cachedUnet === undefined) {
+      throw new RangeError(
+        "the bundle has no graph for cached steps: ask with a cacheInterval of 1, or export it again",
+      );
+    }
     return cachedUnet();
   }
 }

@@ -21,6 +21,13 @@ export interface WarmUpSettings {
 /** Where measuring stops, by provider: a processor gains little from large batches. */
 const LIMITS = { cpu: { most: 8, longestStep: 2 }, cuda: { most: 32, longestStep: 2 } } as const;
 
+/** Guidance of one, two and three rows a picture, in this order: all that a request can ask for. */
+const GUIDANCES: readonly Guidance[] = [
+  { scale: 1, identityScale: null, rescale: 0 },
+  { scale: 2, identityScale: null, rescale: 0 },
+  { scale: 2, identityScale: 1.5, rescale: 0 },
+];
+
 /**
  * Runs every graph in the shapes it will be served in, so that no caller pays for a first run, and finds the batch
  * limit where none is given.
@@ -39,37 +46,40 @@ const LIMITS = { cpu: { most: 8, longestStep: 2 }, cuda: { most: 32, longestStep
  */
 export async function warmUp(pipeline: Pipeline, settings: WarmUpSettings): Promise<number> {
   const { provider, clock = () => performance.now() } = settings;
-  const plain = { scale: 1, identityScale: null, rescale: 0 };
-  const guided = { ...plain, scale: 2 };
   const encode = await warmEncoders(pipeline);
-  const conditioning = { plain: await encode(plain), guided: await encode(guided) };
+  const conditionings: Conditioning[] = [];
+  for (const guidance of GUIDANCES) conditionings.push(await encode(guidance));
   const denoiser = new Denoiser(pipeline.models);
-  const step = async (guidedPictures: number, plainPictures = 0, cacheInterval = 1) => {
-    const drafts = [
-      ...Array.from(
-        { length: guidedPictures },
-        () => draftOf(pipeline, conditioning.guided, guided, cacheInterval),
-      ),
-      ...Array.from(
-        { length: plainPictures },
-        () => draftOf(pipeline, conditioning.plain, plain, cacheInterval),
-      ),
-    ];
+  // pictures of one, two and three rows
+  const step = async (counts: readonly number[], cacheInterval = 1) => {
+    const drafts = counts.flatMap((count, index) =>
+      Array.from(
+        { length: count },
+        () => draftOf(pipeline, conditionings[index]!, GUIDANCES[index]!, cacheInterval),
+      )
+    );
     const began = clock();
     await denoiser.step(drafts);
     // a second step runs the part that goes on from the first
     if (cacheInterval > 1) await denoiser.step(drafts);
     return (clock() - began) / 1000;
   };
-  await step(0, 1);
-  await step(1);
-  const maxBatch = settings.maxBatch ?? await chooseBatchLimit(step, LIMITS[provider]);
+  const { guidance_scale: scale, identity_guidance_scale: identityScale } = pipeline.manifest.defaults;
+  const usual = guidanceRows({ scale, identityScale, rescale: 0 }).length;
+  const usualStep = (pictures: number) =>
+    step(GUIDANCES.map((_, index) => index + 1 === usual ? pictures : 0));
+  await step([1]);
+  await usualStep(1);
+  const maxBatch = settings.maxBatch ?? await chooseBatchLimit(usualStep, LIMITS[provider]);
   if (provider === "cuda") {
     const caching = pipeline.models.cachedUnet === undefined ? 1 : 2;
-    for (let rows = 1; rows <= 2 * maxBatch; rows++) await step(rows >> 1, rows & 1, caching);
+    for (let rows = 1; rows <= GUIDANCES.length * maxBatch; rows++) {
+      const triples = Math.floor(rows / 3);
+      await step([Number(rows % 3 === 1), Number(rows % 3 === 2), triples], caching);
+    }
   } else if (settings.maxBatch !== null) {
-    for (let pictures = 2; pictures < maxBatch; pictures *= 2) await step(pictures);
-    await step(maxBatch);
+    for (let pictures = 2; pictures < maxBatch; pictures *= 2) await usualStep(pictures);
+    await usualStep(maxBatch);
   }
   const { channels, size } = pipeline.manifest.latent;
   await pipeline.models.vaeDecoder(zeros([1, channels, size, size]));

@@ -1,0 +1,47 @@
+/** Before the first caller comes: which shapes the UNet has been run in. */
+
+import assert from "node:assert/strict";
+import type { UnetInput } from "../../models/unet.ts";
+import { loadPipeline, type Pipeline } from "../../pipeline/pipeline.ts";
+import { warmUp } from "../../pipeline/warm_up.ts";
+import { bundleFolder, sessionSettings } from "../real_bundle.ts";
+
+/** The real model, which writes down how many rows each run of the UNet has. */
+async function recordedPipeline(): Promise<{ pipeline: Pipeline; rows: Record<string, number[]> }> {
+  const pipeline = await loadPipeline(bundleFolder, sessionSettings);
+  const { models } = pipeline;
+  const rows: Record<string, number[]> = { unet: [], full: [], shallow: [] };
+  const note = (name: string, { sample }: UnetInput) => rows[name]!.push(sample.dims[0]!);
+  const cached = await models.cachedUnet!();
+  return {
+    rows,
+    pipeline: {
+      ...pipeline,
+      models: {
+        ...models,
+        unet: (input) => (note("unet", input), models.unet(input)),
+        cachedUnet: () =>
+          Promise.resolve({
+            full: (input) => (note("full", input), cached.full(input)),
+            shallow: (input) => (note("shallow", input), cached.shallow(input)),
+          }),
+      },
+    },
+  };
+}
+
+Deno.test("where every shape is searched anew, every number of rows a batch can have is run, cached steps too", async () => {
+  const { pipeline, rows } = await recordedPipeline();
+  assert.equal(await warmUp(pipeline, { provider: "cuda", maxBatch: 2 }), 2);
+  // Two pictures with scales of their own for words and person have three rows each.
+  assert.deepEqual(rows.full, [1, 2, 3, 4, 5, 6]);
+  assert.deepEqual(rows.shallow, rows.full);
+});
+
+Deno.test("on the CPU batches of the bundle's own guidance are run, up to the largest", async () => {
+  const { pipeline, rows } = await recordedPipeline();
+  const { guidance_scale: scale, identity_guidance_scale: person } = pipeline.manifest.defaults;
+  const each = scale === 1 ? 1 : person === null || person === scale ? 2 : 3;
+  assert.equal(await warmUp(pipeline, { provider: "cpu", maxBatch: 3 }), 3);
+  assert.deepEqual(rows, { unet: [1, each, 2 * each, 3 * each], full: [], shallow: [] });
+});
