@@ -17,6 +17,7 @@ from idadapter.config import Config
 from idadapter.data.captions import CLASS_NOUNS
 from idadapter.data.told import TOLD
 from idadapter.data.vision_crops import to_tensor
+from idadapter.faces.fact_reader import FactReader
 from idadapter.loop import Stage, StepRandom, parameter_groups, train
 from idadapter.models.autoencoder import make_autoencoder
 from idadapter.models.idadapter import IdAdapterModel
@@ -343,3 +344,95 @@ def test_eyes_and_mouth_can_count_more_than_the_face(config: Config, run: Path, 
     # On 16 x 16 places: the eyes stand in the eighth row, the mouth in the twelfth; forehead and cheek count as before.
     eyes, mouth, forehead, cheek = weight[7, [5, 10]].mean(), weight[11, 7:9].mean(), weight[4, 7], weight[10, 3]
     assert eyes > 2 * forehead and mouth > 2 * forehead and forehead < 1 and cheek < 1
+
+
+def test_who_is_told_more_may_be_shown_the_photos_mirror_image(
+    config: Config, run: Path, make_tiny_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+):
+    stage = make_tiny_stage("idadapter", run)
+    stage.batch.rendition_share = 0.0
+    drawn = []
+    draw_batch, references = stage.batch, stage.references
+
+    def batch(*inputs: object, **named: object) -> tuple:
+        drawn.append([draw_batch(*inputs, **named)])
+        return drawn[-1][0]
+
+    def recorded(rows: np.ndarray, shown_mirrored: np.ndarray, *rest: object) -> tuple:
+        drawn[-1].append(shown_mirrored)
+        return references(rows, shown_mirrored, *rest)
+
+    monkeypatch.setattr(batch, "facts", draw_batch.facts, raising=False)
+    monkeypatch.setattr(stage, "batch", batch)
+    monkeypatch.setattr(stage, "references", recorded)
+    always = {"itself_share": 1.0, "itself_share_low_noise": 1.0, "itself_mirrored_share": 1.0}
+    for wordless, turned in ((0.0, True), (1.0, False)):
+        stage.config = replace(stage.config, **always, itself_wordless_share=wordless)
+        with torch.no_grad():
+            stage.loss(stage.module, StepRandom(0, 0, 0), 0)
+        (_, _, variants), shown = drawn[-1]
+        # Mirrored where the picture is not, and the other way round; who is told the noun alone sees the very photo.
+        assert ((shown != (variants == 1)) == turned).all()
+
+
+def test_rows_that_are_told_more_are_judged_first(
+    config: Config, run: Path, make_tiny_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+):
+    stage = make_tiny_stage("idadapter", run)
+    stage.batch.rendition_share = 0.0
+    monkeypatch.setattr(diffusion, "caption", lambda *_: "wearing a hat")
+    judged = []
+    monkeypatch.setattr(
+        stage,
+        "recognition_loss",
+        lambda clean, wanted, timesteps, photos, told, random: (
+            judged.append(~np.isnan(told).all(1)) or clean.sum() * 0,
+            {},
+        ),
+    )
+    prompts = []
+    stage.module.register_forward_pre_hook(lambda _, inputs: prompts.append(inputs[2].clone()))
+    nouns = encode_prompts(stage.tokenizer, [with_identifier(noun, noun) for noun in CLASS_NOUNS])
+    hats = [replace(facts, hat=True) for facts in stage.batch.facts]
+    monkeypatch.setattr(stage.batch, "facts", hats)
+    for first in (0, 2):
+        judged.clear(), prompts.clear()
+        stage.config = replace(
+            stage.config,
+            itself_share=0.5,
+            itself_share_low_noise=0.5,
+            itself_wordless_share=1.0,
+            condition_dropout=0.0,
+            words_alone_share=0.0,
+            recognized=2,
+            recognized_told=first,
+        )
+        with torch.no_grad():
+            for step in range(12):
+                stage.loss(stage.module, StepRandom(0, step, 0), step)
+        told = [int((~(ids[:, None] == nouns).all(2).any(1)).sum()) for ids in prompts]
+        count = [int(rows.sum()) for rows in judged]
+        assert all(len(rows) == 2 for rows in judged)
+        if first:
+            assert count == [min(2, rows) for rows in told]
+        else:
+            assert sum(count) < sum(min(2, rows) for rows in told)
+
+
+def test_what_a_caption_tells_moves_the_picture(run: Path, make_tiny_stage: MakeStage, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(idadapter, "SCORE_THRESHOLD", -1.0)
+    stage = make_tiny_stage("idadapter", run)
+    stage.reader = FactReader()
+    torch.nn.init.normal_(stage.reader.linear.weight, generator=torch.Generator().manual_seed(0))
+    stage.config = replace(stage.config, identity_weight=0.0, caption_weight=1.0)
+    clean = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
+    told = np.full((2, len(TOLD)), np.nan, np.float32)
+    told[0, 0] = 1
+    photos = to_tensor(stage.portraits.photos[:2])
+    loss, scalars = stage.recognition_loss(
+        clean, stage.means[:2], torch.tensor([900, 900]), photos, told, StepRandom(0, 0, 0)
+    )
+    loss.backward()
+    assert loss > 0 and scalars["told_wrong_high_noise"] > 0 and scalars["told_wrong_low_noise"] == 0
+    # Of whom nothing is told nothing is asked.
+    assert clean.grad[0].abs().max() > 0 and not clean.grad[1].any()
