@@ -65,7 +65,8 @@ const options = {
     .describe("denoising steps; default from the model"),
   guidance_scale: z.number().min(limits.guidanceScale.min).max(limits.guidanceScale.max).nullish()
     .describe(
-      "classifier-free guidance, how closely to follow the prompt; 1 turns it off; default from the model",
+      "classifier-free guidance, how closely to follow the prompt; 1 turns it off, and with an `identity_guidance_scale` " +
+        "of 1 all guidance; default from the model",
     ),
   identity_guidance_scale: z.number().min(limits.identityGuidanceScale.min)
     .max(limits.identityGuidanceScale.max).nullish().describe(
