@@ -28,7 +28,7 @@ export interface GuidanceRow {
  * With words w, person p, and scales s of each (Brooks et al. 2023, equation 3, words before person):
  * `e(0, 0) + s_w (e(w, 0) - e(0, 0)) + s_p (e(w, p) - e(w, 0))`, which for equal scales is the guidance of Ho & Salimans
  * 2022. Person before words would lead away from what the person alone looks like in the photo, and so from the person:
- * measured, a quarter of the likeness instead of a half (docs/training.md, eighth session). A row that would count
+ * smiling portraits had an ID-Sim of 0.07 so and have 0.21 (docs/training.md, eighth session). A row that would count
  * nothing is left out: two rows in the common case, one without guidance.
  *
  * @returns in the order above, the conditional row last; the weights add up to 1
