@@ -11,7 +11,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from .base_model import read_base_model
 from .calibration import SAMPLE_PHOTO
 from .config import Config, read_config
-from .data.latents import open_latents
+from .data.latents import Latents
 from .data.portraits import open_portraits
 from .export import export_bundle, replace_model_card
 from .faces.detector import FaceDetector
@@ -144,6 +144,15 @@ def make_stage(name: str, config: Config, run: Path, cache: Path) -> tuple[Stage
         if has_part(parts, "text_encoder") or config.clip.freeze_text:
             text_encoder = open_text_encoder(parts, config, tokenizer)
             stage.module.clip.text_model.load_state_dict(text_encoder.state_dict())
+            stage.hold_text(text_encoder)
+        missing = (config.clip.drift_weight and stage.first_text is None and "text_encoder") or (
+            config.clip.freeze_image and not has_part(parts, "image_encoder") and "image_encoder"
+        )
+        if missing:
+            raise ValueError(
+                f"drift_weight keeps to a text encoder and freeze_image to an image encoder, but {parts} has no "
+                f"{missing}: name a bundle with --start-from"
+            )
         return stage, config.clip.loop
     vae = read_vae(parts)
     text_encoder = open_text_encoder(parts, config, tokenizer)
@@ -160,7 +169,7 @@ def make_stage(name: str, config: Config, run: Path, cache: Path) -> tuple[Stage
         require_latents(unet, vae.config.latent_channels, latent_size)
         unet = with_pooled_text(unet) if config.diffusion.pooled_text else unet
         model = TextToImage(unet, text_encoder)
-        latents = open_latents(cache, vae, portraits)
+        latents = Latents(cache, vae, portraits)
         return DiffusionStage(config.diffusion, model, tokenizer, portraits, latents, parts), config.diffusion.loop
     recognizer = FaceRecognizer.from_package()
     seeded(config.idadapter.loop.seed)
@@ -196,7 +205,7 @@ def make_stage(name: str, config: Config, run: Path, cache: Path) -> tuple[Stage
     image_encoder = read_image_encoder(parts) if config.idadapter.train_image_encoder else None
     model = IdAdapterModel(unet, text_encoder, mixed_features, config.idadapter.joint, image_encoder)
     detector = FaceDetector.from_package()
-    latents = open_latents(cache, vae, portraits)
+    latents = Latents(cache, vae, portraits)
     stage = IdAdapterStage(config.idadapter, model, tokenizer, portraits, latents, parts, cache, recognizer, detector)
     if not has_part(parts, "mixed_features"):
         stage.fit_features()

@@ -1,8 +1,8 @@
 """The paper's Table 2 at this size: each part of IDAdapter left out in turn, all else equal.
 
-`python -m idadapter.ablate --config configs/mini.toml --base ../runs/base --run ../runs/ablation --steps 4000` trains
-every variant from the same base with the same seeds, batches and steps and the paper's frozen-base stage, serves each
-and judges it. The same command goes on where it was stopped; the table and the figure hold what is finished.
+`python -m idadapter.ablate --config configs/mini.toml --base ../models/default --run ../runs/ablation --steps 4000`
+trains every variant from the same base with the same seeds, batches and steps and the paper's frozen-base stage, serves
+each and judges it. The same command goes on where it was stopped; the table and the figure hold what is finished.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .evaluate import evaluate
 from .evaluation.report import to_json
 from .export import export_bundle
 from .loop import latest_checkpoint, train
-from .parts import read_unet
+from .parts import copy_parts
 from .service import running_service
 
 KINDS = ("noun", "expression")
@@ -68,19 +68,25 @@ VARIANTS = (
 def variant_config(config: Config, variant: Variant, steps: int) -> Config:
     """The run's configuration for a variant: the paper's frozen base, N different photos, so many steps.
 
+    The photo to be drawn is one of the N [ours; the paper does not say]: adapters that never see it learn next to
+    nothing in so few steps (docs/training.md, sixth session). N then says how much else is mixed into what they copy.
+
     Args:
         config: of the run; its loop, learning rate and loss weights are kept.
         variant: what is left out.
         steps: of every variant.
     """
-    loop = replace(config.idadapter.loop, steps=steps, sample_every=steps)
+    loop = config.idadapter.loop
+    loop = replace(loop, steps=steps, sample_every=steps, warmup_steps=min(loop.warmup_steps, steps // 10))
     common: dict[str, Any] = {
         "joint": False,
         "references": 4,
         "different_references": None,
         "single_share": 0.0,
-        "itself_share": 0.0,
-        "itself_share_low_noise": 0.0,
+        "itself_share": 1.0,
+        "itself_share_low_noise": 1.0,
+        "itself_wordless_share": 0.0,
+        "itself_mirrored_share": 0.0,
         "least_timestep": 0,
         "timestep_shift": 1.0,
         "train_image_encoder": False,
@@ -97,16 +103,20 @@ def variant_config(config: Config, variant: Variant, steps: int) -> Config:
     return replace(config, idadapter=changed)
 
 
-def check_base(base: Path) -> None:
-    """Refuses a base that has seen the identity already.
+def copy_base(base: Path, parts: Path) -> None:
+    """Copies a base model without what knows the identity: MFF stays behind, and with it the adapters are made anew.
+
+    Args:
+        base: parts of a run after `diffusion`, or a bundle, whose UNet was trained with its words alone too.
+        parts: folder to write; marked `complete` at the end.
 
     Raises:
-        ValueError: its adapters are open.
-        FileNotFoundError: it has no UNet.
+        FileNotFoundError: `base` has no parts.
     """
-    gates = [p for name, p in read_unet(base).named_parameters() if name.endswith(("alpha_attn", "alpha_dense"))]
-    if any(bool(gate.abs().max() > 0) for gate in gates):
-        raise ValueError(f"{base} was trained with adapters; copy a run's parts after its stage `diffusion` for a base")
+    shutil.rmtree(parts, ignore_errors=True)
+    copy_parts(base, parts)
+    shutil.rmtree(parts / "mixed_features")
+    (parts / "complete").touch()
 
 
 def train_variant(
@@ -117,7 +127,7 @@ def train_variant(
     Args:
         variant: what is left out.
         config: of the variant.
-        base: parts after the stage `diffusion`.
+        base: see `copy_base`.
         folder: of the variant.
         cache: folder of derived data.
         minutes: stop with a checkpoint after so many.
@@ -128,9 +138,7 @@ def train_variant(
     steps = config.idadapter.loop.steps
     parts = folder / "parts"
     if not (parts / "complete").exists():
-        shutil.rmtree(parts, ignore_errors=True)
-        shutil.copytree(base, parts, ignore=shutil.ignore_patterns("mixed_features"))
-        (parts / "complete").touch()
+        copy_base(base, parts)
     # The parts of a finished stage hold its averaged weights; they must not be trained from again.
     if not (folder / "trained").exists():
         stage, loop = make_stage("idadapter", config, folder, cache)
@@ -193,7 +201,7 @@ def main() -> None:
         prog="idadapter.ablate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config", type=Path, required=True)
-    parser.add_argument("--base", type=Path, required=True, help="parts of a run after `diffusion`: adapters closed")
+    parser.add_argument("--base", type=Path, required=True, help="parts of a run after `diffusion`, or a bundle")
     parser.add_argument("--run", type=Path, required=True, help="a folder for each variant, the table and the figure")
     parser.add_argument("--cache", type=Path, help="folder of derived data; default: cache beside the run")
     parser.add_argument("--steps", type=int, required=True, help="of every variant")
@@ -204,7 +212,6 @@ def main() -> None:
     started = time.monotonic()
     config = read_config(arguments.config)
     cache = arguments.cache or arguments.run.parent / "cache"
-    check_base(arguments.base)
     settings = {"steps": arguments.steps, "people": arguments.people, "idadapter": asdict(config.idadapter)}
     check_settings(arguments.run, settings)
     for variant in VARIANTS:

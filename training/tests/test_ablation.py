@@ -14,14 +14,22 @@ import torch
 from safetensors.torch import load_file
 
 from idadapter.__main__ import make_stage
-from idadapter.ablate import VARIANTS, check_base, check_settings, train_variant, variant_config, write_report
+from idadapter.ablate import VARIANTS, check_settings, copy_base, train_variant, variant_config, write_report
 from idadapter.ablation_report import to_figure, to_table
 from idadapter.config import Config
 from idadapter.export import export_graph
 from idadapter.graphs import graph_specs
 from idadapter.loop import StepRandom
+from idadapter.models.identity_adapter import adapter_parameters
 from idadapter.models.mixed_features import MixedFeatures
-from idadapter.parts import read_text_encoder
+from idadapter.parts import (
+    copy_parts,
+    read_mixed_features,
+    read_text_encoder,
+    read_unet,
+    write_mixed_features,
+    write_unet,
+)
 from idadapter.stages.idadapter import IdAdapterStage
 from idadapter.tokenizer import IDENTIFIER, load_tokenizer
 
@@ -50,6 +58,8 @@ def test_every_variant_trains_with_the_frozen_base_and_equal_budget(config: Conf
         config.idadapter,
         itself_share=0.5,
         itself_share_low_noise=0.9,
+        itself_wordless_share=0.6,
+        itself_mirrored_share=0.6,
         least_timestep=400,
         eyes_and_mouth_weight=3.0,
         train_image_encoder=True,
@@ -59,7 +69,8 @@ def test_every_variant_trains_with_the_frozen_base_and_equal_budget(config: Conf
     configs += [variant_config(replace(config, idadapter=shortcuts), variant, 70) for variant in VARIANTS]
     for c in (c.idadapter for c in configs):
         assert not any((c.train_image_encoder, c.caption_weight, c.recognized_told))
-        assert not any((c.joint, c.single_share, c.itself_share, c.itself_share_low_noise, c.least_timestep))
+        assert not any((c.joint, c.single_share, c.itself_wordless_share, c.itself_mirrored_share, c.least_timestep))
+        assert c.itself_share == c.itself_share_low_noise == 1
         assert c.eyes_and_mouth_weight == 0
     assert configs[: len(VARIANTS)] == configs[len(VARIANTS) :]
     configs = configs[: len(VARIANTS)]
@@ -163,10 +174,30 @@ def test_a_stopped_variant_goes_on_and_a_finished_one_is_left_alone(
     assert train_variant(BY_NAME["n2"], changed, parts, folder, cache)
 
 
-def test_a_base_with_open_adapters_and_changed_settings_are_refused(parts: Path, open_parts: Path, tmp_path: Path):
-    check_base(parts)
-    with pytest.raises(ValueError, match="after its stage `diffusion`"):
-        check_base(open_parts)
+def test_a_base_is_taken_without_what_knows_the_identity(
+    config: Config, data: Path, cache: Path, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("IDADAPTER_DATA", str(data))
+    trained_parts = tmp_path / "trained" / "parts"
+    copy_parts(parts, trained_parts)
+    unet, mixed = read_unet(trained_parts), read_mixed_features(trained_parts)
+    with torch.no_grad():
+        for parameter in [*adapter_parameters(unet), *mixed.parameters()]:
+            parameter.add_(0.5)
+    write_unet(trained_parts, unet)
+    write_mixed_features(trained_parts, mixed)
+    modules = []
+    for number, base in enumerate((parts, trained_parts)):
+        run = tmp_path / f"run{number}"
+        copy_base(base, run / "parts")
+        modules.append(make_stage("idadapter", variant_config(config, BY_NAME["full"], 1), run, cache)[0].module)
+    fresh, from_trained = (module.state_dict() for module in modules)
+    assert fresh.keys() == from_trained.keys()
+    assert all(torch.equal(fresh[key], from_trained[key]) for key in fresh)
+    assert torch.equal(fresh["unet.conv_in.weight"], unet.conv_in.weight)
+
+
+def test_changed_settings_are_refused(tmp_path: Path):
     check_settings(tmp_path / "run", {"steps": 5, "people": 3})
     check_settings(tmp_path / "run", {"steps": 5, "people": 3})
     with pytest.raises(ValueError, match=r"other settings \(steps\)"):

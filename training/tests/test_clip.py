@@ -7,12 +7,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 
 from idadapter.config import Config
 from idadapter.loop import Stage, StepRandom, train
 from idadapter.models.clip import PatchDecoder, resized_positions
 from idadapter.parts import read_image_encoder, read_text_encoder
+from idadapter.stages.clip import ClipStage
 
 MakeStage = Callable[..., Stage]
 
@@ -74,3 +76,39 @@ def test_a_run_without_a_text_encoder_freezes_a_random_one_that_its_unet_reads(
     train(make_tiny_stage("clip", run, frozen), config.clip.loop, run / "clip", run / "parts")
     kept = read_text_encoder(run / "parts").state_dict()
     assert all(torch.equal(kept[name], value) for name, value in made.items())
+
+
+def test_a_text_encoder_trains_against_the_runs_image_encoder_and_stays_readable(
+    config: Config, run: Path, make_tiny_stage: MakeStage
+):
+    text, image = read_text_encoder(run / "parts"), read_image_encoder(run / "parts").state_dict()
+    loop = replace(config.clip.loop, steps=30, learning_rate=3e-3)
+
+    def drift(weight: float) -> float:
+        clip = replace(config.clip, freeze_image=True, drift_weight=weight, loop=loop)
+        stage = make_tiny_stage("clip", run, replace(config, clip=clip))
+        assert isinstance(stage, ClipStage)
+        scalars = stage.loss(stage.module, StepRandom(0, 0, 0), 0)[1]
+        assert scalars["drift"] == 0
+        contrast = float(scalars["contrast"])
+        train(stage, loop, run / f"clip-{weight}")
+        trained = stage.loss(stage.module, StepRandom(0, 0, 0), 0)[1]
+        assert float(trained["contrast"]) < contrast
+        after = stage.module.clip.vision_model.state_dict()
+        assert all(torch.equal(after[name], value) for name, value in image.items())
+        now = stage.module.clip.text_model.state_dict()
+        assert not all(torch.equal(now[name], value) for name, value in text.state_dict().items())
+        return float(trained["drift"])
+
+    assert drift(300.0) < 0.2 * drift(1e-6)
+
+
+@pytest.mark.parametrize(
+    ("part", "changes"), [("text_encoder", {"drift_weight": 1.0}), ("image_encoder", {"freeze_image": True})]
+)
+def test_what_is_to_be_kept_must_be_there(
+    part: str, changes: dict[str, float], config: Config, run: Path, make_tiny_stage: MakeStage
+):
+    shutil.rmtree(run / "parts" / part)
+    with pytest.raises(ValueError, match=part):
+        make_tiny_stage("clip", run, replace(config, clip=replace(config.clip, **changes)))

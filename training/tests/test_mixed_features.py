@@ -157,6 +157,7 @@ def test_references_are_other_photos_of_the_person(run: Path, make_tiny_stage: M
 
 def test_a_reference_that_is_the_photo_itself_is_unaltered(config: Config, run: Path, make_tiny_stage: MakeStage):
     stage = make_tiny_stage("idadapter", run)
+    stage.references.single_share = 1.0
     rows, mirrored = stage.several[:4], np.array([False, True, False, True])
     crops, index, faces, counts = stage.references(rows, mirrored, np.random.default_rng(0), np.ones(4, bool))
     assert index[:, 0].tolist() == [0, 1, 2, 3] and counts.tolist() == [[3.0, 0.0, 0.0]] * 4
@@ -168,6 +169,24 @@ def test_a_reference_that_is_the_photo_itself_is_unaltered(config: Config, run: 
     _, _, faces, _ = stage.references(rows, mirrored, np.random.default_rng(0), some)
     own = stage.embeddings[rows, mirrored.astype(int)]
     assert np.array_equal((faces[:, 0].numpy() == own).all(1), some)
+
+
+def test_the_photo_itself_stands_among_others(config: Config, run: Path, make_tiny_stage: MakeStage):
+    stage = make_tiny_stage("idadapter", run)
+    stage.references.single_share = 0.0
+    rows, mirrored = np.concatenate([stage.several[:3], stage.alone[:1]]), np.array([False, True, False, True])
+    crops, index, faces, counts = stage.references(rows, mirrored, np.random.default_rng(0), np.ones(4, bool))
+    assert counts.tolist() == [[1.0, 1.0, 1.0]] * 4 and sorted(index.ravel().tolist()) == list(range(12))
+    for row, flip, places, embedded in zip(rows, mirrored, index, faces.numpy(), strict=True):
+        photo = np.ascontiguousarray(stage.portraits.photos[row][:, :: -1 if flip else 1])
+        itself = to_tensor([crop(photo, stage.references.size)])[0]
+        assert torch.equal(crops[places[0]], itself) and np.array_equal(embedded[0], stage.embeddings[row, int(flip)])
+        own = [stage.embeddings[row, side] for side in (0, 1)]
+        others = [not any(np.array_equal(face, side) for side in own) for face in embedded[1:]]
+        # As many others as the person has; altered copies of what there is where there are too few.
+        more = len(stage.references.groups[stage.references.identity[row]]) - 1
+        assert others[: min(more, 2)] == [True] * min(more, 2)
+        assert all(not torch.equal(crops[place], itself) for place in places[1:])
 
 
 def test_how_often_the_reference_is_the_photo_itself_depends_on_the_noise(

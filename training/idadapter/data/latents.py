@@ -1,25 +1,24 @@
-"""Latents of all portraits, computed once."""
+"""Latents of portraits, each encoded when it is first asked for, and kept."""
 
 from __future__ import annotations
 
 import hashlib
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
+from torch import Tensor
 
 from ..loop import fast_precision
-from ..models.autoencoder import Autoencoder, encode
+from ..models.autoencoder import Autoencoder, compression, encode
 from .portraits import Portraits
 from .templates import PORTRAIT_SIZE
 from .vision_crops import to_tensor
 
 VARIANTS = ("photo", "mirrored", "rendition")
-"""What a row of the cache holds: the photo, the photo flipped, its art rendition."""
-
-RENDITION_EVERY = 3
-"""Only every third photo's rendition is encoded; the others' stay zero."""
+"""What there are latents of: the photo, the photo flipped, its art rendition."""
 
 
 def fingerprint(vae: Autoencoder) -> str:
@@ -30,40 +29,58 @@ def fingerprint(vae: Autoencoder) -> str:
     return digest.hexdigest()[:12]
 
 
-@torch.no_grad()
-def open_latents(cache: Path, vae: Autoencoder, portraits: Portraits, batch_size: int | None = None) -> np.ndarray:
-    """Opens the latents of every portrait, computing them on first use.
+class Latents:
+    """Latents of all portraits, in a file of the cache that several processes may fill at once.
 
-    Args:
-        cache: folder of derived data.
-        vae: the autoencoder.
-        portraits: what to encode.
-        batch_size: pictures at a time; by default 32 of 128 pixels, fewer of larger ones.
-
-    Returns:
-        [n, 3, c, h, w] float16, memory-mapped; the second axis is `VARIANTS`.
+    A place that was never written is a hole in the file, so what nobody asks for costs neither time nor space.
     """
-    folder = cache / f"latents-{portraits.key}-{fingerprint(vae)}"
-    batch_size = batch_size or max(1, 32 * PORTRAIT_SIZE**2 // portraits.size**2)
-    if not (folder / "complete").exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        count = len(portraits.records)
-        vae = vae.to(memory_format=torch.channels_last)
-        shape = encode(vae, to_tensor(portraits.photos[:1])).shape[1:]
-        latents = np.lib.format.open_memmap(folder / "latents.npy", "w+", np.float16, (count, len(VARIANTS), *shape))
-        for start in tqdm(range(0, count, batch_size), desc="latents", mininterval=20):
-            rows = slice(start, min(count, start + batch_size))
-            photos = portraits.photos[rows]
-            drawn = np.arange(start, min(count, start + batch_size))
-            drawn = drawn[drawn % RENDITION_EVERY == 0]
-            for index, where, pictures in (
-                (0, rows, photos),
-                (1, rows, photos[:, :, ::-1]),
-                (2, drawn, portraits.renditions[drawn]),
-            ):
-                images = to_tensor(np.ascontiguousarray(pictures)).contiguous(memory_format=torch.channels_last)
-                with torch.autocast("cpu", torch.bfloat16, enabled=fast_precision() == "bf16"):
-                    latents[where, index] = encode(vae, images).float().numpy()
-        latents.flush()
-        (folder / "complete").touch()
-    return np.load(folder / "latents.npy", mmap_mode="r")
+
+    def __init__(self, cache: Path, vae: Autoencoder, portraits: Portraits) -> None:
+        """Opens the file, making it when it is missing.
+
+        Args:
+            cache: folder of derived data.
+            vae: the autoencoder, on any device; it must not change.
+            portraits: what to encode.
+        """
+        self.vae, self.portraits = vae.to(memory_format=torch.channels_last), portraits
+        side = portraits.size // compression(vae)
+        shape = (vae.config.latent_channels, side, side)
+        # `known` is written last: whoever is killed before has written nothing.
+        kind = np.dtype([("latent", np.float16, shape), ("known", np.bool_)])
+        path = cache / f"latents-{portraits.key}-{fingerprint(vae)}.npy"
+        if not path.exists():
+            partial = path.with_suffix(f".{os.getpid()}.npy")
+            np.lib.format.open_memmap(partial, "w+", kind, (len(portraits.records), len(VARIANTS)))
+            with suppress(FileExistsError):
+                # Unlike a rename this leaves a file alone that another process has made meanwhile.
+                path.hardlink_to(partial)
+            partial.unlink()
+        self.kept = np.load(path, mmap_mode="r+")
+        self.batch_size = max(1, 32 * PORTRAIT_SIZE**2 // portraits.size**2)
+
+    def __call__(self, rows: np.ndarray, variants: np.ndarray) -> Tensor:
+        """Latents [b, c, h, w], float32 rounded to half precision.
+
+        Args:
+            rows: [b], which portraits.
+            variants: [b], which of `VARIANTS`.
+        """
+        missing = ~self.kept["known"][rows, variants]
+        if missing.any():
+            pairs = np.unique(np.stack([rows[missing], variants[missing]]), axis=1)
+            for start in range(0, pairs.shape[1], self.batch_size):
+                some_rows, some_variants = pairs[:, start : start + self.batch_size]
+                self.kept["latent"][some_rows, some_variants] = self._encode(some_rows, some_variants)
+                self.kept["known"][some_rows, some_variants] = True
+        return torch.from_numpy(self.kept["latent"][rows, variants].astype(np.float32))
+
+    @torch.no_grad()
+    def _encode(self, rows: np.ndarray, variants: np.ndarray) -> np.ndarray:
+        pictures = self.portraits.photos[rows]
+        pictures[variants == 1] = pictures[variants == 1][:, :, ::-1]
+        pictures[variants == 2] = self.portraits.renditions[rows[variants == 2]]
+        device = next(self.vae.parameters()).device
+        images = to_tensor(pictures).to(device).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, torch.bfloat16, enabled=fast_precision() == "bf16"):
+            return encode(self.vae, images).float().cpu().numpy()

@@ -49,7 +49,8 @@ class References:
             rows: the photos to be drawn.
             mirrored: [b] bool, whether they are to be drawn flipped.
             random: draws everything.
-            itself: [b] bool, whose reference is the photo to be drawn, as it is and N times; by default nobody's.
+            itself: [b] bool, among whose references is the photo to be drawn, as it is; alone and N times where one
+                photo stands for all, or with other photos of the person; by default nobody's.
 
         Returns:
             crops [k, 3, s, s] in [0, 1] (each picture once), index [b, K] into them, f_a [b, K, d_a], and [b, K], how
@@ -59,17 +60,18 @@ class References:
         copied = np.zeros(len(rows), bool) if itself is None else itself
         for row, mirror, copy in zip(rows, mirrored, copied, strict=True):
             group = self.groups[self.identity[row]]
-            others = np.array([row]) if copy else group[group != row]
-            single = copy or random.random() < self.single_share
-            wanted = 1 if single else self.different
-            chosen = list(random.choice(others, min(wanted, len(others)), replace=False)) if len(others) else []
+            others = group[group != row]
+            wanted = 1 if random.random() < self.single_share else self.different
+            chosen = [int(row)] if copy else []
+            chosen += random.choice(others, min(wanted - len(chosen), len(others)), replace=False).tolist()
             chosen += [int(random.choice(chosen)) if chosen else int(row) for _ in range(wanted - len(chosen))]
             places, embedded = [], []
             for position, photo in enumerate(chosen):
-                flipped = int(mirror) if copy else int(random.random() < 0.5)
+                unaltered = copy and position == 0
+                flipped = int(mirror) if unaltered else int(random.random() < 0.5)
                 image = np.ascontiguousarray(self.portraits.photos[photo][:, :: -1 if flipped else 1])
                 # The first of its kind may stay as it is; copies, and the photo to be drawn itself, are altered.
-                plain = copy or (photo not in chosen[:position] and photo != row and random.random() < 0.5)
+                plain = unaltered or (photo not in chosen[:position] and photo != row and random.random() < 0.5)
                 crops.append(crop(image, self.size) if plain else augmented(image, self.size, random))
                 places.append(len(crops) - 1)
                 embedded.append(self.embeddings[photo, flipped])

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import CLIPModel, CLIPTokenizer
+from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 from transformers.models.clip.modeling_clip import CLIPOutput
 
 from ..config import ClipConfig
@@ -50,11 +50,12 @@ class ContrastAndPixels(nn.Module):
     """Both encoders, and the map that tells pixels from patch features if the configuration wants it."""
 
     def __init__(self, clip: CLIPModel, config: ClipConfig) -> None:
-        """Freezes the text encoder if the configuration says so."""
+        """Freezes one of the encoders if the configuration says so."""
         super().__init__()
         self.clip = clip
         self.decoder = PatchDecoder(config.vision_width, config.patch_size) if config.reconstruction_weight else None
         clip.text_model.requires_grad_(not config.freeze_text)
+        clip.vision_model.requires_grad_(not config.freeze_image)
 
     def forward(self, input_ids: Tensor, pixels: Tensor) -> tuple[CLIPOutput, Tensor | None]:
         """CLIP's output for token ids [b, L] and normalised pixels [n, 3, s, s], and the pixels decoded from f_v."""
@@ -77,12 +78,28 @@ class ClipStage(Stage):
         self.tokenizer = tokenizer
         self.facts = read_facts(portraits.records)
         self.module = ContrastAndPixels(make_clip(config, tokenizer), config)
+        self.first_text: CLIPTextModel | None = None
         self.identity = np.unique([record.identity for record in portraits.records], return_inverse=True)[1]
         order = np.argsort(self.identity, kind="stable")
         self.by_identity = {
             self.identity[group[0]]: group
             for group in np.split(order, np.flatnonzero(np.diff(self.identity[order])) + 1)
         }
+
+    def hold_text(self, text_encoder: CLIPTextModel) -> None:
+        """What the text encoder's states may not leave far (`drift_weight`): those of `text_encoder`, frozen."""
+        self.first_text = text_encoder.requires_grad_(False)
+
+    def frozen(self) -> list[nn.Module]:
+        """See `Stage.frozen`."""
+        return [] if self.first_text is None else [self.first_text]
+
+    def drift(self, states: Tensor, input_ids: Tensor) -> Tensor:
+        """Mean square by which text states [b, L, d_t] left those the encoder began with, beside their variance."""
+        assert self.first_text is not None
+        with torch.no_grad():
+            first = self.first_text(input_ids=input_ids).last_hidden_state.float()
+        return (states.float() - first).square().mean() / first.var()
 
     def picture(self, row: int, random: np.random.Generator) -> tuple[np.ndarray, bool, str | None]:
         """An augmented crop of a photo or its rendition, whether it is flipped, and which rendition it is."""
@@ -106,7 +123,8 @@ class ClipStage(Stage):
         for row in rows[: len(rows) // 3]:
             others.append(self.picture(draw.choice(self.by_identity[self.identity[row]]), draw)[0])
         pixels = normalize_pixels(to_tensor(images + others).to(self.device))
-        output, decoded = module(encode_prompts(self.tokenizer, captions).to(self.device), pixels)
+        ids = encode_prompts(self.tokenizer, captions).to(self.device)
+        output, decoded = module(ids, pixels)
         scale = self.module.clip.logit_scale.exp()
         image_side = output.image_embeds.float()
         logits = output.logits_per_image[: len(rows)].float()
@@ -121,6 +139,10 @@ class ClipStage(Stage):
         pairs = functional.cross_entropy(scale * first @ second.T, pair_target)
         right = (same.gather(1, logits.argmax(1, keepdim=True)) > 0).float().mean()
         loss, scalars = contrast + IDENTITY_PAIRS * pairs, {}
+        if self.config.drift_weight:
+            drift = self.drift(output.text_model_output.last_hidden_state, ids)
+            loss = loss + self.config.drift_weight * drift
+            scalars["drift"] = drift.detach()
         if decoded is not None:
             reconstruction = (decoded.float() - pixels).square().mean()
             loss = loss + self.config.reconstruction_weight * reconstruction

@@ -13,7 +13,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from ..config import DiffusionConfig
 from ..data.captions import caption, mirrored
 from ..data.facts import Facts, read_facts
-from ..data.latents import RENDITION_EVERY
+from ..data.latents import Latents
 from ..data.portraits import Portraits
 from ..data.renditions import RENDITIONS
 from ..loop import Stage, StepRandom, mean_or_zero
@@ -22,7 +22,7 @@ from ..models.autoencoder import decode
 from ..models.identity_adapter import predict
 from ..models.text_encoder import encode_text
 from ..noise_schedule import Diffusion, read_noise_schedule, stratified_timesteps
-from ..parts import read_vae, write_text_encoder, write_unet
+from ..parts import write_text_encoder, write_unet
 from ..sampling import sample_latents, tile
 from ..tokenizer import encode_prompts, shortened
 
@@ -64,8 +64,8 @@ class TextToImage(nn.Module):
 class LatentBatch:
     """Draws latents with captions that tell the truth of them."""
 
-    def __init__(self, portraits: Portraits, latents: np.ndarray, rendition_share: float) -> None:
-        """Keeps the arrays; reads the facts."""
+    def __init__(self, portraits: Portraits, latents: Latents, rendition_share: float) -> None:
+        """Keeps what is drawn from; reads the facts."""
         self.portraits, self.latents, self.rendition_share = portraits, latents, rendition_share
         self.facts: list[Facts] = read_facts(portraits.records)
 
@@ -73,15 +73,14 @@ class LatentBatch:
         self, rows: np.ndarray, random: np.random.Generator, noun_always: bool = False
     ) -> tuple[Tensor, list[str], np.ndarray]:
         """Latents [b, c, h, w], captions, and which variant (`VARIANTS`) each row shows."""
-        has_rendition = rows % RENDITION_EVERY == 0
-        drawn = (random.random(len(rows)) < self.rendition_share * RENDITION_EVERY) & has_rendition
+        drawn = random.random(len(rows)) < self.rendition_share
         variants = np.where(drawn, 2, (random.random(len(rows)) < 0.5).astype(int))
         captions = []
         for row, variant in zip(rows, variants, strict=True):
             facts = mirrored(self.facts[row]) if variant == 1 else self.facts[row]
             rendition = RENDITIONS[self.portraits.rendition_class[row]] if variant == 2 else None
             captions.append(caption(facts, random, rendition, facts.noun if noun_always else None))
-        return torch.from_numpy(self.latents[rows, variants].astype(np.float32)), captions, variants
+        return self.latents(rows, variants), captions, variants
 
 
 class DiffusionStage(Stage):
@@ -95,7 +94,7 @@ class DiffusionStage(Stage):
         model: TextToImage,
         tokenizer: CLIPTokenizer,
         portraits: Portraits,
-        latents: np.ndarray,
+        latents: Latents,
         parts: Path,
     ) -> None:
         """Takes the networks as they are, from random weights or a bundle's."""
@@ -103,7 +102,7 @@ class DiffusionStage(Stage):
         self.module = model.to(memory_format=torch.channels_last)
         self.batch = LatentBatch(portraits, latents, config.rendition_share)
         self.diffusion = Diffusion(read_noise_schedule(parts))
-        self.vae = read_vae(parts)
+        self.vae = latents.vae
 
     def frozen(self) -> list[nn.Module]:
         """See `Stage.frozen`."""

@@ -13,6 +13,7 @@ from transformers import CLIPTokenizer
 from ..config import IdAdapterConfig
 from ..data.captions import CLASS_NOUNS, mirrored
 from ..data.embeddings import by_identity, clean_identities, open_embeddings
+from ..data.latents import Latents
 from ..data.portraits import Portraits
 from ..data.references import References
 from ..data.templates import portrait_template
@@ -33,7 +34,6 @@ from ..models.unet import pooled_text_parameters
 from ..noise_schedule import Diffusion, read_noise_schedule, stratified_timesteps
 from ..parts import (
     read_image_encoder,
-    read_vae,
     write_image_encoder,
     write_mixed_features,
     write_text_encoder,
@@ -70,7 +70,7 @@ class IdAdapterStage(Stage):
         model: IdAdapterModel,
         tokenizer: CLIPTokenizer,
         portraits: Portraits,
-        latents: np.ndarray,
+        latents: Latents,
         parts: Path,
         cache: Path,
         recognizer: FaceRecognizer,
@@ -81,7 +81,7 @@ class IdAdapterStage(Stage):
         self.module = model.to(memory_format=torch.channels_last)
         self.batch = LatentBatch(portraits, latents, config.rendition_share)
         self.diffusion = Diffusion(read_noise_schedule(parts))
-        self.vae = read_vae(parts).to(memory_format=torch.channels_last)
+        self.vae = latents.vae
         if config.gradient_checkpointing:
             model.unet.enable_gradient_checkpointing()
             self.vae.enable_gradient_checkpointing()
