@@ -31,13 +31,19 @@ type Carried = { readonly id: string };
 /** Codes of a {@linkcode PipelineError} that are not the request's fault. */
 const faultsOfOurs: readonly string[] = ["worker_failed", "canceled", "queue_full", "shutting_down"];
 
+/** A generation that has been started, and what it is made from. */
+type StartedRow = GenerationRow & { readonly sealed: Uint8Array | null };
+
 /** Marks the start; a generation that is over, or canceled meanwhile, is not started. */
-async function start(room: JobsRoom, id: string): Promise<GenerationRow | undefined> {
+async function start(room: JobsRoom, id: string): Promise<StartedRow | undefined> {
   return await room.store.queries.updateTable("generations").set({
     state: "running",
     attempt: sql<number>`attempt + 1`,
     started_at: sql<Date>`coalesce(started_at, now())`,
   }).where("id", "=", id).where("state", "in", ["queued", "running"]).returningAll()
+    .returning((row) =>
+      row.selectFrom("generation_inputs").select("sealed").where("generation_id", "=", id).as("sealed")
+    )
     .returning(room.notices.announcement({ id, state: "running" }).as("announced")).executeTakeFirst();
 }
 
@@ -122,11 +128,9 @@ export async function runGenerations(
       if (notice?.state !== undefined && isTerminal(notice.state)) over.abort();
     });
     try {
-      const sealed = await room.store.queries.selectFrom("generation_inputs").select("sealed")
-        .where("generation_id", "=", id).executeTakeFirst();
-      if (sealed === undefined) return;
+      if (row.sealed === null) return;
       const output = await executor.run(
-        { id, ...await openInput(room.sealer, id, sealed.sealed) },
+        { id, ...await openInput(room.sealer, id, row.sealed) },
         AbortSignal.any([signal, over.signal, late.signal, draining.signal]),
         tellEvents(id),
       );

@@ -1,21 +1,19 @@
-/**
- * PostgreSQL's `bytea` as text, by the platform's hexadecimal. The drivers' own conversions take a string a byte, which is
- * slow for a photo (`deno task bench durable`).
- */
+/** PostgreSQL's `bytea`, quicker than by the drivers' own conversions, which make a string of every byte. */
 
 /**
- * Writes bytes as the database reads them.
+ * Writes bytes for the embedded database: as they are, for its driver sends what is no text in the binary format. As
+ * text it would count the digits one by one: 5 ms of the main thread for a photo of 150 kB (`deno task bench durable`).
  *
  * @param bytes any
- * @returns `\\x` and hexadecimal digits
+ * @returns the same bytes; the driver's types know text alone
  *
  * @example
  * ```ts
- * formatBytea(Uint8Array.of(1, 255)); // "\\x01ff"
+ * const pglite = await PGlite.create({ serializers: { [types.BYTEA]: binaryBytea } });
  * ```
  */
-export function formatBytea(bytes: Uint8Array): string {
-  return `\\x${bytes.toHex()}`;
+export function binaryBytea(bytes: Uint8Array): string {
+  return bytes as unknown as string;
 }
 
 /**

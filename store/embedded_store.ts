@@ -3,13 +3,13 @@
 import { PGlite, types } from "@electric-sql/pglite";
 import { Kysely, PGliteDialect } from "kysely";
 import { fromPglite } from "pg-boss";
-import { formatBytea, parseBytea } from "./bytea.ts";
+import { binaryBytea, parseBytea } from "./bytea.ts";
 import { migrate } from "./migrate.ts";
 import type { Schema } from "./schema.ts";
 import { type Store, transactionOn } from "./store.ts";
 
 const bytes = {
-  serializers: { [types.BYTEA]: formatBytea },
+  serializers: { [types.BYTEA]: binaryBytea },
   parsers: { [types.BYTEA]: parseBytea },
 };
 
