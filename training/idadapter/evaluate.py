@@ -41,6 +41,7 @@ def evaluate(
     fields: dict[str, object],
     sheet: Path | None = None,
     kinds: tuple[str, ...] | None = None,
+    best_of: int = 1,
 ) -> Evaluation:
     """Asks for portraits, judges them, and measures the ceilings.
 
@@ -52,6 +53,7 @@ def evaluate(
         fields: further fields of a generation (docs/api.md).
         sheet: where to write the contact sheet.
         kinds: the only kinds of prompts to ask for (`evaluation/asks.py`).
+        best_of: portraits made for every one that is judged: the one the service finds most like the person.
     """
     data = data_folder()
     records = read_records(data)
@@ -66,9 +68,11 @@ def evaluate(
     else:
         taken, refusals = usable_references(service, firsts, people)
         started = time.monotonic()
-        served = ask_for_portraits(service, taken, plan_asks([photo.facts for photo in taken], kinds), **fields)
+        asks = plan_asks([photo.facts for photo in taken], kinds)
+        served = ask_for_portraits(service, taken, asks, best_of, **fields)
         size = served[0].portrait.picture.shape[0]
         settings |= {
+            **({"best of": best_of} if best_of > 1 else {}),
             "portraits": len(served),
             "seconds a portrait": round((time.monotonic() - started) / len(served), 2),
             "photos refused as reference": dict(Counter(refusals)) or "none",
@@ -113,6 +117,9 @@ def main() -> None:
     parser.add_argument("--num-inference-steps", type=int)
     parser.add_argument("--scheduler")
     parser.add_argument("--cache-interval", type=int)
+    parser.add_argument(
+        "--best-of", type=int, default=1, help="portraits made for each one judged, as a caller would pick"
+    )
     arguments = parser.parse_args()
     names = (
         "guidance_scale",
@@ -137,6 +144,7 @@ def main() -> None:
             arguments.people or CEILING_PEOPLE,
             fields,
             arguments.sheet,
+            best_of=arguments.best_of,
         )
     arguments.out.mkdir(parents=True, exist_ok=True)
     table = to_markdown(evaluation)

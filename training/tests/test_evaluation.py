@@ -18,7 +18,7 @@ from idadapter.evaluation.ceilings import pixel_figures
 from idadapter.evaluation.columns import References, group_figures, photo_column, portrait_column
 from idadapter.evaluation.figures import diversity_figures, identity_figures, mean_figure, reached
 from idadapter.evaluation.people import Photo, held_out_people, open_photos, training_photos
-from idadapter.evaluation.portraits import Served
+from idadapter.evaluation.portraits import Served, most_alike
 from idadapter.evaluation.report import ROWS, Evaluation, to_json, to_markdown
 from idadapter.evaluation.sheet import contact_sheet
 from idadapter.judges.panel import Face, Verdict
@@ -210,3 +210,10 @@ def test_a_decoder_that_loses_green_is_told_from_one_that_keeps_it():
     # Without green against both it is told no better than by its mean.
     assert lost["green"].value < 0.1 and 5 < lost["psnr"].value < 20
     assert lost["green"].count == 4
+
+
+def test_of_several_portraits_the_most_alike_counts_and_one_without_a_face_least():
+    picture = np.zeros((8, 8, 3), np.uint8)
+    faceless, other, alike = (Portrait(picture, seed, value) for seed, value in enumerate((None, -0.2, 0.6)))
+    assert most_alike([faceless, other, alike]) is alike
+    assert most_alike([faceless, other]) is other and most_alike([faceless]) is faceless

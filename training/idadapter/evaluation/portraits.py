@@ -44,13 +44,21 @@ def usable_references(service: Service, photos: Iterable[Photo], people: int) ->
     return taken, refusals
 
 
-def ask_for_portraits(service: Service, references: list[Photo], asks: list[Ask], **fields: object) -> list[Served]:
+def most_alike(portraits: list[Portrait]) -> Portrait:
+    """The portrait that the service itself finds most like its person; one without a face is like nobody."""
+    return max(portraits, key=lambda one: -1.0 if one.identity_similarity is None else one.identity_similarity)
+
+
+def ask_for_portraits(
+    service: Service, references: list[Photo], asks: list[Ask], best_of: int = 1, **fields: object
+) -> list[Served]:
     """A portrait for every ask.
 
     Args:
         service: what is judged.
         references: one photo a person.
         asks: what to ask for (`plan_asks`).
+        best_of: how many portraits to have made of each, to take the one that is `most_alike`.
         fields: further fields of a generation (docs/api.md).
 
     Raises:
@@ -59,6 +67,7 @@ def ask_for_portraits(service: Service, references: list[Photo], asks: list[Ask]
     served = []
     for ask in tqdm(asks, desc="portraits", mininterval=20):
         photo = references[ask.person]
-        portraits = service.generate(photo.picture, ask.prompt, photo.facts.noun, seed=ask.seed, **fields)
-        served.append(Served(ask, portraits[0]))
+        several: dict[str, object] = {"num_images": best_of} if best_of > 1 else {}
+        portraits = service.generate(photo.picture, ask.prompt, photo.facts.noun, seed=ask.seed, **several, **fields)
+        served.append(Served(ask, most_alike(portraits)))
     return served

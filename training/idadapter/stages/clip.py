@@ -120,7 +120,8 @@ class ClipStage(Stage):
             images.append(image)
             words = caption(mirrored(facts) if flipped else facts, draw, rendition)
             captions.append(shortened(self.tokenizer, words))
-        for row in rows[: len(rows) // 3]:
+        # Pairs of photos teach the image encoder alone.
+        for row in [] if self.config.freeze_image else rows[: len(rows) // 3]:
             others.append(self.picture(draw.choice(self.by_identity[self.identity[row]]), draw)[0])
         pixels = normalize_pixels(to_tensor(images + others).to(self.device))
         ids = encode_prompts(self.tokenizer, captions).to(self.device)
@@ -132,13 +133,16 @@ class ClipStage(Stage):
         same = torch.tensor([[float(a == b) for b in captions] for a in captions], device=self.device)
         target = same / same.sum(1, keepdim=True)
         contrast = (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)) / 2
-        first, second = image_side[: len(others)], image_side[len(rows) :]
-        identity = torch.tensor(self.identity[rows[: len(others)]], device=self.device)
-        pair_target = (identity[:, None] == identity[None]).float()
-        pair_target = pair_target / pair_target.sum(1, keepdim=True)
-        pairs = functional.cross_entropy(scale * first @ second.T, pair_target)
         right = (same.gather(1, logits.argmax(1, keepdim=True)) > 0).float().mean()
-        loss, scalars = contrast + IDENTITY_PAIRS * pairs, {}
+        loss, scalars = contrast, {}
+        if others:
+            first, second = image_side[: len(others)], image_side[len(rows) :]
+            identity = torch.tensor(self.identity[rows[: len(others)]], device=self.device)
+            pair_target = (identity[:, None] == identity[None]).float()
+            pair_target = pair_target / pair_target.sum(1, keepdim=True)
+            pairs = functional.cross_entropy(scale * first @ second.T, pair_target)
+            loss = loss + IDENTITY_PAIRS * pairs
+            scalars["pairs"] = pairs.detach()
         if self.config.drift_weight:
             drift = self.drift(output.text_model_output.last_hidden_state, ids)
             loss = loss + self.config.drift_weight * drift
@@ -150,7 +154,6 @@ class ClipStage(Stage):
         return loss, {
             **scalars,
             "contrast": contrast.detach(),
-            "pairs": pairs.detach(),
             "top1": right,
             "scale": scale.detach(),
         }
