@@ -34,6 +34,8 @@ export async function run(args: readonly string[]): Promise<Figure> {
     threads,
     defaults.num_inference_steps,
     defaults.scheduler,
+    defaults.guidance_scale,
+    defaults.identity_guidance_scale ?? defaults.guidance_scale,
   ];
   const commands = {
     "this service": new Deno.Command(Deno.execPath(), {
