@@ -223,7 +223,7 @@ def test_a_rendition_is_asked_for_by_its_caption_and_never_its_own_reference(
         condition_dropout=0.0,
         words_alone_share=0.0,
     )
-    stage.batch.rendition_share = 1.0
+    stage.batch.rendition_share = 0.5
     references, variants, itself, described = stage.references, [], [], []
     draw_batch = stage.batch
 
