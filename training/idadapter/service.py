@@ -47,11 +47,13 @@ class Service:
         """Keeps the address and a token with every scope."""
         self.http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=600)
 
-    def generate(self, photo: np.ndarray, prompt: str, class_noun: str, **fields: object) -> list[Portrait]:
+    def generate(
+        self, photo: np.ndarray | list[np.ndarray], prompt: str, class_noun: str, **fields: object
+    ) -> list[Portrait]:
         """Makes portraits.
 
         Args:
-            photo: reference, [h, w, 3] uint8 RGB.
+            photo: reference, [h, w, 3] uint8 RGB, or several of the person.
             prompt: what to show.
             class_noun: what the person is.
             fields: any other field of a generation (docs/api.md).
@@ -59,7 +61,13 @@ class Service:
         Raises:
             RefusedError: the service answered with a problem.
         """
-        body = {"reference_images": [_encode(photo)], "prompt": prompt, "class_noun": class_noun, **fields}
+        photos = photo if isinstance(photo, list) else [photo]
+        body = {
+            "reference_images": [_encode(one) for one in photos],
+            "prompt": prompt,
+            "class_noun": class_noun,
+            **fields,
+        }
         answer = self.http.post("/v1/generations", json=body)
         if answer.status_code != 200:
             raise RefusedError(answer.json())

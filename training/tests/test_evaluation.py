@@ -13,6 +13,8 @@ from drawn_faces import PEOPLE, PHOTOS_EACH
 from idadapter import evaluate as command
 from idadapter.data.facts import Facts, read_facts
 from idadapter.data.records import data_folder, read_records
+from idadapter.evaluate_references import PHOTOS, Portrayed, reference_figures
+from idadapter.evaluate_references import to_markdown as references_table
 from idadapter.evaluation.asks import EXPRESSION_WORDS, RENDITION_KINDS, plan_asks
 from idadapter.evaluation.ceilings import pixel_figures
 from idadapter.evaluation.columns import References, group_figures, photo_column, portrait_column
@@ -217,3 +219,20 @@ def test_of_several_portraits_the_most_alike_counts_and_one_without_a_face_least
     faceless, other, alike = (Portrait(picture, seed, value) for seed, value in enumerate((None, -0.2, 0.6)))
     assert most_alike([faceless, other, alike]) is alike
     assert most_alike([faceless, other]) is other and most_alike([faceless]) is faceless
+
+
+def test_several_references_are_judged_by_a_photo_that_was_not_sent():
+    first, unseen = face(0, yaw=10.0), face(1, expression="happy")
+    half = np.sqrt(0.5) * (np.eye(8)[1] + np.eye(8)[2])
+    portraits = [
+        Portrayed(verdict(face(1, yaw=-4.0)), first, unseen),
+        Portrayed(verdict(face(2, embedding=half, yaw=10.0, expression="happy")), first, unseen),
+        Portrayed(verdict(None), first, unseen),
+    ]
+    figures = reference_figures(portraits)
+    assert figures["id_sim_unseen"].value == pytest.approx((1 + np.sqrt(0.5)) / 2)
+    assert figures["id_sim_first"].value == 0
+    assert figures["pose_div_yaw"].value == 7 and figures["expr_div"].value == 0.5
+    table = references_table({"noun": {count: figures for count in PHOTOS}})
+    assert table.startswith("| prompt | figure | 1 photo | 2 photos | 4 photos |")
+    assert table.count("0.854 (") == 3 and "50.0 %" in table

@@ -31,6 +31,13 @@ def test_a_face_is_found_in_95_of_100_portraits_of_held_out_people() -> None:
         references, _ = usable_references(service, [photos[row] for row in first], PEOPLE)
         asks = [ask for ask in plan_asks([photo.facts for photo in references]) if ask.kind == "noun"]
         served = ask_for_portraits(service, references, asks)
+        one, other = (photo.picture for photo in references[:2])
+        alone, twice, mixed = (
+            service.generate(photos, "man", "man", seed=1)[0].picture.astype(float)
+            for photos in (one, [one, one], [one, other])
+        )
+    # A photo stands for all N references, whether it is sent once or twice (up to what 8 bits round).
+    assert np.abs(twice - alone).mean() < 6 < np.abs(mixed - alone).mean()
     assert len(served) == PEOPLE
     finder = FaceFinder(data_folder() / "evaluators")
     assert np.sum([finder.find(one.portrait.picture) is not None for one in served]) >= 95

@@ -1,0 +1,160 @@
+"""What several photos of a person give that one does not: judged by a photo that the service never got.
+
+`python -m idadapter.evaluate_references` sends one, two and four different photos of each held-out person who has five,
+and compares the portraits with the fifth photo (is it the person?) and with the first (is it that photo again?). The
+paper mixes N photos so that what they share, the person, outweighs what they do not, expression and view.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from .data.facts import read_facts
+from .data.records import data_folder, read_records
+from .evaluation.figures import Figure, diversity_figures, mean_figure
+from .evaluation.people import Photo, held_out_people, open_photos
+from .evaluation.report import COSINE, DEGREES, PERCENT, show
+from .judges.panel import Face, Panel, Verdict
+from .service import REPOSITORY, Service, running_service
+
+PHOTOS = (1, 2, 4)
+"""How many different photos are sent."""
+
+FORMS = ("{}", "{} is smiling")
+"""Prompts; `{}` is the class noun."""
+
+
+@dataclass(frozen=True)
+class Portrayed:
+    """A portrait, and the photos it is compared with.
+
+    Attributes:
+        verdict: of the portrait.
+        first: the face of the first photo that was sent.
+        unseen: the face of the photo that was not.
+    """
+
+    verdict: Verdict
+    first: Face
+    unseen: Face
+
+
+def reference_figures(portraits: list[Portrayed]) -> dict[str, Figure | None]:
+    """ID-Sim with the photo not sent and with the first that was, and how far the portraits are from the latter."""
+    faces = [(one.verdict.face, one) for one in portraits if one.verdict.face is not None]
+    return {
+        "id_sim_unseen": mean_figure([float(face.embedding @ one.unseen.embedding) for face, one in faces]),
+        "id_sim_first": mean_figure([float(face.embedding @ one.first.embedding) for face, one in faces]),
+        **diversity_figures([(one.first, one.verdict) for one in portraits]),
+    }
+
+
+Table = dict[str, dict[int, dict[str, Figure | None]]]
+"""Figures by prompt and number of photos."""
+
+ROWS = (
+    ("id_sim_unseen", "ID-Sim with a photo not sent", COSINE),
+    ("id_sim_first", "ID-Sim with the first photo sent", COSINE),
+    ("expr_div", "another expression than that photo's", PERCENT),
+    ("pose_div_pitch", "difference of pitch to it", DEGREES),
+    ("pose_div_yaw", "difference of yaw to it", DEGREES),
+)
+"""Key, name and unit of every figure, in the table's order."""
+
+
+def usable_people(
+    service: Service, panel: Panel, people: list[list[Photo]], count: int
+) -> list[tuple[list[Photo], Face, Face]]:
+    """Photos to send, the first one's face and the unseen one's, of people whose photos service and judges can use.
+
+    Args:
+        service: what is judged.
+        panel: the judges.
+        people: photos of each, the last one not to be sent.
+        count: how many people are enough.
+    """
+    usable: list[tuple[list[Photo], Face, Face]] = []
+    for *sent, unseen in people:
+        if len(usable) == count:
+            break
+        first_face, unseen_face = (panel.judge(photo.portrait(128)).face for photo in (sent[0], unseen))
+        refused = any(service.refusal_of_photo(photo.picture) for photo in sent)
+        if not refused and first_face is not None and unseen_face is not None:
+            usable.append((sent, first_face, unseen_face))
+    return usable
+
+
+def evaluate_references(service: Service, cache: Path, people: int) -> Table:
+    """The figures by prompt and number of photos.
+
+    Args:
+        service: what is judged.
+        cache: folder of derived data.
+        people: how many at most.
+    """
+    data = data_folder()
+    records = read_records(data)
+    panel = Panel(data, cache, records)
+    most = max(PHOTOS)
+    rows = [rows[: most + 1] for rows in held_out_people(records) if len(rows) > most]
+    photos = open_photos(data, records, read_facts(records), sorted(row for some in rows for row in some))
+    usable = usable_people(service, panel, [[photos[row] for row in some] for some in rows], people)
+    table: Table = {}
+    for form in FORMS:
+        for count in PHOTOS:
+            portrayed = []
+            for person, (sent, first, unseen) in enumerate(usable):
+                noun = sent[0].facts.noun
+                pictures = [photo.picture for photo in sent[:count]]
+                [portrait] = service.generate(pictures, form.format(noun), noun, seed=500 + person)
+                portrayed.append(Portrayed(panel.judge(portrait.picture), first, unseen))
+            table.setdefault(form.format("noun"), {})[count] = reference_figures(portrayed)
+    return table
+
+
+def to_markdown(table: Table) -> str:
+    """A row a figure and prompt, a column a number of photos."""
+    lines = [
+        "| prompt | figure | " + " | ".join(f"{count} photo{'s' * (count > 1)}" for count in PHOTOS) + " |",
+        "| --- | --- |" + " --- |" * len(PHOTOS),
+    ]
+    for prompt, columns in table.items():
+        for key, label, unit in ROWS:
+            cells = " | ".join(show(columns[count][key], unit) for count in PHOTOS)
+            lines.append(f"| {prompt} | {label} | {cells} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Prints the table, and writes it."""
+    parser = argparse.ArgumentParser(
+        prog="idadapter.evaluate_references",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--people", type=int, default=60)
+    parser.add_argument("--bundle", type=Path, help="what to serve; default: the embedded bundle")
+    parser.add_argument("--cache", type=Path, default=REPOSITORY / "runs" / "cache", help="derived data (the judges)")
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "out" / "evaluation", help="references.json and .md")
+    arguments = parser.parse_args()
+    with running_service(arguments.bundle or REPOSITORY / "models" / "default") as service:
+        table = evaluate_references(service, arguments.cache, arguments.people)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    plain = {
+        prompt: {
+            count: {key: figure and asdict(figure) for key, figure in figures.items()}
+            for count, figures in columns.items()
+        }
+        for prompt, columns in table.items()
+    }
+    (arguments.out / "references.json").write_text(json.dumps(plain, indent=2) + "\n")
+    markdown = to_markdown(table)
+    (arguments.out / "references.md").write_text(markdown)
+    print(markdown)
+
+
+if __name__ == "__main__":
+    main()
