@@ -50,7 +50,11 @@ export async function run(args: readonly string[]): Promise<Figure> {
         const answer = await peer.generate(request, dtype);
         taken[dtype] = answer.seconds;
         likeness[dtype] = psnr(picture.data, answer.pixels);
-        if (likeness[dtype] < SAME_PICTURE) throw new Error(`diffusers draws another picture in ${dtype}`);
+        if (likeness[dtype] < SAME_PICTURE) {
+          throw new Error(
+            `diffusers draws another picture in ${dtype}: shared/diffusers_peer.ts must send all that guides the service's`,
+          );
+        }
       }
       // The first round warms up all three.
       if (round === 0) continue;

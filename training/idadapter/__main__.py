@@ -137,6 +137,11 @@ def make_stage(name: str, config: Config, run: Path, cache: Path) -> tuple[Stage
         return stage, config.autoencoder.loop
     tokenizer = open_tokenizer(run, config.clip, portraits)
     if name == "clip":
+        for setting, part in (("drift_weight", "text_encoder"), ("freeze_image", "image_encoder")):
+            if getattr(config.clip, setting) and not has_part(parts, part):
+                raise ValueError(
+                    f"{setting} keeps the run's {part}, but {parts} has none: name a bundle with --start-from"
+                )
         stage = ClipStage(config.clip, portraits, tokenizer)
         if has_part(parts, "image_encoder"):
             vision = resized_positions(read_image_encoder(parts).state_dict(), config.clip.patches)
@@ -144,15 +149,8 @@ def make_stage(name: str, config: Config, run: Path, cache: Path) -> tuple[Stage
         if has_part(parts, "text_encoder") or config.clip.freeze_text:
             text_encoder = open_text_encoder(parts, config, tokenizer)
             stage.module.clip.text_model.load_state_dict(text_encoder.state_dict())
-            stage.hold_text(text_encoder)
-        missing = (config.clip.drift_weight and stage.first_text is None and "text_encoder") or (
-            config.clip.freeze_image and not has_part(parts, "image_encoder") and "image_encoder"
-        )
-        if missing:
-            raise ValueError(
-                f"drift_weight keeps to a text encoder and freeze_image to an image encoder, but {parts} has no "
-                f"{missing}: name a bundle with --start-from"
-            )
+            if config.clip.drift_weight:
+                stage.hold_text(text_encoder)
         return stage, config.clip.loop
     vae = read_vae(parts)
     text_encoder = open_text_encoder(parts, config, tokenizer)

@@ -8,6 +8,7 @@ each and judges it. The same command goes on where it was stopped; the table and
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import shutil
@@ -212,7 +213,14 @@ def main() -> None:
     started = time.monotonic()
     config = read_config(arguments.config)
     cache = arguments.cache or arguments.run.parent / "cache"
-    settings = {"steps": arguments.steps, "people": arguments.people, "idadapter": asdict(config.idadapter)}
+    # A bundle may have been replaced since.
+    base = hashlib.sha256((arguments.base / "unet" / "model.safetensors").read_bytes()).hexdigest()
+    settings = {
+        "base": base,
+        "steps": arguments.steps,
+        "people": arguments.people,
+        "idadapter": asdict(config.idadapter),
+    }
     check_settings(arguments.run, settings)
     for variant in VARIANTS:
         if arguments.only and variant.name not in arguments.only:

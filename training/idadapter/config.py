@@ -153,8 +153,9 @@ class IdAdapterConfig:
             copies the photo knows its person anyway.
         several_share: how many of the photos are of people with several.
         single_share: how often one reference photo stands N times.
-        itself_share: how often that one is the very photo to be drawn, unaltered. Where a feature goes is learned from
-            these within a hundred steps, from other photos hardly: in a new run, begin with 1.
+        itself_share: how often the very photo to be drawn is among the references, unaltered, or is the one that
+            stands N times. Where a feature goes is learned from these within a hundred steps, from other photos hardly:
+            in a new run, begin with 1.
         itself_share_low_noise: the same below timestep 500, where z_t says where everything is and the details are
             left: what of them the reference tells is learned from these too.
         itself_wordless_share: how many of those rows have the class noun alone for words, so that the noun asks for the

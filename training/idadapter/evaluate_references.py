@@ -14,6 +14,7 @@ from pathlib import Path
 
 from .data.facts import read_facts
 from .data.records import data_folder, read_records
+from .data.templates import PORTRAIT_SIZE
 from .evaluation.figures import Figure, diversity_figures, mean_figure
 from .evaluation.people import Photo, held_out_people, open_photos
 from .evaluation.report import COSINE, DEGREES, PERCENT, show
@@ -80,7 +81,7 @@ def usable_people(
     for *sent, unseen in people:
         if len(usable) == count:
             break
-        first_face, unseen_face = (panel.judge(photo.portrait(128)).face for photo in (sent[0], unseen))
+        first_face, unseen_face = (panel.judge(photo.portrait(PORTRAIT_SIZE)).face for photo in (sent[0], unseen))
         refused = any(service.refusal_of_photo(photo.picture) for photo in sent)
         if not refused and first_face is not None and unseen_face is not None:
             usable.append((sent, first_face, unseen_face))
