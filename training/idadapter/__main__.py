@@ -38,9 +38,10 @@ from .stages.autoencoder import AutoencoderStage
 from .stages.clip import ClipStage, open_tokenizer
 from .stages.diffusion import DiffusionStage, TextToImage
 from .stages.idadapter import IdAdapterStage
+from .stages.patches import PatchesStage
 from .tokenizer import IDENTIFIER
 
-STAGES = ("autoencoder", "clip", "diffusion", "idadapter")
+STAGES = ("autoencoder", "clip", "patches", "diffusion", "idadapter")
 
 
 def main() -> None:
@@ -153,6 +154,11 @@ def make_stage(name: str, config: Config, run: Path, cache: Path) -> tuple[Stage
                 stage.hold_text(text_encoder)
         return stage, config.clip.loop
     vae = read_vae(parts)
+    if name == "patches":
+        encoder, mixed_features = read_image_encoder(parts), read_mixed_features(parts)
+        seeded(config.patches.loop.seed)
+        latents = Latents(cache, vae, portraits)
+        return PatchesStage(config.patches, encoder, mixed_features, portraits, latents), config.patches.loop
     text_encoder = open_text_encoder(parts, config, tokenizer)
     latent_size = config.portrait_size // compression(vae)
     if name == "diffusion":

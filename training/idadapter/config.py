@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -100,6 +100,27 @@ class ClipConfig:
     def patches(self) -> int:
         """P: how many patches a picture has."""
         return (self.image_size // self.patch_size) ** 2
+
+
+@dataclass(frozen=True)
+class PatchesConfig:
+    """How an image encoder's patches learn to tell more of a picture (`stages.patches`).
+
+    Attributes:
+        drift_weight: of the mean square by which E_r and E_c leave what they were, over their variance, beside the part
+            of the latents' variance that is untold.
+        rendition_share: how many of the pictures are renditions.
+        fitted: photos that the map from tokens to latents is fitted to at first.
+    """
+
+    loop: LoopConfig = field(
+        default_factory=lambda: LoopConfig(
+            steps=400, batch_size=32, learning_rate=4e-4, warmup_steps=20, weight_decay=0.0, ema_decay=0.98
+        )
+    )
+    drift_weight: float = 0.2
+    rendition_share: float = 0.15
+    fitted: int = 512
 
 
 @dataclass(frozen=True)
@@ -244,6 +265,7 @@ class Config:
     diffusion: DiffusionConfig
     idadapter: IdAdapterConfig
     bundle: BundleConfig
+    patches: PatchesConfig = field(default_factory=PatchesConfig)
     portrait_size: int = PORTRAIT_SIZE
 
 
@@ -281,11 +303,13 @@ def read_config(path: Path) -> Config:
     kinds = {
         "autoencoder": AutoencoderConfig,
         "clip": ClipConfig,
+        "patches": PatchesConfig,
         "diffusion": DiffusionConfig,
         "idadapter": IdAdapterConfig,
         "bundle": BundleConfig,
     }
     size = tables.pop("portrait_size", PORTRAIT_SIZE)
+    tables.setdefault("patches", {})
     if set(tables) != {"name", *kinds}:
         raise ValueError(f"{path} has {sorted(tables)}; a configuration has name and the tables {sorted(kinds)}")
     if not isinstance(size, int) or size <= 0 or size % 64:

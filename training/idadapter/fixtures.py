@@ -53,17 +53,36 @@ def write_noise(out: Path) -> None:
     write_floats(out / "streams.bin", values)
 
 
-def fake_prediction(model_input: np.ndarray, timestep: float) -> np.ndarray:
-    """A stand-in for the UNet: 0.3 x_j + 0.5 sin(0.7 j + 0.01 t), rounded to float32."""
-    waves = np.sin(0.7 * np.arange(model_input.size) + 0.01 * timestep)
-    return (0.3 * model_input.astype(np.float64) + 0.5 * waves).astype(np.float32)
+MEANS = 1.2 * np.sin(0.7 * np.arange(SAMPLE_SIZE))
+"""Of the images that `best_prediction` knows, a number each; their standard deviation is `DEVIATION`."""
+DEVIATION = 0.4
+
+
+def best_prediction(prediction_type: str, alpha: float) -> tuple[float, float]:
+    """The best denoiser of images x0 ~ N(m, s^2), as (a, b) of its answer a x + b m to x = sqrt(alpha) x0 + noise.
+
+    As a trained UNet's, its errors do not outgrow the images, whatever the noise level.
+
+    Args:
+        prediction_type: "epsilon" or "v_prediction".
+        alpha: cumulative alpha.
+    """
+    signal, noise = alpha**0.5, (1 - alpha) ** 0.5
+    # E[x0 | x] = m + gain (x - signal m)
+    gain = signal * DEVIATION**2 / (alpha * DEVIATION**2 + 1 - alpha)
+    image = (gain, 1 - gain * signal)
+    epsilon = ((1 - signal * image[0]) / noise, -signal * image[1] / noise)
+    if prediction_type == "epsilon":
+        return epsilon
+    return signal * epsilon[0] - noise * image[0], signal * epsilon[1] - noise * image[1]
 
 
 def walk(name: str, config: dict, steps: int, noise: np.ndarray) -> tuple[dict, np.ndarray]:
     """One whole trajectory of diffusers' scheduler.
 
     Returns:
-        Its description, and the samples [1 + timesteps, SAMPLE_SIZE] from the scaled noise on.
+        Its description, with (a, b) of `best_prediction` at each timestep, and the samples [1 + timesteps,
+        SAMPLE_SIZE] from the scaled noise on.
     """
     scheduler = make_sampler(name, config)
     scheduler.set_timesteps(steps)
@@ -73,10 +92,14 @@ def walk(name: str, config: dict, steps: int, noise: np.ndarray) -> tuple[dict, 
         scheduler.set_begin_index(0)
     # UniPC wants a batch and channels.
     sample = torch.from_numpy(noise)[None, :, None] * scheduler.init_noise_sigma
-    samples = [sample.flatten().numpy()]
+    samples, predictions = [sample.flatten().numpy()], []
+    alphas = scheduler.alphas_cumprod.double().numpy()
     for timestep in scheduler.timesteps:
-        model_input = scheduler.scale_model_input(sample, timestep).flatten().numpy()
-        prediction = torch.from_numpy(fake_prediction(model_input, timestep.item())).view(sample.shape)
+        model_input = scheduler.scale_model_input(sample, timestep).flatten().double().numpy()
+        alpha = np.interp(timestep.item(), np.arange(len(alphas)), alphas)
+        predictions.append(best_prediction(config["prediction_type"], float(alpha)))
+        answer = predictions[-1][0] * model_input + predictions[-1][1] * MEANS
+        prediction = torch.from_numpy(answer).float().view(sample.shape)
         sample = scheduler.step(prediction, timestep, sample, **random).prev_sample
         samples.append(sample.flatten().numpy())
     description = {
@@ -85,6 +108,7 @@ def walk(name: str, config: dict, steps: int, noise: np.ndarray) -> tuple[dict, 
         "steps": steps,
         "timesteps": scheduler.timesteps.tolist(),
         "init_noise_sigma": float(scheduler.init_noise_sigma),
+        "predictions": predictions,
     }
     return description, np.stack(samples)
 
@@ -143,7 +167,8 @@ def write_schedulers(out: Path) -> None:
     """Trajectories, and the timesteps of every step count of 1 to 100."""
     noise = torch.randn(SAMPLE_SIZE, generator=torch.Generator().manual_seed(11)).numpy()
     descriptions, samples = zip(*(walk(*case, noise) for case in trajectory_cases()), strict=True)
-    write_json(out / "trajectories.json.gz", {"sample_size": SAMPLE_SIZE, "trajectories": descriptions})
+    described = {"means": MEANS.tolist(), "trajectories": descriptions}
+    write_json(out / "trajectories.json.gz", described)
     write_floats(out / "trajectories.bin", list(samples))
 
     plans = []

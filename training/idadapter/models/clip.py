@@ -112,20 +112,29 @@ def resized_positions(state: dict[str, Tensor], patches: int) -> dict[str, Tenso
 
 
 class PatchDecoder(nn.Module):
-    """Tells a patch's pixels from its features, one linear map for all patches; serves training alone.
+    """Tells a patch's pixels or latents from its features, one linear map for all patches; serves training alone.
 
     Contrast teaches an image encoder what captions say, which is little. What its patches' features have forgotten of a
     face no adapter can bring back.
     """
 
-    def __init__(self, width: int, patch_size: int) -> None:
-        """Makes the map from `width` features to 3 `patch_size`^2 pixels."""
+    def __init__(self, width: int, patch_size: int, channels: int = 3) -> None:
+        """Makes the map from `width` features to a patch of `channels` `patch_size`^2 values."""
         super().__init__()
         self.patch_size = patch_size
-        self.pixels = nn.Linear(width, 3 * patch_size**2)
+        self.pixels = nn.Linear(width, channels * patch_size**2)
+
+    @torch.no_grad()
+    def fit(self, patch_features: Tensor, pictures: Tensor) -> None:
+        """Begins as what tells `pictures` [n, c, s, s] from features [n, P, d] best, by least squares."""
+        values = functional.unfold(pictures, self.patch_size, stride=self.patch_size).transpose(1, 2)
+        rows = functional.pad(patch_features, (0, 1), value=1.0).flatten(0, 1)
+        solution = torch.linalg.lstsq(rows, values.flatten(0, 1)).solution
+        self.pixels.weight.copy_(solution[:-1].T)
+        self.pixels.bias.copy_(solution[-1])
 
     def forward(self, patch_features: Tensor) -> Tensor:
-        """f_v [n, P, d_v] -> normalised pixels [n, 3, s, s]."""
+        """Features [n, P, d] -> normalised pixels [n, 3, s, s], or latents."""
         side = math.isqrt(patch_features.shape[1])
         patches = self.pixels(patch_features).transpose(1, 2)
         size = side * self.patch_size
