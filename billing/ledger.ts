@@ -5,8 +5,8 @@
  */
 
 import type { Queries } from "../store/store.ts";
-import type { AccountsTable } from "../store/schema.ts";
-import type { Selectable } from "kysely";
+import type { AccountsTable, TransfersTable } from "../store/schema.ts";
+import type { Insertable, Selectable } from "kysely";
 
 /** The account cannot pay. */
 export class InsufficientCreditError extends Error {
@@ -22,14 +22,6 @@ export class InsufficientCreditError extends Error {
 
 /** An account's balances. */
 export type Account = Selectable<AccountsTable>;
-
-/** A charge for one generation. */
-export interface Charge {
-  readonly account: string;
-  readonly generation: string;
-  /** credits */
-  readonly amount: number;
-}
 
 /** A change of the operator's. */
 export interface Grant {
@@ -77,37 +69,25 @@ export async function lockAccount(transaction: Queries, id: string, initialCredi
 }
 
 /**
- * Holds the price of a generation that is being accepted.
+ * The transfer that holds the price of a generation, for the statement that makes its row. Its end captures or releases it
+ * (`jobs/settle.ts`).
  *
- * @param transaction the one that accepts it
  * @param account locked by {@linkcode lockAccount}
- * @param charge for what
+ * @param generation its id
+ * @param price credits
+ * @returns a row of `transfers`
  * @throws {InsufficientCreditError} when the account cannot pay
  */
-export async function reserve(transaction: Queries, account: Account, charge: Charge): Promise<void> {
-  if (account.available < charge.amount) throw new InsufficientCreditError(charge.amount, account.available);
-  await settle(transaction, "reserve", "available", "reserved", charge);
-}
-
-/** Charges a generation that succeeded, in the transaction that says so. */
-export function capture(transaction: Queries, charge: Charge): Promise<void> {
-  return settle(transaction, "capture", "reserved", "spent", charge);
-}
-
-/** Gives back what was reserved for a generation that came to nothing, in the transaction that says so. */
-export function release(transaction: Queries, charge: Charge): Promise<void> {
-  return settle(transaction, "release", "reserved", "available", charge);
-}
-
-async function settle(
-  transaction: Queries,
-  kind: "reserve" | "capture" | "release",
-  debit: "available" | "reserved",
-  credit: "available" | "reserved" | "spent",
-  { account, generation, amount }: Charge,
-): Promise<void> {
-  await transaction.insertInto("transfers")
-    .values({ account_id: account, kind, debit, credit, amount, generation_id: generation }).execute();
+export function reservation(account: Account, generation: string, price: number): Insertable<TransfersTable> {
+  if (account.available < price) throw new InsufficientCreditError(price, account.available);
+  return {
+    account_id: account.id,
+    kind: "reserve",
+    debit: "available",
+    credit: "reserved",
+    amount: price,
+    generation_id: generation,
+  };
 }
 
 /**

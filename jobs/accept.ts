@@ -1,7 +1,7 @@
 /** Takes a generation in: job, charge, message and idempotency key in one transaction. */
 
 import { sql } from "kysely";
-import { lockAccount, reserve } from "../billing/ledger.ts";
+import { lockAccount, reservation } from "../billing/ledger.ts";
 import { priceOf } from "../billing/price.ts";
 import { PipelineError } from "../pipeline/protocol.ts";
 import type { GenerationRequest } from "./generation.ts";
@@ -95,8 +95,9 @@ export async function accept(
       const { settings, queue } = room;
       const account = await lockAccount(transaction, request.account, settings.initialCredit);
       await requireRoom(transaction, account.id, settings);
-      await transaction.with("job", (job) =>
-        job.insertInto("generations").values({
+      const held = reservation(account, id, price);
+      await transaction.with("job", (database) =>
+        database.insertInto("generations").values({
           id,
           account_id: account.id,
           key_id: request.key,
@@ -107,8 +108,8 @@ export async function accept(
           price,
           message_id: uuid,
           deadline: sql<Date>`now() + make_interval(secs => ${settings.timeoutSeconds})`,
-        }).returning("id")).insertInto("generation_inputs").values({ generation_id: id, sealed }).execute();
-      await reserve(transaction, account, { account: account.id, generation: id, amount: price });
+        })).with("charge", (database) => database.insertInto("transfers").values(held))
+        .insertInto("generation_inputs").values({ generation_id: id, sealed }).execute();
       await queue.send(transaction, generationQueue, { id }, uuid);
       return id;
     });

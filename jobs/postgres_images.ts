@@ -1,7 +1,7 @@
 /** Pictures in the database itself: the default, nothing else to run. */
 
 import { sql } from "kysely";
-import type { Queries } from "../store/store.ts";
+import { type Queries, withoutWaiting } from "../store/store.ts";
 import type { ImageStore } from "./image_store.ts";
 
 /**
@@ -21,7 +21,9 @@ export function keepImagesInPostgres(queries: Queries): ImageStore {
             data: row.ref("excluded.data"),
             expires_at: row.ref("excluded.expires_at"),
           }))
-        ).execute();
+        )
+        // the row that names them is committed afterwards
+        .returning(withoutWaiting.as("settings")).execute();
     },
     async get(key) {
       const row = await queries.selectFrom("image_blobs").select("data")

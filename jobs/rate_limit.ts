@@ -1,7 +1,7 @@
 /** Requests a minute, shared by all instances: a token bucket an account. */
 
 import { sql } from "kysely";
-import type { Queries } from "../store/store.ts";
+import { type Queries, withoutWaiting } from "../store/store.ts";
 
 /** How a request fared. */
 export interface RateLimit {
@@ -30,7 +30,7 @@ export async function takeRequest(queries: Queries, account: string, perMinute: 
       updated_at = clock_timestamp()
     where least(${perMinute}::double precision, bucket.tokens
       + greatest(0, extract(epoch from clock_timestamp() - bucket.updated_at)) * ${perMinute} / 60) >= 1
-    returning tokens
+    returning tokens, ${withoutWaiting}
   `.execute(queries);
   if (taken === undefined) {
     return { allowed: false, remaining: 0, seconds: Math.max(1, Math.ceil(60 / perMinute)) };

@@ -1,7 +1,9 @@
-/** How generations end: state, charge, queue, usage and webhooks in one transaction, at most once. */
+/**
+ * How generations end: state, charge, usage and webhooks in one transaction, at most once. The queue's message is not part
+ * of it: whoever gets one whose generation is over does nothing.
+ */
 
 import { type Selectable, sql } from "kysely";
-import { capture, release } from "../billing/ledger.ts";
 import { recordUsage } from "../billing/usage_events.ts";
 import type { GeneratedImage, GenerateOutput } from "../pipeline/protocol.ts";
 import type { GenerationFailure, GenerationsTable, TerminalState } from "../store/schema.ts";
@@ -29,50 +31,69 @@ interface Ending {
   readonly timings?: Readonly<Record<string, number>>;
 }
 
-/** Sets the state, if the claim still holds. */
+/** Sets the state and settles the charge, if the claim still holds, and has everybody hear of it. */
 async function end(
   room: JobsRoom,
   transaction: Queries,
   claim: Claim,
   ending: Ending,
 ): Promise<GenerationRow | undefined> {
-  let update = transaction.updateTable("generations").set({
-    state: ending.state,
-    finished_at: sql<Date>`now()`,
-    expires_at: sql<Date>`now() + make_interval(secs => ${room.settings.resultSeconds})`,
-    failure: ending.failure === undefined ? null : JSON.stringify(ending.failure),
-    timings: ending.timings === undefined ? null : JSON.stringify(ending.timings),
-  }).where("id", "=", claim.id);
-  update = claim.from === undefined
-    ? update.where("state", "in", ["queued", "running"])
-    : update.where("state", "=", claim.from);
-  if (claim.attempt !== undefined) update = update.where("attempt", "=", claim.attempt);
-  return await update.returningAll().executeTakeFirst();
-}
-
-/** What follows from every end. */
-async function conclude(room: JobsRoom, transaction: Queries, row: GenerationRow): Promise<void> {
-  const charge = { account: row.account_id, generation: row.id, amount: row.price };
-  if (row.state === "succeeded") {
-    await capture(transaction, charge);
-    if (room.settings.usageEvents) {
-      await recordUsage(transaction, room.queue, {
-        generation: row.id,
-        account: row.account_id,
-        key: row.key_id,
-        model: row.model,
-        images: row.images,
-        steps: row.steps,
-        pixels: row.pixels,
-        credits: row.price,
-        finishedAt: row.finished_at ?? new Date(0),
-      });
-    }
-  } else {
-    await release(transaction, charge);
+  const { state } = ending;
+  const ended = await transaction
+    .with("ended", (database) => {
+      let update = database.updateTable("generations").set({
+        state,
+        finished_at: sql<Date>`now()`,
+        expires_at: sql<Date>`now() + make_interval(secs => ${room.settings.resultSeconds})`,
+        failure: ending.failure === undefined ? null : JSON.stringify(ending.failure),
+        timings: ending.timings === undefined ? null : JSON.stringify(ending.timings),
+      }).where("id", "=", claim.id);
+      update = claim.from === undefined
+        ? update.where("state", "in", ["queued", "running"])
+        : update.where("state", "=", claim.from);
+      if (claim.attempt !== undefined) update = update.where("attempt", "=", claim.attempt);
+      return update.returningAll();
+    })
+    .with("settled", (database) => {
+      const [kind, credit] = state === "succeeded"
+        ? ["capture", "spent"] as const
+        : ["release", "available"] as const;
+      return database.insertInto("transfers")
+        .columns(["account_id", "kind", "debit", "credit", "amount", "generation_id"])
+        .expression(
+          database.selectFrom("ended").select([
+            "account_id",
+            sql.lit(kind).as("kind"),
+            sql.lit("reserved").as("debit"),
+            sql.lit(credit).as("credit"),
+            "price",
+            "id",
+          ]),
+        );
+    })
+    .selectFrom("ended").selectAll().select([
+      sql<string[]>`array(
+        select id from webhook_endpoints where account_id = ended.account_id and disabled_at is null
+      )`.as("endpoints"),
+      room.notices.announcement({ id: claim.id, state }).as("announced"),
+    ]).executeTakeFirst();
+  if (ended === undefined) return undefined;
+  const { endpoints, announced: _announced, ...row } = ended;
+  if (state === "succeeded" && room.settings.usageEvents) {
+    await recordUsage(transaction, room.queue, {
+      generation: row.id,
+      account: row.account_id,
+      key: row.key_id,
+      model: row.model,
+      images: row.images,
+      steps: row.steps,
+      pixels: row.pixels,
+      credits: row.price,
+      finishedAt: row.finished_at ?? new Date(0),
+    });
   }
-  await announceByWebhook(transaction, room.queue, row);
-  await room.notices.announce(transaction, { id: row.id, state: row.state });
+  await announceByWebhook(transaction, room.queue, row, endpoints);
+  return row;
 }
 
 /** Tells this process, now that it is true. */
@@ -123,8 +144,6 @@ export async function succeed(
       identity_similarity: image.identitySimilarity,
       expires_at: expiresAt,
     }))).execute();
-    await conclude(room, transaction, row);
-    await room.queue.complete(transaction, generationQueue, row.message_id);
     return row;
   });
   if (row === undefined) await removeOrphans(room, id, images.length);
@@ -155,13 +174,9 @@ export async function fail(
 ): Promise<GenerationRow | undefined> {
   return tell(
     room,
-    await room.store.transaction(async (transaction) => {
-      const row = await end(room, transaction, claim, { state: "failed", failure });
-      if (row === undefined) return undefined;
-      await conclude(room, transaction, row);
-      await room.queue.complete(transaction, generationQueue, row.message_id);
-      return row;
-    }),
+    await room.store.transaction((transaction) =>
+      end(room, transaction, claim, { state: "failed", failure })
+    ),
   );
 }
 
@@ -184,9 +199,7 @@ export async function withdraw(
       const row = await end(room, transaction, state === "expired" ? { id, from: "queued" } : { id }, {
         state,
       });
-      if (row === undefined) return undefined;
-      await conclude(room, transaction, row);
-      await room.queue.cancel(transaction, generationQueue, row.message_id);
+      if (row !== undefined) await room.queue.cancel(transaction, generationQueue, row.message_id);
       return row;
     }),
   );

@@ -1,6 +1,6 @@
 /** The database as the rest of the service sees it. */
 
-import type { Kysely } from "kysely";
+import { type Kysely, type RawBuilder, sql } from "kysely";
 import type { Db } from "pg-boss";
 import type { Schema } from "./schema.ts";
 import { isRetryable } from "./unavailable.ts";
@@ -26,6 +26,12 @@ export interface Store extends AsyncDisposable {
   transaction<T>(work: (transaction: Queries) => Promise<T>): Promise<T>;
   readonly queueConnection: QueueConnection;
 }
+
+/**
+ * What a statement returns to have its commit not wait for the disk: for what may be forgotten when the database itself
+ * dies, and for what only counts with a later commit, which brings everything before it to the disk.
+ */
+export const withoutWaiting: RawBuilder<string> = sql<string>`set_config('synchronous_commit', 'off', true)`;
 
 /** Runs of a transaction before a deadlock is somebody's problem. */
 const mostRuns = 5;

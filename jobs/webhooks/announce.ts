@@ -36,15 +36,15 @@ export async function defineWebhooks(queue: Queue): Promise<void> {
  * @param transaction the one that ends it
  * @param queue carries them
  * @param row the generation in its last state
+ * @param endpoints of its account, those that are not disabled
  */
 export async function announceByWebhook(
   transaction: Queries,
   queue: Queue,
   row: Selectable<GenerationsTable>,
+  endpoints: readonly string[],
 ): Promise<void> {
-  const endpoints = await transaction.selectFrom("webhook_endpoints").select("id")
-    .where("account_id", "=", row.account_id).where("disabled_at", "is", null).execute();
-  for (const { id: endpoint } of endpoints) {
+  for (const endpoint of endpoints) {
     const id = `msg_${crypto.randomUUID()}`;
     const type = `generation.${row.state}`;
     const body = JSON.stringify({
