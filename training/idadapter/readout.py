@@ -25,7 +25,7 @@ from .data.vision_crops import crop, to_tensor
 from .evaluation.people import open_photos, training_photos
 from .judges.face_judge import FaceJudge
 from .models.autoencoder import decode, encode
-from .models.clip import image_features
+from .models.clip import PatchDecoder, image_features
 from .one_step import split
 from .parts import read_image_encoder, read_mixed_features, read_vae
 from .sampling import to_pictures
@@ -51,33 +51,11 @@ class Told:
     similarity: float
 
 
-def places(latents: Tensor, side: int) -> Tensor:
-    """Latents [n, c, h, w] by patch: [n, side^2, c k^2] with k = h / side."""
-    size = latents.shape[-1] // side
-    return functional.unfold(latents, size, stride=size).transpose(1, 2)
-
-
-def pictured(values: Tensor, size: int) -> Tensor:
-    """The inverse of `places`: [n, P, c k^2] to latents [n, c, size, size]."""
-    kernel = size // int(values.shape[1] ** 0.5)
-    return functional.fold(values.transpose(1, 2), (size, size), kernel, stride=kernel)
-
-
 def with_neighbours(tokens: Tensor) -> Tensor:
     """Tokens of a square grid [n, P, d] with those of the eight places around: [n, P, 9 d]; zeros outside."""
     side = int(tokens.shape[1] ** 0.5)
     grid = tokens.transpose(1, 2).unflatten(2, (side, side))
     return functional.unfold(grid, 3, padding=1).transpose(1, 2)
-
-
-def linear_map(inputs: Tensor, outputs: Tensor, ridge: float = 1e-5) -> Callable[[Tensor], Tensor]:
-    """The ridge regression of rows [n, d] to rows [n, e]; `ridge` is beside the inputs' mean variance."""
-    inputs, outputs = inputs.double(), outputs.double()
-    mean, target = inputs.mean(0), outputs.mean(0)
-    square = (inputs - mean).T @ (inputs - mean)
-    square += ridge * square.diagonal().mean() * torch.eye(len(square), dtype=square.dtype)
-    weight = torch.linalg.solve(square, (inputs - mean).T @ (outputs - target))
-    return lambda rows: ((rows.double() - mean) @ weight + target).float()
 
 
 @torch.no_grad()
@@ -119,8 +97,9 @@ def readout(parts: Path, training: np.ndarray, held_out: np.ndarray, embed: Embe
     rows = [judge("the latents themselves", wanted)]
     for name, inputs in seen_tokens.items():
         side = int(inputs.shape[1] ** 0.5)
-        told = linear_map(inputs.flatten(0, 1), places(seen, side).flatten(0, 1))
-        rows.append(judge(name, pictured(told(tokens[name]), wanted.shape[-1])))
+        decoder = PatchDecoder(inputs.shape[-1], seen.shape[-1] // side, seen.shape[1])
+        decoder.fit(inputs, seen)
+        rows.append(judge(name, decoder(tokens[name])))
     return rows
 
 

@@ -26,7 +26,7 @@ def test_a_fitted_decoder_tells_what_a_linear_map_can():
         pictures = teacher(features)
         decoder.fit(features, pictures)
         assert pictures.shape == (40, 3, 6, 6)
-        assert torch.allclose(decoder(features), pictures, atol=1e-4)
+        assert torch.allclose(decoder(features), pictures, atol=1e-3)
 
 
 def test_tokens_learn_to_tell_their_latents_and_stay_readable(config: Config, run: Path, make_tiny_stage: MakeStage):

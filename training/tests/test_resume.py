@@ -67,6 +67,20 @@ def test_an_image_encoder_that_trains_too_resumes_to_the_same_weights(
     assert all(not torch.equal(value, before[key]) for key, value in whole.items())
 
 
+def test_what_a_text_encoder_may_not_leave_is_the_same_after_a_resume(
+    config: Config, parts: Path, make_tiny_stage: MakeStage, tmp_path: Path
+):
+    held = replace(config, clip=replace(config.clip, freeze_image=True, drift_weight=20.0))
+    encoders = []
+    for kind, stops in {"whole": [None], "resumed": [2, None]}.items():
+        run = tmp_path / kind
+        shutil.copytree(parts, run / "parts")
+        for stop_at in stops:
+            train(make_tiny_stage("clip", run, held), held.clip.loop, run / "clip", run / "parts", stop_at)
+        encoders.append(load_file(run / "parts" / "text_encoder" / "model.safetensors"))
+    assert all(torch.equal(value, encoders[1][key]) for key, value in encoders[0].items())
+
+
 def test_a_killed_run_goes_on_from_its_last_checkpoint(
     config: Config, run: Path, make_tiny_stage: MakeStage, tmp_path: Path
 ):

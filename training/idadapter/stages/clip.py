@@ -53,6 +53,7 @@ class ContrastAndPixels(nn.Module):
         """Freezes one of the encoders if the configuration says so."""
         super().__init__()
         self.clip = clip
+        self.first_text: CLIPTextModel | None = None
         self.decoder = PatchDecoder(config.vision_width, config.patch_size) if config.reconstruction_weight else None
         clip.text_model.requires_grad_(not config.freeze_text)
         clip.vision_model.requires_grad_(not config.freeze_image)
@@ -78,7 +79,6 @@ class ClipStage(Stage):
         self.tokenizer = tokenizer
         self.facts = read_facts(portraits.records)
         self.module = ContrastAndPixels(make_clip(config, tokenizer), config)
-        self.first_text: CLIPTextModel | None = None
         self.identity = np.unique([record.identity for record in portraits.records], return_inverse=True)[1]
         order = np.argsort(self.identity, kind="stable")
         self.by_identity = {
@@ -87,18 +87,17 @@ class ClipStage(Stage):
         }
 
     def hold_text(self, text_encoder: CLIPTextModel) -> None:
-        """What the text encoder's states may not leave far (`drift_weight`): those of `text_encoder`, frozen."""
-        self.first_text = text_encoder.requires_grad_(False)
+        """What the text encoder's states may not leave far (`drift_weight`): those of `text_encoder`, frozen.
 
-    def frozen(self) -> list[nn.Module]:
-        """See `Stage.frozen`."""
-        return [] if self.first_text is None else [self.first_text]
+        In the module, for a checkpoint must bring it back: a run's parts change.
+        """
+        self.module.first_text = text_encoder.requires_grad_(False)
 
     def drift(self, states: Tensor, input_ids: Tensor) -> Tensor:
         """Mean square by which text states [b, L, d_t] left those the encoder began with, beside their variance."""
-        assert self.first_text is not None
+        assert self.module.first_text is not None
         with torch.no_grad():
-            first = self.first_text(input_ids=input_ids).last_hidden_state.float()
+            first = self.module.first_text(input_ids=input_ids).last_hidden_state.float()
         return (states.float() - first).square().mean() / first.var()
 
     def picture(self, row: int, random: np.random.Generator) -> tuple[np.ndarray, bool, str | None]:

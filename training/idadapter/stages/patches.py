@@ -34,11 +34,17 @@ class Mixed(NamedTuple):
 
 
 class EncoderAndDecoder(nn.Module):
-    """The image encoder, the run's frozen MFF behind it, and one linear map that tells latents from a token of E_r."""
+    """The image encoder, the run's frozen MFF behind it, and one linear map that tells latents from a token of E_r.
+
+    What the encoder was at first is kept beside it, for a checkpoint must bring it back: a run's parts change.
+    """
 
     def __init__(self, encoder: CLIPVisionModel, mixed_features: MixedFeatures, decoder: PatchDecoder) -> None:
-        """Freezes MFF."""
+        """Freezes MFF and a copy of the encoder."""
         super().__init__()
+        self.first = CLIPVisionModel(encoder.config)
+        self.first.load_state_dict(encoder.state_dict())
+        self.first.requires_grad_(False)
         self.encoder, self.decoder = encoder.requires_grad_(True), decoder
         self.mixed_features = mixed_features.requires_grad_(False)
 
@@ -75,9 +81,6 @@ class PatchesStage(Stage):
     ) -> None:
         """Begins the map with the least squares for some training photos."""
         self.config, self.portraits, self.latents = config, portraits, latents
-        self.first = CLIPVisionModel(encoder.config)
-        self.first.load_state_dict(encoder.state_dict())
-        self.first.requires_grad_(False)
         rows = portraits.train[:: max(1, len(portraits.train) // config.fitted)][: config.fitted]
         wanted = latents(rows, np.zeros(len(rows), int))
         self.size = encoder.config.image_size
@@ -89,13 +92,13 @@ class PatchesStage(Stage):
 
     def frozen(self) -> list[nn.Module]:
         """See `Stage.frozen`."""
-        return [self.first, self.latents.vae]
+        return [self.latents.vae]
 
     def place(self, device: torch.device) -> None:
         """See `Stage.place`."""
         super().place(device)
         if device.type == "cpu":
-            for encoder in (self.module.encoder, self.first):
+            for encoder in (self.module.encoder, self.module.first):
                 encoder.set_attn_implementation("eager")
 
     def crops(self, rows: np.ndarray, variants: np.ndarray) -> Tensor:
@@ -115,7 +118,7 @@ class PatchesStage(Stage):
         crops = self.crops(rows, variants).to(self.device)
         mixed, told = module(crops)
         with torch.no_grad():
-            first = self.module.mixed(self.first, crops)
+            first = self.module.mixed(self.module.first, crops)
         untold = (told - wanted).square().mean() / wanted.var()
         pooled, wanted_pooled = functional.avg_pool2d(told, 2), functional.avg_pool2d(wanted, 2)
         coarse = (pooled - wanted_pooled).square().mean() / wanted_pooled.var()
