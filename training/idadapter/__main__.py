@@ -138,16 +138,15 @@ def make_stage(name: str, config: Config, run: Path, cache: Path) -> tuple[Stage
         return stage, config.autoencoder.loop
     tokenizer = open_tokenizer(run, config.clip, portraits)
     if name == "clip":
-        for setting, part in (("drift_weight", "text_encoder"), ("freeze_image", "image_encoder")):
-            if getattr(config.clip, setting) and not has_part(parts, part):
-                raise ValueError(
-                    f"{setting} keeps the run's {part}, but {parts} has none: name a bundle with --start-from"
-                )
+        if config.clip.freeze_image and not has_part(parts, "image_encoder"):
+            raise ValueError(
+                f"freeze_image keeps the run's image_encoder, but {parts} has none: name a bundle with --start-from"
+            )
         stage = ClipStage(config.clip, portraits, tokenizer)
         if has_part(parts, "image_encoder"):
             vision = resized_positions(read_image_encoder(parts).state_dict(), config.clip.patches)
             stage.module.clip.vision_model.load_state_dict(vision)
-        if has_part(parts, "text_encoder") or config.clip.freeze_text:
+        if has_part(parts, "text_encoder") or config.clip.freeze_text or config.clip.drift_weight:
             text_encoder = open_text_encoder(parts, config, tokenizer)
             stage.module.clip.text_model.load_state_dict(text_encoder.state_dict())
             if config.clip.drift_weight:

@@ -74,8 +74,9 @@ class ClipConfig:
         freeze_text: train the image encoder alone (as LiT, Zhai et al. 2022, turned around), against the run's text
             encoder, or against one with random weights in a run that has none.
         freeze_image: train the text encoder alone, against the run's image encoder (LiT).
-        drift_weight: of the mean square by which the text encoder's states leave those it began with, beside their
-            variance: with a large one, a UNet that has learned to read them still can.
+        drift_weight: of the mean square by which the text encoder's states leave those it began with (in a run that has
+            none, `make_text_encoder`'s), beside their variance: with a large one, a UNet that has learned to read them
+            still can.
         reconstruction_weight: of the loss that has every patch's features tell the patch's pixels.
     """
 
