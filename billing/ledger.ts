@@ -5,7 +5,7 @@
  */
 
 import type { Queries } from "../store/store.ts";
-import type { AccountsTable, TransfersTable } from "../store/schema.ts";
+import type { AccountsTable, TerminalState, TransfersTable } from "../store/schema.ts";
 import type { Insertable, Selectable } from "kysely";
 
 /** The account cannot pay. */
@@ -68,9 +68,17 @@ export async function lockAccount(transaction: Queries, id: string, initialCredi
   return account;
 }
 
+/** What becomes of a reserved price: a transfer's `kind`, and where it goes from `reserved`. */
+export const settlements = {
+  succeeded: { kind: "capture", credit: "spent" },
+  failed: { kind: "release", credit: "available" },
+  canceled: { kind: "release", credit: "available" },
+  expired: { kind: "release", credit: "available" },
+} as const satisfies Record<TerminalState, Pick<Insertable<TransfersTable>, "kind" | "credit">>;
+
 /**
  * The transfer that holds the price of a generation, for the statement that makes its row. Its end captures or releases it
- * (`jobs/settle.ts`).
+ * ({@linkcode settlements}).
  *
  * @param account locked by {@linkcode lockAccount}
  * @param generation its id

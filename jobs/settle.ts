@@ -4,6 +4,7 @@
  */
 
 import { type Selectable, sql } from "kysely";
+import { settlements } from "../billing/ledger.ts";
 import { recordUsage } from "../billing/usage_events.ts";
 import type { GeneratedImage, GenerateOutput } from "../pipeline/protocol.ts";
 import type { GenerationFailure, GenerationsTable, TerminalState } from "../store/schema.ts";
@@ -55,9 +56,7 @@ async function end(
       return update.returningAll();
     })
     .with("settled", (database) => {
-      const [kind, credit] = state === "succeeded"
-        ? ["capture", "spent"] as const
-        : ["release", "available"] as const;
+      const { kind, credit } = settlements[state];
       return database.insertInto("transfers")
         .columns(["account_id", "kind", "debit", "credit", "amount", "generation_id"])
         .expression(

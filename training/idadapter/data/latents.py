@@ -75,12 +75,16 @@ class Latents:
                 self.kept["known"][some_rows, some_variants] = True
         return torch.from_numpy(self.kept["latent"][rows, variants].astype(np.float32))
 
-    @torch.no_grad()
-    def _encode(self, rows: np.ndarray, variants: np.ndarray) -> np.ndarray:
+    def pictures(self, rows: np.ndarray, variants: np.ndarray) -> np.ndarray:
+        """What the latents are of: [b, s, s, 3] uint8."""
         pictures = self.portraits.photos[rows]
         pictures[variants == 1] = pictures[variants == 1][:, :, ::-1]
         pictures[variants == 2] = self.portraits.renditions[rows[variants == 2]]
+        return pictures
+
+    @torch.no_grad()
+    def _encode(self, rows: np.ndarray, variants: np.ndarray) -> np.ndarray:
         device = next(self.vae.parameters()).device
-        images = to_tensor(pictures).to(device).contiguous(memory_format=torch.channels_last)
+        images = to_tensor(self.pictures(rows, variants)).to(device).contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=fast_precision() == "bf16"):
             return encode(self.vae, images).float().cpu().numpy()

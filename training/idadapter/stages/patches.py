@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import CLIPVisionModel
 
 from ..config import PatchesConfig
@@ -103,10 +102,7 @@ class PatchesStage(Stage):
 
     def crops(self, rows: np.ndarray, variants: np.ndarray) -> Tensor:
         """What the image encoder sees of photos, mirrored photos or renditions (`data.latents.VARIANTS`)."""
-        pictures = self.portraits.photos[rows]
-        pictures[variants == 1] = pictures[variants == 1][:, :, ::-1]
-        pictures[variants == 2] = self.portraits.renditions[rows[variants == 2]]
-        return to_tensor([crop(np.ascontiguousarray(picture), self.size) for picture in pictures])
+        return to_tensor([crop(picture, self.size) for picture in self.latents.pictures(rows, variants)])
 
     def loss(self, module: nn.Module, random: StepRandom, step: int) -> tuple[Tensor, dict[str, Tensor | float]]:
         """See `Stage.loss`: what latents the tokens leave untold, and how far they have left what they were."""
@@ -120,12 +116,9 @@ class PatchesStage(Stage):
         with torch.no_grad():
             first = self.module.mixed(self.module.first, crops)
         untold = (told - wanted).square().mean() / wanted.var()
-        pooled, wanted_pooled = functional.avg_pool2d(told, 2), functional.avg_pool2d(wanted, 2)
-        coarse = (pooled - wanted_pooled).square().mean() / wanted_pooled.var()
         drift = sum((now.float() - then).square().mean() / then.var() for now, then in zip(mixed, first, strict=True))
         return untold + config.drift_weight * drift, {
             "untold": untold.detach(),
-            "untold_coarse": coarse.detach(),
             "drift": drift.detach(),
         }
 
