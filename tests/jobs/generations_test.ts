@@ -4,7 +4,7 @@ import { InsufficientCreditError } from "../../billing/ledger.ts";
 import { readUsage } from "../../billing/usage.ts";
 import { accept, TooManyGenerationsError } from "../../jobs/accept.ts";
 import { imageKey } from "../../jobs/image_store.ts";
-import { type JobsRoom, poisonQueue } from "../../jobs/room.ts";
+import { generationQueue, type JobsRoom, poisonQueue } from "../../jobs/room.ts";
 import { recoverRunning, runGenerations } from "../../jobs/run.ts";
 import { fail, succeed, withdraw } from "../../jobs/settle.ts";
 import { sweep } from "../../jobs/sweep.ts";
@@ -173,6 +173,35 @@ testOnEachStore(
     equal(refused.length, 5);
     ok(refused.every(({ reason }) => reason instanceof TooManyGenerationsError));
     equal((await balances(room, "bob")).reserved, 3 * requestPrice);
+  },
+);
+
+testOnEachStore(
+  "a message is completed after its end, and one that comes again does nothing",
+  async ({ store }) => {
+    await using room = await openTestRoom(store);
+    const executor = new ControlledExecutor();
+    await using _running = await runGenerations(room, executor, { concurrency: 1 });
+    const { id } = await accept(room, requestFrom("alice"));
+    const end = waitForEnd(room, id, never);
+    (await executor.next()).succeed();
+    const row = await end;
+    const after = await balances(room);
+    const again = await store.transaction((transaction) =>
+      room.queue.send(transaction, generationQueue, { id })
+    );
+    const completed = async () => {
+      const { rows } = await sql<{ id: string }>`select id from queue.job where state = 'completed'`.execute(
+        store.queries,
+      );
+      return [row.message_id, again].every((message) => rows.some((job) => job.id === message));
+    };
+    for (let tries = 0; !await completed(); tries++) {
+      ok(tries < 200, "a message stays open");
+      await delay(50);
+    }
+    deepEqual(await findGeneration(room, id), row);
+    deepEqual(await balances(room), after);
   },
 );
 

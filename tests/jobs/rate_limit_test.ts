@@ -25,6 +25,16 @@ testOnEachStore("a minute's requests at once, then as the minute passes", async 
   equal((await take()).remaining, perMinute - 1, "a bucket never overflows");
 });
 
+testOnEachStore("only its own commit does not wait for the disk", async ({ store: { queries } }) => {
+  const setting = async () =>
+    (await sql<{ value: string }>`select current_setting('synchronous_commit') as value`.execute(queries))
+      .rows[0]!.value;
+  const before = await setting();
+  ok(before !== "off");
+  await takeRequest(queries, "alice", 3);
+  equal(await setting(), before);
+});
+
 testOnServer("instances share the bucket", async ({ store, another }) => {
   await using other = await another!();
   const taken = await Promise.all(
