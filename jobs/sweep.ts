@@ -1,4 +1,4 @@
-/** Housekeeping, once a minute over all instances: what waited too long, and what may be forgotten. */
+/** Housekeeping, once a minute over all instances: what waited too long, what may be forgotten, what to tidy. */
 
 import { sql } from "kysely";
 import type { Queue } from "../store/queue.ts";
@@ -49,6 +49,7 @@ export async function sweep(room: JobsRoom): Promise<void> {
     .execute();
   await queries.deleteFrom("webhook_messages").where("created_at", "<", sql<Date>`now() - interval '30 days'`)
     .execute();
+  await room.store.maintain();
 }
 
 /**

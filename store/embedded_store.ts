@@ -1,12 +1,12 @@
 /** PostgreSQL inside this process (PGlite), its files in one folder. */
 
 import { PGlite, types } from "@electric-sql/pglite";
-import { Kysely, PGliteDialect } from "kysely";
+import { Kysely, PGliteDialect, sql } from "kysely";
 import { fromPglite } from "pg-boss";
 import { binaryBytea, parseBytea } from "./bytea.ts";
 import { migrate } from "./migrate.ts";
 import type { Schema } from "./schema.ts";
-import { type Store, transactionOn } from "./store.ts";
+import { type Queries, type Store, transactionOn } from "./store.ts";
 
 const bytes = {
   serializers: { [types.BYTEA]: binaryBytea },
@@ -29,6 +29,21 @@ async function lockFolder(folder: string): Promise<Deno.FsFile> {
     );
   }
   return file;
+}
+
+/**
+ * Vacuums and analyses the tables that have changed as much as PostgreSQL's autovacuum would wait for: PGlite has none,
+ * and without statistics the planner takes every table for an empty one, and the queue reads all messages for the next.
+ *
+ * @param queries outside of any transaction
+ */
+async function vacuumChanged(queries: Queries): Promise<void> {
+  const { rows } = await sql<{ table: string }>`
+    select relid::regclass::text as table
+    from pg_stat_user_tables join pg_class on pg_class.oid = relid
+    where n_dead_tup > 50 + 0.2 * greatest(reltuples, 0) or n_mod_since_analyze > 50 + 0.1 * greatest(reltuples, 0)
+  `.execute(queries);
+  for (const { table } of rows) await sql`vacuum (analyze) ${sql.raw(table)}`.execute(queries);
 }
 
 /**
@@ -65,6 +80,7 @@ export async function connectEmbeddedStore(folder: string | null, template?: Blo
     queries: database,
     transaction: transactionOn(database),
     queueConnection: { backend: "pglite", db: fromPglite(pglite) },
+    maintain: () => vacuumChanged(database),
     async [Symbol.asyncDispose]() {
       await database.destroy();
       lock?.close();

@@ -141,28 +141,38 @@ export async function openQueue(store: Store, settings: QueueSettings = {}): Pro
       handle: (message: Message<Data>) => Promise<void>,
     ) {
       const workers = Array.from({ length: concurrency }, () => ({ id: "", busy: false }));
+      // messages that were told of and that nobody has got yet
+      let announced = 0;
       for (const worker of workers) {
         worker.id = await boss.work<Data>(
           name,
           { batchSize: 1, pollingIntervalSeconds: pollingSeconds },
           async (jobs: Job<Data>[]) => {
             worker.busy = true;
+            // one that nobody told of has been waiting, and may not be the only one
+            const expected = announced > 0 && jobs.every(({ retryCount }) => retryCount === 0);
+            if (expected) announced--;
             try {
               for (const { id, data, signal } of jobs) await handle({ id, data, signal });
+              // whoever waits for what was handled is answered before the queue's own bookkeeping
+              await new Promise((resolve) => setTimeout(resolve));
             } finally {
               worker.busy = false;
-              // there may be more
-              boss.notifyWorker(worker.id);
+              if (!expected || announced > 0) {
+                announced = 0;
+                boss.notifyWorker(worker.id);
+              }
             }
           },
         );
       }
       // in turn, so that two messages at once wake two; where all are busy, whoever is done first looks again
       const wakeOne = () => {
+        announced++;
         const next = workers.findIndex(({ busy }) => !busy);
-        const woken = next < 0 ? workers : workers.splice(next, 1);
+        const woken = next < 0 ? [] : workers.splice(next, 1);
         for (const { id } of woken) boss.notifyWorker(id);
-        if (next >= 0) workers.push(...woken);
+        workers.push(...woken);
       };
       const own = wakers.get(name) ?? new Set();
       wakers.set(name, own.add(wakeOne));

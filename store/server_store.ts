@@ -76,6 +76,7 @@ export function connectServerStore(options: ServerStoreOptions): Store {
     queries: database,
     transaction: transactionOn(database),
     queueConnection: { backend: "postgres", connectionString: url, max: 3 },
+    maintain: () => Promise.resolve(),
     [Symbol.asyncDispose]: () => database.destroy(),
   };
 }

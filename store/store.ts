@@ -25,6 +25,8 @@ export interface Store extends AsyncDisposable {
    */
   transaction<T>(work: (transaction: Queries) => Promise<T>): Promise<T>;
   readonly queueConnection: QueueConnection;
+  /** Does what a server does by itself: space of changed rows is given back, and the planner knows how many there are. */
+  maintain(): Promise<void>;
 }
 
 /**

@@ -4,7 +4,7 @@ import { openEmbeddedStore, StoreInUseError } from "../../store/embedded_store.t
 import { migrate } from "../../store/migrate.ts";
 import { openServerStore } from "../../store/server_store.ts";
 import { isStoreUnavailable } from "../../store/unavailable.ts";
-import { testOnEachStore, testOnServer } from "./each_store.ts";
+import { openTestStore, testOnEachStore, testOnServer } from "./each_store.ts";
 
 testOnEachStore("values come back as they went in", async ({ store: { queries } }) => {
   const bytes = Uint8Array.of(0, 1, 255);
@@ -55,6 +55,28 @@ testOnEachStore("migrating again changes nothing", async ({ store }) => {
   await store.queries.insertInto("accounts").values({ id: "a" }).execute();
   await migrate(store.queries);
   equal((await store.queries.selectFrom("accounts").select("id").execute()).length, 1);
+});
+
+Deno.test("the embedded database vacuums and analyses what has changed", async () => {
+  await using store = await openTestStore();
+  const { queries } = store;
+  const statistics = async (table: string) => {
+    const { rows } = await sql<{ rows: number; dead: number; passes: number }>`
+      select reltuples::int as rows, n_dead_tup::int as dead, vacuum_count::int as passes
+      from pg_stat_user_tables join pg_class on pg_class.oid = relid where relid = ${table}::regclass
+    `.execute(queries);
+    return rows[0];
+  };
+  await sql`insert into accounts (id) select 'account-' || n from generate_series(1, 200) n`.execute(queries);
+  await sql`update accounts set id = id || 'x'`.execute(queries);
+  await sql`select pg_stat_force_next_flush()`.execute(queries);
+  equal((await statistics("accounts"))?.dead, 200);
+  const before = await statistics("generations");
+  await store.maintain();
+  deepEqual(await statistics("accounts"), { rows: 200, dead: 0, passes: 1 });
+  await store.maintain();
+  equal((await statistics("accounts"))?.passes, 1, "nothing has changed since");
+  deepEqual(await statistics("generations"), before);
 });
 
 Deno.test("the embedded database keeps what it was told, and takes one process at a time", async () => {

@@ -173,6 +173,13 @@ class IdAdapterConfig:
         recognized: how many of a batch carry the identity loss.
         recognized_told: how many of those may be rows whose captions tell more than the noun, before the others: what
             copies the photo knows its person anyway.
+        rollout_rows: how many rows of a batch carry no diffusion loss: their z_t is not a noisy photo, but what the
+            model itself has drawn so far out of noise, under words that no photo of the person need fit, and their
+            losses are the recogniser's of what it draws next (ReFL: Xu et al. 2023, section 4). Beyond the paper.
+        rollout_steps: denoising steps that lead there, without gradients.
+        rollout_weight: how much more the recogniser's losses of such a row count than of another.
+        rollout_guidance_scale: guidance of the words on the way there.
+        rollout_identity_guidance_scale: guidance of the person; with both 1 a step takes a third of the time.
         several_share: how many of the photos are of people with several.
         single_share: how often one reference photo stands N times.
         itself_share: how often the very photo to be drawn is among the references, unaltered, or is the one that
@@ -220,6 +227,11 @@ class IdAdapterConfig:
     jitter: float = 0.0
     recognized: int = 16
     recognized_told: int = 0
+    rollout_rows: int = 0
+    rollout_steps: int = 4
+    rollout_weight: float = 1.0
+    rollout_guidance_scale: float = 1.0
+    rollout_identity_guidance_scale: float = 1.0
     several_share: float = 0.7
     single_share: float = 0.4
     itself_share: float = 0.0

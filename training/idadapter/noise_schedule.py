@@ -80,6 +80,20 @@ class Diffusion:
             return (noisy - (1 - a).sqrt() * predicted) / a.sqrt()
         return a.sqrt() * noisy - (1 - a).sqrt() * predicted
 
+    def step(self, noisy: Tensor, predicted: Tensor, timesteps: Tensor, then: Tensor) -> Tensor:
+        """One deterministic step of DDIM (Song et al. 2021, equation 12 with sigma 0) from timesteps [b] to others [b].
+
+        Args:
+            noisy: z_t [b, c, h, w]; timesteps are above 0.
+            predicted: the model's prediction of it.
+            timesteps: [b] int64, where z_t is.
+            then: [b] int64, where it shall be.
+        """
+        now, later = (self._alphas(noisy.device)[t].view(-1, 1, 1, 1) for t in (timesteps, then))
+        clean = self.clean(noisy, predicted, timesteps)
+        noise = (noisy - now.sqrt() * clean) / (1 - now).sqrt()
+        return later.sqrt() * clean + (1 - later).sqrt() * noise
+
     def weight(self, snr: Tensor, gamma: float = 5.0) -> Tensor:
         """Weight of the prediction's squared error, min-SNR-gamma (Hang et al. 2023).
 

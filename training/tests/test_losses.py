@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
+import pytest
 import torch
+from diffusers import DDIMScheduler, DDPMScheduler
 
 from idadapter.data.templates import PORTRAIT_TEMPLATE
 from idadapter.faces.recognizer import TEMPLATE
@@ -97,3 +101,18 @@ def test_shifted_timesteps_are_more_often_late():
     # 3 u / (1 + 2 u) >= 0.9 from u = 0.75 on, and < 0.5 up to u = 0.25.
     assert abs(float((late >= 900).float().mean()) - 0.25) < 0.002
     assert abs(float((late < 500).float().mean()) - 0.25) < 0.002 and late.max() == 999
+
+
+@pytest.mark.parametrize("prediction_type", ["v_prediction", "epsilon"])
+def test_a_step_is_ddims(prediction_type: str):
+    beta_schedule = "squaredcos_cap_v2" if prediction_type == "v_prediction" else "scaled_linear"
+    schedule = make_noise_schedule(prediction_type, beta_schedule)
+    if prediction_type == "epsilon":
+        schedule = DDPMScheduler.from_config({**schedule.config, "rescale_betas_zero_snr": False})
+    reference = DDIMScheduler.from_config(schedule.config)
+    reference.set_timesteps(4)
+    noisy, predicted = (torch.randn(2, 4, 8, 8, generator=generator(seed)) for seed in (0, 1))
+    for now, then in itertools.pairwise(reference.timesteps.tolist()):
+        wanted = reference.step(predicted, now, noisy, eta=0.0).prev_sample
+        found = Diffusion(schedule).step(noisy, predicted, torch.tensor([now] * 2), torch.tensor([then] * 2))
+        assert torch.allclose(found, wanted, rtol=1e-5, atol=1e-5)

@@ -385,7 +385,7 @@ def test_rows_that_are_told_more_are_judged_first(
     monkeypatch.setattr(
         stage,
         "recognition_loss",
-        lambda clean, wanted, timesteps, photos, told, random: (
+        lambda clean, wanted, timesteps, photos, told, *_: (
             judged.append(~np.isnan(told).all(1)) or clean.sum() * 0,
             {},
         ),
@@ -436,3 +436,121 @@ def test_what_a_caption_tells_moves_the_picture(run: Path, make_tiny_stage: Make
     assert loss > 0 and scalars["told_wrong_high_noise"] > 0 and scalars["told_wrong_low_noise"] == 0
     # Of whom nothing is told nothing is asked.
     assert clean.grad[0].abs().max() > 0 and not clean.grad[1].any()
+
+
+def rolling(stage: IdAdapterStage, rows: int) -> None:
+    """Has the stage roll out so many rows of every batch, and everybody known in all of them."""
+    stage.config = replace(
+        stage.config,
+        rollout_rows=rows,
+        rollout_steps=3,
+        condition_dropout=0.0,
+        words_alone_share=0.0,
+        caption_weight=1.0,
+    )
+    stage.reader = FactReader()
+    stage.batch.rendition_share = 0.0
+
+
+def test_a_rollout_starts_from_noise_alone_and_has_no_diffusion_loss(run: Path, make_tiny_stage: MakeStage):
+    stage = make_tiny_stage("idadapter", run)
+    assert isinstance(stage, IdAdapterStage)
+    rolling(stage, 2)
+    inputs: list[tuple] = []
+    stage.module.register_forward_pre_hook(lambda _, given: inputs.append(given))
+    latents = stage.batch.latents
+    _, scalars = stage.loss(stage.module, StepRandom(0, 0, 0), 0)
+    stage.batch.latents = lambda *which: latents(*which) + 1
+    _, others = stage.loss(stage.module, StepRandom(0, 0, 0), 0)
+    (noisy, timesteps, *_), (noisy_of_others, *_) = inputs
+    same = (noisy == noisy_of_others).flatten(1).all(1)
+    assert same.tolist() == [True, True, *[False] * (len(noisy) - 2)]
+    low, high = idadapter.ROLLOUT_TIMESTEPS
+    assert ((timesteps[:2] >= low) & (timesteps[:2] < high)).all()
+    assert "rollout_cosine" in scalars and others["diffusion"] != scalars["diffusion"]
+    # With all rows rolled out there is nothing else to be learned from the photos' latents.
+    rolling(stage, len(noisy))
+    loss, _ = stage.loss(stage.module, StepRandom(0, 0, 0), 0)
+    stage.batch.latents = latents
+    assert stage.loss(stage.module, StepRandom(0, 0, 0), 0)[0] == loss
+
+
+def test_a_rollout_is_told_what_no_photo_of_the_person_need_show(
+    run: Path, make_tiny_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+):
+    stage = make_tiny_stage("idadapter", run)
+    rolling(stage, 2)
+    facts = [replace(fact, glasses=False, hat=False) for fact in stage.batch.facts]
+    stage.batch.facts = facts
+    wanted = []
+    monkeypatch.setattr(stage.reader, "losses", lambda features, told: wanted.append(told) or told.new_zeros(len(told)))
+    monkeypatch.setattr(idadapter, "caption", lambda facts, *_: "a man with glasses" if facts.glasses else "a man")
+    with torch.no_grad():
+        stage.loss(stage.module, StepRandom(0, 0, 0), 0)
+        train_rows = stage.portraits.train
+        stage.batch.facts = [replace(fact, glasses=row in train_rows) for row, fact in enumerate(facts)]
+        stage.loss(stage.module, StepRandom(0, 0, 0), 0)
+    glasses = [told[:2, TOLD.index("glasses")] for told in wanted]
+    assert torch.isnan(glasses[0]).all() and (glasses[1] == 1).all()
+
+
+def test_rollouts_count_as_much_as_they_are_set_to(
+    run: Path, make_tiny_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(idadapter, "SCORE_THRESHOLD", -1.0)
+    stage = make_tiny_stage("idadapter", run)
+    stage.config = replace(stage.config, identity_weight=1.0, feature_weight=1.0, rollout_weight=3.0)
+    latents = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    photos, untold = to_tensor(stage.portraits.photos[:2]), np.full((2, len(TOLD)), np.nan, np.float32)
+
+    def gradients(rolled: int, alike: bool) -> torch.Tensor:
+        clean = latents.clone().requires_grad_(True)
+        loss, _ = stage.recognition_loss(
+            clean,
+            stage.means[:2],
+            torch.tensor([10, 10]),
+            photos,
+            untold,
+            StepRandom(0, 0, 0),
+            rolled,
+            np.full(2, alike),
+        )
+        return torch.autograd.grad(loss, clean)[0]
+
+    none, one, one_alike = gradients(0, False), gradients(1, False), gradients(1, True)
+    assert torch.allclose(one_alike[0], 3 * none[0], rtol=1e-4, atol=1e-8)
+    assert torch.equal(one[1], none[1]) and torch.equal(one_alike[1], none[1])
+    # Who was told something else is not held to the photo's features, but to the person.
+    stage.config = replace(stage.config, feature_weight=0.0)
+    assert torch.allclose(one[0], gradients(1, False)[0], rtol=1e-4, atol=1e-8)
+
+
+def test_a_rollout_is_guided_as_the_service_guides(run: Path, make_tiny_stage: MakeStage):
+    stage = make_tiny_stage("idadapter", run)
+    rolling(stage, 2)
+    stage.config = replace(stage.config, rollout_guidance_scale=4.0, rollout_identity_guidance_scale=1.5)
+    nothing = torch.tensor(encode_prompts(stage.tokenizer, [""])[0])
+    kinds: list[torch.Tensor] = []
+
+    def denoise(
+        noisy: torch.Tensor, timesteps: torch.Tensor, ids: torch.Tensor, positions: torch.Tensor, who: tuple, _
+    ):
+        known = who[0].flatten(1).any(1)
+        assert ((positions >= 0) == known).all() and (who[1].flatten(1).any(1) == known).all()
+        kind = torch.where(known, 1.0, torch.where((ids == nothing).all(1), 100.0, 10.0))
+        kinds.append(kind)
+        return kind[:, None, None, None].expand_as(noisy)
+
+    stage.module.denoise = denoise
+    steps: list[torch.Tensor] = []
+    step = stage.diffusion.step
+    stage.diffusion.step = lambda noisy, predicted, now, then: (
+        steps.append(torch.cat([predicted[:, 0, 0, 0], now, then])) or step(noisy, predicted, now, then)
+    )
+    with torch.no_grad():
+        stage.loss(stage.module, StepRandom(0, 0, 0), 0)
+    assert len(steps) == 3 and steps[0][2:4].tolist() == [999, 999]
+    for earlier, later in zip(steps, steps[1:], strict=False):
+        assert torch.equal(earlier[4:], later[2:4]) and (later[4:] < later[2:4]).all()
+    # e(0, 0) + 4 (e(w, 0) - e(0, 0)) + 1.5 (e(w, p) - e(w, 0))
+    assert all(x[:2].tolist() == [-3 * 100 + 2.5 * 10 + 1.5] * 2 for x in steps)

@@ -71,14 +71,20 @@ class IdAdapterModel(nn.Module):
         Returns:
             [b, c, h, w].
         """
+        identity, bias = self.mix(features, photo_counts, anonymous)
+        return self.denoise(noisy, timesteps, input_ids, identifier_position, identity, bias)
+
+    def mix(
+        self, features: tuple[Tensor, Tensor, Tensor], photo_counts: Tensor, anonymous: Tensor
+    ) -> tuple[tuple[Tensor, Tensor], Tensor | None]:
+        """What `denoise` needs of the references: E_r [b, M, d_r] and E_c [b, d_t], and the tokens' bias [b, M]."""
         patch, classes, faces = features
         if self.image_encoder is not None:
             crops, index = patch, classes
             patch, classes = (found[index] for found in image_features(self.image_encoder, crops))
         tokens, embedding = self.mixed_features(patch, classes, faces, photo_counts)
         tokens = where(anonymous[:, None, None], 0, tokens)
-        bias = self.mixed_features.token_bias(photo_counts, patch.shape[2])
-        return self.denoise(noisy, timesteps, input_ids, identifier_position, (tokens, embedding), bias)
+        return (tokens, embedding), self.mixed_features.token_bias(photo_counts, patch.shape[2])
 
     def denoise(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch.nn import functional
 from transformers import CLIPTokenizer
 
 from ..config import IdAdapterConfig
-from ..data.captions import CLASS_NOUNS, mirrored
+from ..data.captions import CLASS_NOUNS, caption, mirrored
 from ..data.embeddings import by_identity, clean_identities, open_embeddings
 from ..data.latents import Latents
 from ..data.portraits import Portraits
@@ -52,6 +53,13 @@ SAMPLE_PROMPTS = (
     "{} with glasses",
     "a pencil sketch of {}",
 )
+
+
+ROLLOUT_TIMESTEPS = (100, 700)
+"""Where a rollout ends and is judged: from where on one step shows a face, to where nothing of it changes any more."""
+
+CHANGEABLE = ("smiling", "mouth_open", "emotion", "glasses", "hat", "yaw")
+"""Facts in which two photos of a person may differ: a rollout is told another photo's."""
 
 
 def with_identifier(prompt: str, noun: str) -> str:
@@ -197,7 +205,19 @@ class IdAdapterStage(Stage):
             words = "" if kind[i] < share else nouns[i] if wordless[i] else captions[i]
             words = shortened(self.tokenizer, words, self.identifier_length)
             prompts.append(words if anonymous[i] else with_identifier(words, nouns[i]))
+        rolled = np.flatnonzero(~anonymous.numpy() & (variants != 2))[: config.rollout_rows]
+        shown = [self.batch.facts[row] for row in rows]
+        shown = [mirrored(facts) if variant == 1 else facts for facts, variant in zip(shown, variants, strict=True)]
+        for i in rolled:
+            timesteps[i] = int(draw.integers(*ROLLOUT_TIMESTEPS))
+            if not wordless[i]:
+                other = self.batch.facts[draw.choice(self.portraits.train)]
+                shown[i] = replace(shown[i], **{name: getattr(other, name) for name in CHANGEABLE})
+                words = caption(shown[i], draw, None, nouns[i])
+                words = shortened(self.tokenizer, words, self.identifier_length)
+                prompts[i] = with_identifier(words, nouns[i])
         ids = encode_prompts(self.tokenizer, prompts).to(self.device)
+        counts, anonymous = counts.to(self.device), anonymous.to(self.device)
         timesteps = timesteps.to(self.device)
         noise = random.normal(*latents.shape).to(self.device)
         noisy, target, snr = self.diffusion.add_noise(latents.to(self.device), noise, timesteps)
@@ -205,32 +225,36 @@ class IdAdapterStage(Stage):
             # More noise than the model is told of, as in sampling, where a step starts from the errors of those before.
             more = config.input_perturbation * random.normal(*latents.shape).to(self.device)
             noisy, _, _ = self.diffusion.add_noise(latents.to(self.device), noise + more, timesteps)
+        if len(rolled):
+            noisy[torch.from_numpy(rolled).to(self.device)] = self.roll_out(
+                rolled, noise, timesteps, prompts, nouns, features, counts
+            )
         predicted = module(
             noisy.contiguous(memory_format=torch.channels_last),
             timesteps,
             ids,
             identifier_positions(ids, self.identifier_id),
             features,
-            counts.to(self.device),
-            anonymous.to(self.device),
+            counts,
+            anonymous,
         ).float()
-        squares = (predicted - target).square()
+        drawn = torch.from_numpy(np.setdiff1d(np.arange(count), rolled)).to(self.device)
+        squares = (predicted - target).square()[drawn]
         error = (squares * self.place_weight.to(self.device)).mean((1, 2, 3))
         weight = self.diffusion.weight(snr, config.snr_gamma) if config.snr_weighting else torch.ones_like(snr)
-        diffusion = (weight * error).mean()
+        diffusion = (weight[drawn] * error).sum() / max(1, len(drawn))
         # Arrays index arrays: a tensor of one index would be taken for a number.
-        who = np.flatnonzero(~anonymous.numpy() & (variants != 2))
+        who = np.setdiff1d(np.flatnonzero(~anonymous.cpu().numpy() & (variants != 2)), rolled)
         first = who[~wordless[who]][: config.recognized_told]
         who = np.sort(np.concatenate([first, np.setdiff1d(who, first)])[: config.recognized])
+        who = np.concatenate([rolled, who])
         judged = torch.from_numpy(who).to(self.device)
         clean = self.diffusion.clean(noisy[judged], predicted[judged], timesteps[judged])
         if (config.identity_weight or config.caption_weight) and len(judged):
             photos = self.photos(rows[who], variants[who])
-            shown = [self.batch.facts[row] for row in rows[who]]
-            shown = [mirrored(facts) if variants[i] == 1 else facts for facts, i in zip(shown, who, strict=True)]
-            told = np.stack([told_values(prompts[i], facts) for i, facts in zip(who, shown, strict=True)])
+            told = np.stack([told_values(prompts[i], shown[i]) for i in who])
             recognition, scalars = self.recognition_loss(
-                clean, self.means[rows[who]], timesteps[judged], photos, told, random
+                clean, self.means[rows[who]], timesteps[judged], photos, told, random, len(rolled), untold[who]
             )
         else:
             # The ablation without the identity loss does not pay for it either; and a batch may have nobody to judge.
@@ -238,12 +262,65 @@ class IdAdapterStage(Stage):
         gate = [p.detach().abs().mean() for n, p in self.module.unet.named_parameters() if n.endswith("alpha_attn")]
         return diffusion + recognition, {
             "diffusion": diffusion.detach(),
-            "error": squares.mean().detach(),
-            "error_low_noise": mean_or_zero(squares[timesteps < 500]),
-            "error_high_noise": mean_or_zero(squares[timesteps >= 500]),
+            "error": mean_or_zero(squares),
+            "error_low_noise": mean_or_zero(squares[timesteps[drawn] < 500]),
+            "error_high_noise": mean_or_zero(squares[timesteps[drawn] >= 500]),
             "gamma": torch.stack(gate).mean(),
             **scalars,
         }
+
+    @torch.no_grad()
+    def roll_out(
+        self,
+        rolled: np.ndarray,
+        noise: Tensor,
+        timesteps: Tensor,
+        prompts: list[str],
+        nouns: list[str],
+        features: tuple[Tensor, Tensor, Tensor],
+        counts: Tensor,
+    ) -> Tensor:
+        """z_t of some rows, [k, c, h, w] at their timesteps, as the model itself denoises their noise by DDIM.
+
+        Args:
+            rolled: [k], which rows.
+            noise: [b, c, h, w] standard normal, z_t at the schedule's end.
+            timesteps: [b], where to stop.
+            prompts: of all rows; these have the identifier.
+            nouns: of all rows.
+            features: of all rows, as `IdAdapterModel.forward` takes them.
+            counts: [b, K], how many of the N references each is.
+        """
+        config, index = self.config, torch.from_numpy(rolled).to(self.device)
+        patch, classes, faces = features
+        if self.module.image_encoder is None:
+            features = (patch[index], classes[index], faces[index])
+        else:
+            used, places = torch.unique(classes[index], return_inverse=True)
+            features = (patch[used], places, faces[index])
+        known, bias = self.module.mix(features, counts[index], torch.zeros_like(index, dtype=torch.bool))
+        asked = [prompts[i] for i in rolled]
+        kinds = [(config.rollout_identity_guidance_scale, asked, known)]
+        nobody = (torch.zeros_like(known[0]), torch.zeros_like(known[1]))
+        words = config.rollout_guidance_scale - config.rollout_identity_guidance_scale
+        if words:
+            endings = [with_identifier("", nouns[i]) for i in rolled]
+            without = [prompt.removesuffix(ending) for prompt, ending in zip(asked, endings, strict=True)]
+            kinds.append((words, without, nobody))
+        if config.rollout_guidance_scale != 1:
+            kinds.append((1 - config.rollout_guidance_scale, [""] * len(rolled), nobody))
+        ids = encode_prompts(self.tokenizer, [prompt for _, some, _ in kinds for prompt in some]).to(self.device)
+        positions = identifier_positions(ids, self.identifier_id)
+        identity = tuple(torch.cat(parts) for parts in zip(*(who for _, _, who in kinds), strict=True))
+        bias = bias.repeat(len(kinds), 1)
+        noisy, now = noise[index], timesteps.new_full((len(rolled),), len(self.diffusion.alphas) - 1)
+        shares = torch.linspace(0, 1, config.rollout_steps + 1, device=self.device)[1:, None]
+        for then in (now + shares * (timesteps[index] - now)).round().long():
+            inputs = noisy.repeat(len(kinds), 1, 1, 1).contiguous(memory_format=torch.channels_last)
+            parts = self.module.denoise(inputs, now.repeat(len(kinds)), ids, positions, identity, bias).float()
+            predicted = sum(scale * part for (scale, _, _), part in zip(kinds, parts.chunk(len(kinds)), strict=True))
+            noisy, now = self.diffusion.step(noisy, predicted, now, then), then
+        return noisy
 
     def photos(self, rows: np.ndarray, variants: np.ndarray) -> Tensor:
         """Photos, mirrored where the variant says so, RGB [k, 3, s, s] in [0, 1]."""
@@ -259,6 +336,8 @@ class IdAdapterStage(Stage):
         photos: Tensor,
         told: np.ndarray,
         random: StepRandom,
+        rolled: int = 0,
+        alike: np.ndarray | None = None,
     ) -> tuple[Tensor, dict[str, Tensor | float]]:
         """lambda F(x0) L_id: 1 - cos(R(x0), f_a) where the detector finds a face, and what else R sees of x0.
 
@@ -274,6 +353,9 @@ class IdAdapterStage(Stage):
             photos: [k, 3, s, s] in [0, 1], what was to be predicted.
             told: [k, 6], what the captions tell of them (`told_values`).
             random: draws the similarities and the blur.
+            rolled: the first so many are rolled out; `photos` are not what they were to be.
+            alike: [k] bool, whose references show the photo, with nothing told: a rolled out one of these is to look
+                like it even so.
 
         Returns:
             mean loss over k (0 where the gate is closed), and scalars.
@@ -286,29 +368,36 @@ class IdAdapterStage(Stage):
         features = self.recognizer.features(look(images))
         embedding = self.recognizer.embed(features)
         cosine = (embedding * torch.from_numpy(wanted).to(self.device)).sum(1)
-        loss = config.identity_weight * (found * (1 - cosine)).mean()
+        drawn = torch.arange(len(images), device=self.device) >= rolled
+        share = torch.where(drawn, 1.0, config.rollout_weight)
+        loss = config.identity_weight * (share * found * (1 - cosine)).mean()
         low = timesteps < 500
         scalars = {
             "faces": found.mean(),
-            "cosine_low_noise": mean_or_zero(cosine[low]),
-            "cosine_high_noise": mean_or_zero(cosine[~low]),
+            "cosine_low_noise": mean_or_zero(cosine[low & drawn]),
+            "cosine_high_noise": mean_or_zero(cosine[~low & drawn]),
         }
+        if rolled:
+            scalars |= {"rollout_faces": found[:rolled].mean(), "rollout_cosine": mean_or_zero(cosine[:rolled])}
         if config.feature_weight:
             with torch.no_grad():
                 real = self.recognizer.features(look(photos.to(self.device)))
             # The more of the picture is still visible, the more of it there is to get right.
             visible = self.diffusion.visible(timesteps)
-            feature = (visible * feature_distance(features, real)).mean()
+            comparable = drawn if alike is None else drawn | torch.from_numpy(alike).to(self.device)
+            feature = (share * comparable * visible * feature_distance(features, real)).mean()
             loss = loss + config.identity_weight * config.feature_weight * feature
             scalars["feature"] = feature.detach()
         if self.reader is not None:
             wrong = self.reader.losses(features, torch.from_numpy(told).to(self.device))
-            loss = loss + config.caption_weight * (found * wrong).mean()
+            loss = loss + config.caption_weight * (share * found * wrong).mean()
             facts = np.maximum(1, (~np.isnan(told)).sum(1))
             a_fact = wrong.detach() / torch.from_numpy(facts).to(wrong)
             some = torch.from_numpy(~np.isnan(told).all(1)).to(self.device)
-            scalars["told_wrong_low_noise"] = mean_or_zero(a_fact[some & low])
-            scalars["told_wrong_high_noise"] = mean_or_zero(a_fact[some & ~low])
+            scalars["told_wrong_low_noise"] = mean_or_zero(a_fact[some & low & drawn])
+            scalars["told_wrong_high_noise"] = mean_or_zero(a_fact[some & ~low & drawn])
+            if rolled:
+                scalars["rollout_told_wrong"] = mean_or_zero(a_fact[some & ~drawn])
         return loss, scalars
 
     def write_parts(self, root: Path) -> None:
