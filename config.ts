@@ -61,6 +61,8 @@ export interface Config {
   readonly bundle: string;
   /** where that folder is filled from before it is read; undefined when it is there already */
   readonly bundleSource: BundleSource | undefined;
+  /** absolute path of the folder that keeps what ONNX Runtime makes of the bundle's graphs; undefined for none */
+  readonly graphCache: string | undefined;
   readonly executionProvider: "cpu" | "cuda";
   /** threads of one ONNX Runtime session, at least 1 */
   readonly threads: number;

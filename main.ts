@@ -51,7 +51,7 @@ async function loadModel(
   log: Logger,
   onMeasured: (measurements: Measurements) => void,
 ): Promise<ServedModel> {
-  const { bundle, executionProvider: provider, threads, maxBatch, maxQueue } = config;
+  const { bundle, graphCache, executionProvider: provider, threads, maxBatch, maxQueue } = config;
   log("info", "loading model", { bundle, provider, threads });
   try {
     await bringBundle(config, log);
@@ -60,6 +60,7 @@ async function loadModel(
       bundle,
       provider,
       threads,
+      cacheFolder: graphCache,
       maxQueue,
       onMeasured,
       ...(maxBatch === undefined ? {} : { maxBatch }),

@@ -47,14 +47,15 @@ export async function run(args: readonly string[]): Promise<Figure> {
     }),
   };
   const seconds: Record<keyof typeof commands, number[]> = { "this service": [], diffusers: [] };
+  const first: typeof seconds = { "this service": [], diffusers: [] };
   try {
     for (let round = 0; round <= rounds; round++) {
       for (const name of ["this service", "diffusers"] as const) {
         const start = performance.now();
         const { success, stderr } = await commands[name].output();
         if (!success) throw new Error(`${name} failed: ${new TextDecoder().decode(stderr)}`);
-        // The first round reads everything from disk once, for both.
-        if (round > 0) seconds[name].push((performance.now() - start) / 1000);
+        // The first round reads everything from disk once, for both; ours keeps what ONNX Runtime makes of the graphs.
+        (round > 0 ? seconds : first)[name].push((performance.now() - start) / 1000);
       }
     }
   } finally {
@@ -63,7 +64,10 @@ export async function run(args: readonly string[]): Promise<Figure> {
   console.table(Object.fromEntries(
     Object.entries(seconds).map((
       [name, values],
-    ) => [name, { "median, s": rounded(median(values)) }]),
+    ) => [name, {
+      "median, s": rounded(median(values)),
+      "the first, s": rounded(first[name as keyof typeof commands][0]!),
+    }]),
   ));
   const figure = rounded(median(seconds["this service"]) / median(seconds.diffusers));
   return { figure, target: TARGET, holds: figure <= TARGET, unit: "of diffusers' time" };

@@ -20,6 +20,8 @@ export interface BundleConfig {
   readonly bundle: string;
   /** where that folder is filled from before it is read; undefined when it is there already */
   readonly bundleSource: BundleSource | undefined;
+  /** absolute path of the folder that keeps what ONNX Runtime makes of its graphs; undefined for none */
+  readonly graphCache: string | undefined;
 }
 
 const s3Address = /^s3:\/\/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:\/([^?#]*))?$/;
@@ -35,6 +37,7 @@ export const bundleVariables = {
     "must be 64 hexadecimal digits in lower case, as `sha256sum bundle.json` prints",
   ).optional(),
   BUNDLE_CACHE_DIR: z.string().optional(),
+  GRAPH_CACHE_DIR: z.string().optional(),
 };
 
 /**
@@ -66,10 +69,15 @@ export function readBundle(
     readonly fromHere: (path: string) => string;
   },
 ): BundleConfig {
-  const { BUNDLE, BUNDLE_SHA256, BUNDLE_CACHE_DIR } = variables;
-  if (BUNDLE === undefined) return { bundle: machine.embedded, bundleSource: undefined };
+  const { BUNDLE, BUNDLE_SHA256, BUNDLE_CACHE_DIR, GRAPH_CACHE_DIR } = variables;
+  const graphCache = GRAPH_CACHE_DIR === undefined
+    ? join(machine.stateFolder, "graphs")
+    : GRAPH_CACHE_DIR === "off"
+    ? undefined
+    : machine.fromHere(GRAPH_CACHE_DIR);
+  if (BUNDLE === undefined) return { bundle: machine.embedded, bundleSource: undefined, graphCache };
   const match = BUNDLE.match(s3Address);
-  if (match === null) return { bundle: machine.fromHere(BUNDLE), bundleSource: undefined };
+  if (match === null) return { bundle: machine.fromHere(BUNDLE), bundleSource: undefined, graphCache };
   const [, bucket = "", prefix = ""] = match;
   const cache = BUNDLE_CACHE_DIR === undefined
     ? join(machine.stateFolder, "bundles")
@@ -85,5 +93,6 @@ export function readBundle(
       manifestSha256: BUNDLE_SHA256,
       ...readS3(variables),
     },
+    graphCache,
   };
 }

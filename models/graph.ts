@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { type InferenceSession, Tensor } from "onnxruntime-node";
 import { BundleError } from "./bundle_error.ts";
+import { cacheKey, createCachedSession } from "./graph_cache.ts";
 import { graphPath } from "./graph_variant.ts";
 import type { Bundle, GraphName } from "./manifest.ts";
 import { createSession, type SessionSettings } from "./sessions.ts";
@@ -78,10 +79,12 @@ export async function openGraph(
   name: GraphName,
   settings: SessionSettings,
 ): Promise<OpenGraph> {
-  const session = await createSession(
-    join(bundle.folder, graphPath(bundle.manifest, name, settings)),
-    settings,
-  );
+  const path = graphPath(bundle.manifest, name, settings);
+  const file = join(bundle.folder, path);
+  const { cacheFolder, provider } = settings;
+  const session = cacheFolder === undefined || provider === "cuda"
+    ? await createSession(file, settings)
+    : await createCachedSession(file, settings, cacheFolder, cacheKey(bundle, path));
   return (shape, leftOut = []) => wrapSession(session, name, settings, shape, leftOut);
 }
 

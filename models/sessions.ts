@@ -13,8 +13,17 @@ export interface SessionSettings {
   readonly threads: number;
   /** `fp32` for PyTorch's own numbers, `fastest` (the default) for whatever runs best on the provider */
   readonly precision?: "fp32" | "fastest";
+  /** keeps what graphs become, for a quicker next start; used by the `cpu` provider alone */
+  readonly cacheFolder?: string | undefined;
   /** told of every run of a graph and how long ONNX Runtime took, in seconds */
   readonly onRun?: (graph: GraphName, seconds: number) => void;
+}
+
+/** Where what ONNX Runtime makes of a graph is written. */
+export interface KeptGraph {
+  readonly graph: string;
+  /** name of a file beside it, which gets everything of a kilobyte and more */
+  readonly weights: string;
 }
 
 /**
@@ -25,6 +34,7 @@ export interface SessionSettings {
  *
  * @param path the `model.onnx`; its external data is found beside it
  * @param settings provider and threads
+ * @param kept where to write what becomes of the graph on any processor; such a session is not as quick as it could be
  * @returns the session
  * @throws {BundleError} `provider_unavailable` when CUDA was asked for and its libraries or the GPU are missing,
  *   `graph_unreadable` when the graph cannot be loaded
@@ -34,18 +44,34 @@ export interface SessionSettings {
  * const session = await createSession("models/default/unet/model.onnx", { provider: "cpu", threads: 2 });
  * ```
  */
-export async function createSession(path: string, settings: SessionSettings): Promise<InferenceSession> {
+export async function createSession(
+  path: string,
+  settings: SessionSettings,
+  kept?: KeptGraph,
+): Promise<InferenceSession> {
   const cuda = settings.provider === "cuda";
   try {
     return await InferenceSession.create(path, {
       executionProviders: cuda ? [{ name: "cuda", deviceId: 0 }] : ["cpu"],
-      graphOptimizationLevel: "all",
+      // all that is more than "extended" are layouts for this very processor
+      ...(kept === undefined
+        ? { graphOptimizationLevel: "all" }
+        : { graphOptimizationLevel: "extended", optimizedModelFilePath: kept.graph }),
       intraOpNumThreads: settings.threads,
       // Warnings about operators placed on the CPU beside CUDA are expected; errors are thrown anyway.
       logSeverityLevel: 3,
       // Each session has threads of its own; idle ones that spin would take the cores from the session at work and
       // from the main thread (on two busy cores: generations half as fast, the main thread's pauses twice as long).
-      extra: { session: { intra_op: { allow_spinning: "0" } } },
+      extra: {
+        session: {
+          intra_op: { allow_spinning: "0" },
+          ...(kept === undefined ? {} : {
+            optimized_model_external_initializers_file_name: kept.weights,
+            // what is small may be a shape, which must stand in the graph itself
+            optimized_model_external_initializers_min_size_in_bytes: "1024",
+          }),
+        },
+      },
     });
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);

@@ -12,7 +12,7 @@ import { RunningGenerations } from "./running_generations.ts";
 import { reasonOf } from "./turns.ts";
 
 /** Which model to serve, where, and for how many at once. */
-export interface InferenceSettings extends Pick<SessionSettings, "provider" | "threads"> {
+export interface InferenceSettings extends Pick<SessionSettings, "provider" | "threads" | "cacheFolder"> {
   /** folder of the model bundle */
   readonly bundle: string;
   /** most pictures in a batch; measured when left out */
@@ -76,7 +76,8 @@ export class InferenceClient implements Inference {
    * @param settings bundle, provider, threads and limits
    */
   constructor(worker: Worker, settings: InferenceSettings) {
-    const { bundle, provider, threads, maxBatch = null, maxQueue = DEFAULT_MAX_QUEUE } = settings;
+    const { bundle, provider, threads, cacheFolder, maxBatch = null, maxQueue = DEFAULT_MAX_QUEUE } =
+      settings;
     this.#worker = worker;
     this.#settings = settings;
     this.#generations = new RunningGenerations(maxBatch ?? 1, maxQueue);
@@ -90,7 +91,7 @@ export class InferenceClient implements Inference {
       this.#die(event.message);
     };
     worker.onmessageerror = () => this.#die("a message could not be read");
-    this.#send({ type: "load", bundle, provider, threads, maxBatch });
+    this.#send({ type: "load", bundle, provider, threads, cacheFolder, maxBatch });
   }
 
   /** @inheritDoc */

@@ -59,10 +59,10 @@ export class InferenceDesk {
     }
   }
 
-  async #load({ bundle, provider, threads, maxBatch: wanted }: Request<"load">): Promise<void> {
+  async #load({ bundle, provider, threads, cacheFolder, maxBatch: wanted }: Request<"load">): Promise<void> {
     try {
       const onRun = this.#measured.addRun.bind(this.#measured);
-      const pipeline = await loadPipeline(bundle, { provider, threads, onRun });
+      const pipeline = await loadPipeline(bundle, { provider, threads, cacheFolder, onRun });
       const maxBatch = await warmUp(pipeline, { provider, maxBatch: wanted });
       this.#measured.clear();
       const onTick = this.#measured.addTick.bind(this.#measured);

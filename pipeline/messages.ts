@@ -31,6 +31,7 @@ export type WorkerRequest =
     readonly bundle: string;
     readonly provider: SessionSettings["provider"];
     readonly threads: number;
+    readonly cacheFolder: SessionSettings["cacheFolder"];
     /** most pictures in a batch; null has it measured */
     readonly maxBatch: number | null;
   }

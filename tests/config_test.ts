@@ -32,6 +32,7 @@ Deno.test("nothing needs to be set", () => {
     port: 8080,
     stateFolder: "/srv/app/.idadapter",
     bundleSource: undefined,
+    graphCache: "/srv/app/.idadapter/graphs",
     executionProvider: "cpu",
     threads: 6,
     maxBatch: undefined,
@@ -68,6 +69,7 @@ Deno.test("every variable is read", () => {
     HOST: "0.0.0.0",
     PORT: "9000",
     BUNDLE: "bundles/large",
+    GRAPH_CACHE_DIR: "kept",
     EXECUTION_PROVIDER: "cuda",
     THREADS: "2",
     MAX_BATCH: "16",
@@ -105,6 +107,7 @@ Deno.test("every variable is read", () => {
     stateFolder: "/srv/app/.idadapter",
     bundle: "/srv/app/bundles/large",
     bundleSource: undefined,
+    graphCache: "/srv/app/kept",
     executionProvider: "cuda",
     threads: 2,
     maxBatch: 16,
@@ -267,6 +270,12 @@ Deno.test("a bundle in a bucket: where it is, what it must be, where it goes", (
   match(bundle, /^\/cache\/[0-9a-f]{16}$/);
   notEqual(load({ BUNDLE: "s3://models/portraits/4", BUNDLE_CACHE_DIR: "/cache" }).bundle, bundle);
   match(load({ BUNDLE: "s3://models" }).bundle, /\/bundles\/[0-9a-f]{16}$/);
+});
+
+Deno.test("what graphs become is kept with the rest of the state, elsewhere, or not at all", () => {
+  equal(load({ STATE_DIR: "/state" }).graphCache, "/state/graphs");
+  equal(load({ GRAPH_CACHE_DIR: "/cache", BUNDLE: "s3://models" }).graphCache, "/cache");
+  equal(load({ GRAPH_CACHE_DIR: "off", BUNDLE: "models/default" }).graphCache, undefined);
 });
 
 Deno.test("addresses of bundles that nobody fetches, and digests that nobody checks, are refused", () => {

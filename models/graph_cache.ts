@@ -1,0 +1,102 @@
+/**
+ * What ONNX Runtime makes of a graph when it opens it, kept for the next start: constants computed, 8-bit weights among
+ * them, and operators fused. How weights are laid out in memory is left to each start, for it differs between processors.
+ */
+
+import { createHash } from "node:crypto";
+import { dirname, join } from "node:path";
+import { env, type InferenceSession } from "onnxruntime-node";
+import type { Bundle } from "./manifest.ts";
+import { createSession, type SessionSettings } from "./sessions.ts";
+
+const GRAPH_FILE = "graph.onnx";
+const WEIGHTS_FILE = "weights.bin";
+
+/** Entries nobody has opened for so long are of a bundle, a release or a processor that is gone. */
+const KEPT_DAYS = 30;
+
+/**
+ * Names what a graph becomes here: another bundle, release of ONNX Runtime or architecture gets another name.
+ *
+ * @param bundle verified, so that its digests are those of its files
+ * @param path of the graph in it
+ * @returns hexadecimal digits
+ */
+export function cacheKey({ manifest }: Pick<Bundle, "manifest">, path: string): string {
+  const folder = dirname(path);
+  const files = Object.entries(manifest.files).filter(([file]) => dirname(file) === folder)
+    .map(([file, { sha256 }]) => [file, sha256]).toSorted();
+  const parts = [1, path, files, env.versions.common, env.versions.node, process.arch];
+  return createHash("sha256").update(JSON.stringify(parts)).digest("hex");
+}
+
+/** Removes what was not opened for {@linkcode KEPT_DAYS}. */
+async function removeOld(folder: string): Promise<void> {
+  const oldest = Date.now() - KEPT_DAYS * 86_400_000;
+  for await (const { name } of Deno.readDir(folder)) {
+    const path = join(folder, name);
+    const { mtime } = await Deno.stat(path);
+    if ((mtime?.getTime() ?? Infinity) < oldest) await Deno.remove(path, { recursive: true });
+  }
+}
+
+/** Keeps what the graph becomes; an entry appears under its name only when it is whole. */
+async function keep(path: string, settings: SessionSettings, folder: string, entry: string): Promise<void> {
+  await Deno.mkdir(folder, { recursive: true, mode: 0o700 });
+  const draft = await Deno.makeTempDir({ dir: folder, prefix: "draft-" });
+  try {
+    const session = await createSession(path, settings, {
+      graph: join(draft, GRAPH_FILE),
+      weights: WEIGHTS_FILE,
+    });
+    await session.release();
+    // another process may have been quicker
+    await Deno.rename(draft, entry).catch(() => {});
+    await removeOld(folder);
+  } finally {
+    await Deno.remove(draft, { recursive: true }).catch(() => {});
+  }
+}
+
+/**
+ * Opens a graph as {@linkcode createSession} does, from what an earlier start kept where there is such a thing. A folder
+ * that cannot be written to is done without, an entry that cannot be opened is made again.
+ *
+ * @param path of the graph
+ * @param settings provider `cpu` and threads
+ * @param folder keeps the entries
+ * @param key of this one ({@linkcode cacheKey})
+ * @returns the session
+ * @throws {BundleError} as `createSession`
+ *
+ * @example
+ * ```ts
+ * const key = cacheKey({ manifest }, "unet/model_int8.onnx");
+ * const session = await createCachedSession(`${bundle}/unet/model_int8.onnx`, settings, ".idadapter/graphs", key);
+ * ```
+ */
+export async function createCachedSession(
+  path: string,
+  settings: SessionSettings,
+  folder: string,
+  key: string,
+): Promise<InferenceSession> {
+  const entry = join(folder, key);
+  const open = async () => {
+    const now = new Date();
+    await Deno.utime(entry, now, now);
+    return await createSession(join(entry, GRAPH_FILE), settings);
+  };
+  try {
+    return await open();
+  } catch {
+    await Deno.remove(entry, { recursive: true }).catch(() => {});
+  }
+  try {
+    await keep(path, settings, folder, entry);
+    return await open();
+  } catch {
+    // nowhere to keep anything is no reason not to serve
+    return await createSession(path, settings);
+  }
+}
