@@ -19,16 +19,16 @@ RUN npm install --prefix /opt/deno --ignore-scripts --no-audit --no-fund deno@${
   && install -D /opt/deno/node_modules/@deno/linux-*-glibc/deno /usr/local/bin/deno \
   && rm -rf /opt/deno /root/.npm
 
-# The service and the packages it imports; then one start, which shows that it serves with these permissions and leaves
-# compiled code behind.
+# The service and the packages it imports; then one start, which shows that it serves and leaves compiled code and graphs
+# behind.
 FROM deno AS service
 WORKDIR /app
 COPY . .
 RUN cp -r /app /source \
   && DENO_DIR=/tmp/deno deno run -A --no-config /source/deploy/image/production.ts /source /app \
   && rm -rf /source /tmp/*
-ENV DENO_DIR=/app/.deno
-RUN deno run -A deploy/image/start_once.ts
+ENV DENO_DIR=/app/.deno GRAPH_CACHE_DIR=/app/graphs
+RUN deno run -A deploy/image/start_once.ts && chmod -R a+rX /app/graphs
 
 # CUDA 12 and cuDNN 9 from NVIDIA's wheels, the provider from NuGet by onnxruntime-node's own install script: the one place
 # where that script runs.
@@ -70,8 +70,10 @@ RUN useradd --uid 10001 --no-create-home --home-dir /state --shell /usr/sbin/nol
 COPY --from=deno /usr/local/bin/deno /usr/local/bin/deno
 COPY --from=service /app /app
 WORKDIR /app
-# DENO_DIR may be read-only: then nothing is added to what start_once.ts left. ONNX Runtime would report to its maker
-ENV HOST=0.0.0.0 PORT=8080 STATE_DIR=/state HOME=/state DENO_DIR=/app/.deno DENO_NO_UPDATE_CHECK=1 ORT_DISABLE_TELEMETRY=1
+# DENO_DIR and GRAPH_CACHE_DIR may be read-only: then nothing is added to what start_once.ts left. ONNX Runtime would report
+# to its maker
+ENV HOST=0.0.0.0 PORT=8080 STATE_DIR=/state HOME=/state DENO_DIR=/app/.deno GRAPH_CACHE_DIR=/app/graphs \
+  DENO_NO_UPDATE_CHECK=1 ORT_DISABLE_TELEMETRY=1
 USER 10001:10001
 EXPOSE 8080
 STOPSIGNAL SIGTERM

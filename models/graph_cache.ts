@@ -84,7 +84,8 @@ export async function createCachedSession(
   const entry = join(folder, key);
   const open = async () => {
     const now = new Date();
-    await Deno.utime(entry, now, now);
+    // a folder that came with an image may be there to read alone
+    await Deno.utime(entry, now, now).catch(() => {});
     return await createSession(join(entry, GRAPH_FILE), settings);
   };
   try {

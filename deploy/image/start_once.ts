@@ -1,6 +1,7 @@
 /**
  * Starts the service in the image's build, waits until it is ready, and stops it: shows that the image serves, and leaves
- * compiled code in `DENO_DIR`, which every later start then need not make.
+ * compiled code in `DENO_DIR` and what ONNX Runtime makes of the graphs in `GRAPH_CACHE_DIR`, which every later start then
+ * need not make.
  */
 
 const stateFolder = await Deno.makeTempDir();
