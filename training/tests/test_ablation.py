@@ -65,10 +65,11 @@ def test_every_variant_trains_with_the_frozen_base_and_equal_budget(config: Conf
         train_image_encoder=True,
         caption_weight=0.1,
         recognized_told=2,
+        rollout_rows=2,
     )
     configs += [variant_config(replace(config, idadapter=shortcuts), variant, 70) for variant in VARIANTS]
     for c in (c.idadapter for c in configs):
-        assert not any((c.train_image_encoder, c.caption_weight, c.recognized_told))
+        assert not any((c.train_image_encoder, c.caption_weight, c.recognized_told, c.rollout_rows))
         assert not any((c.joint, c.single_share, c.itself_wordless_share, c.itself_mirrored_share, c.least_timestep))
         assert c.itself_share == c.itself_share_low_noise == 1
         assert c.eyes_and_mouth_weight == 0
