@@ -12,7 +12,7 @@ import { createSession, type SessionSettings } from "./sessions.ts";
 const GRAPH_FILE = "graph.onnx";
 const WEIGHTS_FILE = "weights.bin";
 
-/** Entries nobody has opened for so long are of a bundle, a release or a processor that is gone. */
+/** Entries nobody has opened for so long are of a bundle or a release that is gone. */
 const KEPT_DAYS = 30;
 
 /**
@@ -52,7 +52,8 @@ async function keep(path: string, settings: SessionSettings, folder: string, ent
     await session.release();
     // another process may have been quicker
     await Deno.rename(draft, entry).catch(() => {});
-    await removeOld(folder);
+    // what another process removes at the same time is no fault
+    await removeOld(folder).catch(() => {});
   } finally {
     await Deno.remove(draft, { recursive: true }).catch(() => {});
   }

@@ -4,7 +4,8 @@ import { cacheKey, createCachedSession } from "../../models/graph_cache.ts";
 import { graphPath } from "../../models/graph_variant.ts";
 import { zeros } from "../../models/tensor.ts";
 import { loadVaeDecoder } from "../../models/vae_decoder.ts";
-import { realBundle, sessionSettings } from "../real_bundle.ts";
+import { startInference } from "../../pipeline/client.ts";
+import { bundleFolder, portrait, realBundle, sessionSettings, smallRequest } from "../real_bundle.ts";
 
 const entriesOf = (folder: string) => [...Deno.readDirSync(folder)].map(({ name }) => name);
 
@@ -37,6 +38,26 @@ Deno.test("a graph gives the same from the cache, and is optimised once", () =>
     deepEqual(entriesOf(cacheFolder), [key]);
     // nothing else is needed any more
     await (await createCachedSession("/nowhere.onnx", sessionSettings, cacheFolder, key)).release();
+  }));
+
+Deno.test("a portrait is the same to the byte from kept graphs, the 8-bit UNet's among them", () =>
+  withFolder(async (cacheFolder) => {
+    const request = smallRequest(await portrait());
+    const files: Uint8Array[] = [];
+    for (const kept of [undefined, cacheFolder, cacheFolder]) {
+      const inference = await startInference({
+        bundle: bundleFolder,
+        provider: "cpu",
+        threads: 2,
+        maxBatch: 1,
+        cacheFolder: kept,
+      });
+      const { images: [image] } = await inference.generate(request);
+      files.push(image!.data);
+      await inference.close();
+    }
+    deepEqual(files[1], files[0]);
+    deepEqual(files[2], files[0]);
   }));
 
 Deno.test("an entry that cannot be opened is made again, one that is too old is removed", () =>

@@ -16,6 +16,7 @@ from .data.alignment import align_face
 from .data.vision_crops import to_tensor
 from .faces.locate import FaceLocator, LocatedFace
 from .faces.recognizer import FaceRecognizer
+from .guidance import guidance_rows
 from .models.autoencoder import decode
 from .models.clip import normalize_pixels
 from .models.identity_adapter import predict
@@ -239,16 +240,6 @@ class ReferencePipeline:
                 prediction = guidance_rescale * spread * prediction + (1 - guidance_rescale) * prediction
             latents = scheduler.step(prediction, timestep, latents, **random).prev_sample
         return latents
-
-
-def guidance_rows(guidance_scale: float, identity_guidance_scale: float | None) -> dict[str, float]:
-    """What each prediction counts: e(0, 0) + s_w (e(w, 0) - e(0, 0)) + s_p (e(w, p) - e(w, 0)), zeros left out.
-
-    The conditional one is kept even so: rescaling goes by it.
-    """
-    person = guidance_scale if identity_guidance_scale is None else identity_guidance_scale
-    weights = {"unconditional": 1 - guidance_scale, "words": guidance_scale - person, "conditional": person}
-    return {kind: weight for kind, weight in weights.items() if weight or kind == "conditional"}
 
 
 def _sides(face: LocatedFace) -> np.ndarray:

@@ -529,7 +529,7 @@ def test_a_rollout_is_guided_as_the_service_guides(run: Path, make_tiny_stage: M
     stage = make_tiny_stage("idadapter", run)
     rolling(stage, 2)
     stage.config = replace(stage.config, rollout_guidance_scale=4.0, rollout_identity_guidance_scale=1.5)
-    nothing = torch.tensor(encode_prompts(stage.tokenizer, [""])[0])
+    nothing = encode_prompts(stage.tokenizer, [""])[0]
     kinds: list[torch.Tensor] = []
 
     def denoise(

@@ -23,6 +23,7 @@ from ..data.vision_crops import crop, to_tensor
 from ..faces.detector import SCORE_THRESHOLD, FaceDetector
 from ..faces.fact_reader import open_fact_reader
 from ..faces.recognizer import TEMPLATE, FaceRecognizer
+from ..guidance import guidance_rows
 from ..loop import Stage, StepRandom, mean_or_zero
 from ..models.attention import plain_attention
 from ..models.autoencoder import decode
@@ -299,26 +300,24 @@ class IdAdapterStage(Stage):
             used, places = torch.unique(classes[index], return_inverse=True)
             features = (patch[used], places, faces[index])
         known, bias = self.module.mix(features, counts[index], torch.zeros_like(index, dtype=torch.bool))
-        asked = [prompts[i] for i in rolled]
-        kinds = [(config.rollout_identity_guidance_scale, asked, known)]
         nobody = (torch.zeros_like(known[0]), torch.zeros_like(known[1]))
-        words = config.rollout_guidance_scale - config.rollout_identity_guidance_scale
-        if words:
-            endings = [with_identifier("", nouns[i]) for i in rolled]
-            without = [prompt.removesuffix(ending) for prompt, ending in zip(asked, endings, strict=True)]
-            kinds.append((words, without, nobody))
-        if config.rollout_guidance_scale != 1:
-            kinds.append((1 - config.rollout_guidance_scale, [""] * len(rolled), nobody))
-        ids = encode_prompts(self.tokenizer, [prompt for _, some, _ in kinds for prompt in some]).to(self.device)
+        asked = {
+            "unconditional": [""] * len(rolled),
+            "words": [prompts[i].removesuffix(with_identifier("", nouns[i])) for i in rolled],
+            "conditional": [prompts[i] for i in rolled],
+        }
+        weights = guidance_rows(config.rollout_guidance_scale, config.rollout_identity_guidance_scale)
+        ids = encode_prompts(self.tokenizer, [prompt for kind in weights for prompt in asked[kind]]).to(self.device)
         positions = identifier_positions(ids, self.identifier_id)
-        identity = tuple(torch.cat(parts) for parts in zip(*(who for _, _, who in kinds), strict=True))
-        bias = bias.repeat(len(kinds), 1)
+        who = [known if kind == "conditional" else nobody for kind in weights]
+        identity = tuple(torch.cat(parts) for parts in zip(*who, strict=True))
+        bias = bias.repeat(len(weights), 1)
         noisy, now = noise[index], timesteps.new_full((len(rolled),), len(self.diffusion.alphas) - 1)
         shares = torch.linspace(0, 1, config.rollout_steps + 1, device=self.device)[1:, None]
         for then in (now + shares * (timesteps[index] - now)).round().long():
-            inputs = noisy.repeat(len(kinds), 1, 1, 1).contiguous(memory_format=torch.channels_last)
-            parts = self.module.denoise(inputs, now.repeat(len(kinds)), ids, positions, identity, bias).float()
-            predicted = sum(scale * part for (scale, _, _), part in zip(kinds, parts.chunk(len(kinds)), strict=True))
+            inputs = noisy.repeat(len(weights), 1, 1, 1).contiguous(memory_format=torch.channels_last)
+            rows = self.module.denoise(inputs, now.repeat(len(weights)), ids, positions, identity, bias).float()
+            predicted = sum(w * row for w, row in zip(weights.values(), rows.chunk(len(weights)), strict=True))
             noisy, now = self.diffusion.step(noisy, predicted, now, then), then
         return noisy
 
