@@ -9,18 +9,22 @@ from __future__ import annotations
 import fcntl
 import json
 import math
+import os
 import shutil
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import cv2
 import numpy as np
 import torch
 from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -72,26 +76,41 @@ def fast_precision() -> str:
 
 
 class StepRandom:
-    """The random numbers of one step: a torch and a numpy generator."""
+    """The random numbers of one step: numpy's for what is drawn of the data, torch's for the rest."""
 
     def __init__(self, seed: int, step: int, process: int) -> None:
         """Seeds both from the run's seed, the step's number and the process's rank."""
         sequence = np.random.SeedSequence([seed, step, process])
         self.numpy = np.random.default_rng(sequence)
-        self.torch = torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
+        self.seed = int(sequence.generate_state(1, np.uint64)[0] >> 1)
+        self.torch = torch.Generator().manual_seed(self.seed)
+        self.elsewhere: dict[torch.device, torch.Generator] = {}
 
-    def normal(self, *shape: int) -> Tensor:
-        """Standard normal numbers."""
-        return torch.randn(shape, generator=self.torch)
+    def normal(self, *shape: int, device: torch.device | None = None) -> Tensor:
+        """Standard normal numbers, drawn where they are needed: a GPU's are not the processor's."""
+        if device is None or device.type == "cpu":
+            return torch.randn(shape, generator=self.torch)
+        if device not in self.elsewhere:
+            self.elsewhere[device] = torch.Generator(device).manual_seed(self.seed)
+        return torch.randn(shape, generator=self.elsewhere[device], device=device)
 
     def uniform(self, *shape: int) -> Tensor:
         """Uniform numbers in [0, 1)."""
         return torch.rand(shape, generator=self.torch)
 
 
-def mean_or_zero(values: Tensor) -> Tensor:
-    """The mean for the log, 0 of nothing: NaN is no JSON."""
-    return values.detach().mean() if values.numel() else values.new_zeros(())
+def mean_or_zero(values: Tensor, where: Tensor | None = None) -> Tensor:
+    """The mean for the log, 0 of nothing: NaN is no JSON.
+
+    Args:
+        values: [n, ...].
+        where: [n] bool, which of them count; a GPU need not be waited for as for `values[where]`.
+    """
+    values = values.detach()
+    if where is None:
+        return values.mean() if values.numel() else values.new_zeros(())
+    each = values.flatten(1).mean(1) if values.ndim > 1 else values
+    return torch.where(where, each, 0).sum() / where.sum().clamp_min(1)
 
 
 class Stage(ABC):
@@ -116,8 +135,22 @@ class Stage(ABC):
         for network in self.frozen():
             network.to(device)
 
+    def draw(self, random: StepRandom, step: int) -> Any:
+        """What a step takes from the data, which processes of their own may draw ahead (`train`'s `workers`).
+
+        Args:
+            random: of the step; only `random.numpy` is to be drawn from here, and only here.
+            step: number of the step, from 0.
+
+        Returns:
+            what `loss` is given, on the processor; None where `loss` draws for itself.
+        """
+        return None
+
     @abstractmethod
-    def loss(self, module: nn.Module, random: StepRandom, step: int) -> tuple[Tensor, dict[str, Tensor | float]]:
+    def loss(
+        self, module: nn.Module, random: StepRandom, step: int, drawn: Any = None
+    ) -> tuple[Tensor, dict[str, Tensor | float]]:
         """The loss of one batch.
 
         Args:
@@ -125,6 +158,7 @@ class Stage(ABC):
                 processes.
             random: every random number of the step.
             step: number of the step, from 0.
+            drawn: what `draw` gave for this step; None has it drawn here.
 
         Returns:
             scalar loss, and scalars to log.
@@ -173,6 +207,49 @@ def parameter_groups(stage: Stage, learning_rate: float) -> list[dict[str, Any]]
     return [{"params": parameters, "lr": share * learning_rate} for share, parameters in groups.items()]
 
 
+class _Draws(Dataset):
+    """What a stage draws from the data, by step."""
+
+    def __init__(self, stage: Stage, seed: int, process: int) -> None:
+        self.stage, self.seed, self.process = stage, seed, process
+
+    def __getitem__(self, step: int) -> Any:
+        return self.stage.draw(StepRandom(self.seed, step, self.process), step)
+
+
+def _begin_worker(_: int) -> None:
+    # OpenCV's threads do not outlive a fork, and there are as many workers as processors anyway.
+    cv2.setNumThreads(0)
+
+
+def default_workers() -> int:
+    """How many processes draw batches ahead: none without a GPU, where they would take the model's time."""
+    return min(12, max(1, (os.cpu_count() or 1) - 2)) if torch.cuda.is_available() else 0
+
+
+def draws(stage: Stage, seed: int, process: int, steps: range, workers: int) -> Iterator[Any]:
+    """What `Stage.draw` gives for each of some steps, in their order, the same however many workers draw.
+
+    Args:
+        stage: as it is now; workers see no later change of it.
+        seed: of the run.
+        process: rank of this process.
+        steps: which.
+        workers: processes that draw ahead; 0 draws when asked.
+    """
+    loader = DataLoader(
+        _Draws(stage, seed, process),
+        batch_size=None,
+        sampler=steps,
+        num_workers=workers,
+        worker_init_fn=_begin_worker,
+        multiprocessing_context="fork" if workers else None,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),
+    )
+    return iter(loader)
+
+
 class Ema(EMAModel):
     """The moving average of a stage's trained parameters, and a way to look through it."""
 
@@ -200,6 +277,7 @@ def train(
     parts: Path | None = None,
     stop_at: int | None = None,
     minutes: float | None = None,
+    workers: int | None = None,
 ) -> None:
     """Trains a stage, going on from its newest checkpoint if there is one.
 
@@ -210,6 +288,7 @@ def train(
         parts: where the averaged weights go when training stops.
         stop_at: stop (with a checkpoint) after this many steps, though `config.steps` shapes the schedule.
         minutes: stop (with a checkpoint) after this much time.
+        workers: see `draws`; `default_workers` by default.
 
     Raises:
         RuntimeError: another process trains in this folder.
@@ -261,13 +340,16 @@ def train(
     bar = tqdm(
         total=config.steps, initial=step, desc=stage.name, mininterval=20, disable=not accelerator.is_main_process
     )
-    sums: dict[str, float] = {}
+    sums: dict[str, float | Tensor] = {}
     summed = 0
+    workers = default_workers() if workers is None else workers
+    ahead = draws(stage, config.seed, accelerator.process_index, range(step, end), workers)
     while step < end and (minutes is None or time.monotonic() - started < minutes * 60):
         random = StepRandom(config.seed, step, accelerator.process_index)
         prepared.train()
+        drawn = next(ahead)
         with accelerator.autocast():
-            loss, scalars = stage.loss(prepared, random, step)
+            loss, scalars = stage.loss(prepared, random, step, drawn)
         accelerator.backward(loss)
         norm = accelerator.clip_grad_norm_(parameters, config.max_grad_norm)
         optimizer.step()
@@ -276,13 +358,14 @@ def train(
         ema.step(parameters)
         scalars = {"loss": loss.detach(), "grad_norm": norm, **scalars, **stage.after_step(random, step)}
         for key, value in scalars.items():
-            sums[key] = sums.get(key, 0.0) + float(value)
+            # Numbers stay on a GPU until they are logged: to read one is to wait for all that was asked of it.
+            sums[key] = sums.get(key, 0.0) + value
         summed += 1
         step += 1
         bar.update()
         if step % config.log_every == 0 and writer is not None:
             # Fewer steps than `log_every` where the run was resumed between two lines of the log.
-            means = {key: value / summed for key, value in sums.items()}
+            means = {key: float(value) / summed for key, value in sums.items()}
             for key, value in means.items():
                 writer.add_scalar(key, value, step)
             bar.set_postfix_str(" ".join(f"{key} {value:.4g}" for key, value in means.items()), refresh=False)
@@ -326,7 +409,5 @@ def lock_folder(folder: Path) -> IO[str]:
 
 def save_png(path: Path, picture: np.ndarray) -> None:
     """Writes [H, W, 3] uint8 RGB as PNG, making the folder."""
-    import cv2
-
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))

@@ -106,7 +106,10 @@ class Diffusion:
         return self._alphas(timesteps.device)[timesteps]
 
     def _alphas(self, device: torch.device) -> Tensor:
-        return self.alphas.to(device)
+        # Copied once: to copy is to wait for all that a GPU was asked before.
+        if self.alphas.device != device:
+            self.alphas = self.alphas.to(device)
+        return self.alphas
 
 
 def stratified_timesteps(uniform: Tensor, count: int = 1000, shift: float = 1.0) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from conftest import open_adapters
 
 from idadapter.config import Config
-from idadapter.data.vision_crops import crop, to_tensor
+from idadapter.data.vision_crops import crop
 from idadapter.loop import Stage, StepRandom
 from idadapter.models.mixed_features import MixedFeatures
 from idadapter.parts import read_mixed_features, write_part
@@ -163,7 +163,7 @@ def test_a_reference_that_is_the_photo_itself_is_unaltered(config: Config, run: 
     assert index[:, 0].tolist() == [0, 1, 2, 3] and counts.tolist() == [[3.0, 0.0, 0.0]] * 4
     for row, flip, shown, face in zip(rows, mirrored, crops, faces[:, 0].numpy(), strict=True):
         photo = np.ascontiguousarray(stage.portraits.photos[row][:, :: -1 if flip else 1])
-        assert torch.equal(shown, to_tensor([crop(photo, stage.references.size)])[0])
+        assert np.array_equal(shown.numpy(), crop(photo, stage.references.size))
         assert np.array_equal(face, stage.embeddings[row, int(flip)])
     some = np.array([True, False, True, False])
     _, _, faces, _ = stage.references(rows, mirrored, np.random.default_rng(0), some)
@@ -179,7 +179,7 @@ def test_the_photo_itself_stands_among_others(config: Config, run: Path, make_ti
     assert counts.tolist() == [[1.0, 1.0, 1.0]] * 4 and sorted(index.ravel().tolist()) == list(range(12))
     for row, flip, places, embedded in zip(rows, mirrored, index, faces.numpy(), strict=True):
         photo = np.ascontiguousarray(stage.portraits.photos[row][:, :: -1 if flip else 1])
-        itself = to_tensor([crop(photo, stage.references.size)])[0]
+        itself = torch.from_numpy(crop(photo, stage.references.size))
         assert torch.equal(crops[places[0]], itself) and np.array_equal(embedded[0], stage.embeddings[row, int(flip)])
         own = [stage.embeddings[row, side] for side in (0, 1)]
         others = [not any(np.array_equal(face, side) for side in own) for face in embedded[1:]]

@@ -70,5 +70,5 @@ def test_crops_show_what_the_latents_are_of(config: Config, run: Path, make_tiny
     assert isinstance(stage, PatchesStage)
     rows = stage.portraits.train[:1].repeat(len(VARIANTS))
     photo, mirrored, rendition = stage.crops(rows, torch.arange(len(VARIANTS)).numpy())
-    assert torch.equal(photo.flip(-1), mirrored)
+    assert torch.equal(photo.flip(1), mirrored)
     assert not torch.equal(photo, rendition)

@@ -95,9 +95,9 @@ def test_identity_loss_is_gated_by_the_detector(run: Path, make_tiny_stage: Make
     def gradient(threshold: float) -> tuple[float, torch.Tensor, dict]:
         monkeypatch.setattr(idadapter, "SCORE_THRESHOLD", threshold)
         clean = latents.clone().requires_grad_(True)
-        photos = to_tensor(stage.portraits.photos[:3])
-        untold = np.full((3, len(TOLD)), np.nan, np.float32)
-        loss, scalars = stage.recognition_loss(clean, stage.means[:3], timesteps, photos, untold, StepRandom(0, 0, 0))
+        photos, means = to_tensor(stage.portraits.photos[:3]), torch.from_numpy(stage.means[:3])
+        untold = torch.full((3, len(TOLD)), torch.nan)
+        loss, scalars = stage.recognition_loss(clean, means, timesteps, photos, untold, StepRandom(0, 0, 0))
         loss.backward()
         return loss.item(), clean.grad, scalars
 
@@ -126,9 +126,9 @@ def test_features_are_compared_through_a_closed_gate_as_far_as_the_picture_is_vi
 
     def gradient(photos: torch.Tensor) -> tuple[float, torch.Tensor]:
         clean = latents.clone().requires_grad_(True)
-        timesteps = torch.tensor([10, 999])
-        untold = np.full((2, len(TOLD)), np.nan, np.float32)
-        loss, scalars = stage.recognition_loss(clean, stage.means[:2], timesteps, photos, untold, StepRandom(0, 0, 0))
+        timesteps, means = torch.tensor([10, 999]), torch.from_numpy(stage.means[:2])
+        untold = torch.full((2, len(TOLD)), torch.nan)
+        loss, scalars = stage.recognition_loss(clean, means, timesteps, photos, untold, StepRandom(0, 0, 0))
         assert scalars["faces"] == 0
         loss.backward()
         return loss.item(), clean.grad.abs().amax((1, 2, 3))
@@ -229,7 +229,7 @@ def test_a_rendition_is_asked_for_by_its_caption_and_never_its_own_reference(
 
     def batch(*inputs: object, **named: object) -> tuple:
         drawn = draw_batch(*inputs, **named)
-        variants.extend(drawn[2].tolist())
+        variants.extend(drawn[1].tolist())
         return drawn
 
     def recorded(*inputs: object) -> tuple:
@@ -370,7 +370,7 @@ def test_who_is_told_more_may_be_shown_the_photos_mirror_image(
         stage.config = replace(stage.config, **always, itself_wordless_share=wordless)
         with torch.no_grad():
             stage.loss(stage.module, StepRandom(0, 0, 0), 0)
-        (_, _, variants), shown = drawn[-1]
+        (_, variants), shown = drawn[-1]
         # Mirrored where the picture is not, and the other way round; who is told the noun alone sees the very photo.
         assert ((shown != (variants == 1)) == turned).all()
 
@@ -386,7 +386,7 @@ def test_rows_that_are_told_more_are_judged_first(
         stage,
         "recognition_loss",
         lambda clean, wanted, timesteps, photos, told, *_: (
-            judged.append(~np.isnan(told).all(1)) or clean.sum() * 0,
+            judged.append((~told.isnan().all(1)).numpy()) or clean.sum() * 0,
             {},
         ),
     )
@@ -426,11 +426,11 @@ def test_what_a_caption_tells_moves_the_picture(run: Path, make_tiny_stage: Make
     torch.nn.init.normal_(stage.reader.linear.weight, generator=torch.Generator().manual_seed(0))
     stage.config = replace(stage.config, identity_weight=0.0, caption_weight=1.0)
     clean = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
-    told = np.full((2, len(TOLD)), np.nan, np.float32)
+    told = torch.full((2, len(TOLD)), torch.nan)
     told[0, 0] = 1
     photos = to_tensor(stage.portraits.photos[:2])
     loss, scalars = stage.recognition_loss(
-        clean, stage.means[:2], torch.tensor([900, 900]), photos, told, StepRandom(0, 0, 0)
+        clean, torch.from_numpy(stage.means[:2]), torch.tensor([900, 900]), photos, told, StepRandom(0, 0, 0)
     )
     loss.backward()
     assert loss > 0 and scalars["told_wrong_high_noise"] > 0 and scalars["told_wrong_low_noise"] == 0
@@ -458,9 +458,16 @@ def test_a_rollout_starts_from_noise_alone_and_has_no_diffusion_loss(run: Path, 
     rolling(stage, 2)
     inputs: list[tuple] = []
     stage.module.register_forward_pre_hook(lambda _, given: inputs.append(given))
-    latents = stage.batch.latents
+    latents = stage.latents
     _, scalars = stage.loss(stage.module, StepRandom(0, 0, 0), 0)
-    stage.batch.latents = lambda *which: latents(*which) + 1
+
+    class Others:
+        pictures = staticmethod(latents.pictures)
+
+        def __call__(self, *which: np.ndarray) -> torch.Tensor:
+            return latents(*which) + 1
+
+    stage.latents = Others()
     _, others = stage.loss(stage.module, StepRandom(0, 0, 0), 0)
     (noisy, timesteps, *_), (noisy_of_others, *_) = inputs
     same = (noisy == noisy_of_others).flatten(1).all(1)
@@ -471,7 +478,7 @@ def test_a_rollout_starts_from_noise_alone_and_has_no_diffusion_loss(run: Path, 
     # With all rows rolled out there is nothing else to be learned from the photos' latents.
     rolling(stage, len(noisy))
     loss, _ = stage.loss(stage.module, StepRandom(0, 0, 0), 0)
-    stage.batch.latents = latents
+    stage.latents = latents
     assert stage.loss(stage.module, StepRandom(0, 0, 0), 0)[0] == loss
 
 
@@ -501,28 +508,28 @@ def test_rollouts_count_as_much_as_they_are_set_to(
     stage = make_tiny_stage("idadapter", run)
     stage.config = replace(stage.config, identity_weight=1.0, feature_weight=1.0, rollout_weight=3.0)
     latents = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
-    photos, untold = to_tensor(stage.portraits.photos[:2]), np.full((2, len(TOLD)), np.nan, np.float32)
+    photos, untold = to_tensor(stage.portraits.photos[:2]), torch.full((2, len(TOLD)), torch.nan)
 
     def gradients(rolled: int, alike: bool) -> torch.Tensor:
         clean = latents.clone().requires_grad_(True)
         loss, _ = stage.recognition_loss(
             clean,
-            stage.means[:2],
+            torch.from_numpy(stage.means[:2]),
             torch.tensor([10, 10]),
             photos,
             untold,
             StepRandom(0, 0, 0),
             rolled,
-            np.full(2, alike),
+            torch.full((2,), alike),
         )
         return torch.autograd.grad(loss, clean)[0]
 
     none, one, one_alike = gradients(0, False), gradients(1, False), gradients(1, True)
-    assert torch.allclose(one_alike[0], 3 * none[0], rtol=1e-4, atol=1e-8)
+    assert torch.allclose(one_alike[0], 3 * none[0], rtol=1e-3, atol=1e-7)
     assert torch.equal(one[1], none[1]) and torch.equal(one_alike[1], none[1])
     # Who was told something else is not held to the photo's features, but to the person.
     stage.config = replace(stage.config, feature_weight=0.0)
-    assert torch.allclose(one[0], gradients(1, False)[0], rtol=1e-4, atol=1e-8)
+    assert torch.allclose(one[0], gradients(1, False)[0], rtol=1e-3, atol=1e-7)
 
 
 def test_a_rollout_is_guided_as_the_service_guides(run: Path, make_tiny_stage: MakeStage):

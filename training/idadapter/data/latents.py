@@ -57,7 +57,7 @@ class Latents:
                 path.hardlink_to(partial)
             partial.unlink()
         self.kept = np.load(path, mmap_mode="r+")
-        self.batch_size = max(1, 32 * PORTRAIT_SIZE**2 // portraits.size**2)
+        self.portraits_at_once = 32 * PORTRAIT_SIZE**2 / portraits.size**2
 
     def __call__(self, rows: np.ndarray, variants: np.ndarray) -> Tensor:
         """Latents [b, c, h, w], float32 rounded to half precision.
@@ -68,9 +68,11 @@ class Latents:
         """
         missing = ~self.kept["known"][rows, variants]
         if missing.any():
+            on_gpu = next(self.vae.parameters()).device.type == "cuda"
+            at_once = max(1, int(self.portraits_at_once * (16 if on_gpu else 1)))
             pairs = np.unique(np.stack([rows[missing], variants[missing]]), axis=1)
-            for start in range(0, pairs.shape[1], self.batch_size):
-                some_rows, some_variants = pairs[:, start : start + self.batch_size]
+            for start in range(0, pairs.shape[1], at_once):
+                some_rows, some_variants = pairs[:, start : start + at_once]
                 self.kept["latent"][some_rows, some_variants] = self._encode(some_rows, some_variants)
                 self.kept["known"][some_rows, some_variants] = True
         return torch.from_numpy(self.kept["latent"][rows, variants].astype(np.float32))
@@ -85,6 +87,6 @@ class Latents:
     @torch.no_grad()
     def _encode(self, rows: np.ndarray, variants: np.ndarray) -> np.ndarray:
         device = next(self.vae.parameters()).device
-        images = to_tensor(self.pictures(rows, variants)).to(device).contiguous(memory_format=torch.channels_last)
+        images = to_tensor(self.pictures(rows, variants), device).contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=fast_precision() == "bf16"):
             return encode(self.vae, images).float().cpu().numpy()

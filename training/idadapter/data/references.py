@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .portraits import Portraits
-from .vision_crops import augmented, crop, to_tensor
+from .vision_crops import augmented, crop
 
 
 class References:
@@ -53,7 +53,7 @@ class References:
                 photo stands for all, or with other photos of the person; by default nobody's.
 
         Returns:
-            crops [k, 3, s, s] in [0, 1] (each picture once), index [b, K] into them, f_a [b, K, d_a], and [b, K], how
+            crops [k, s, s, 3] uint8 (each picture once), index [b, K] into them, f_a [b, K, d_a], and [b, K], how
             many of the N references each is.
         """
         crops, index, faces, counts = [], [], [], []
@@ -79,4 +79,9 @@ class References:
             index.append(places + places[:1] * unused)
             faces.append(np.stack(embedded + embedded[:1] * unused))
             counts.append([self.count / len(places)] * len(places) + [0.0] * unused)
-        return to_tensor(crops), torch.tensor(index), torch.from_numpy(np.stack(faces)), torch.tensor(counts)
+        return (
+            torch.from_numpy(np.stack(crops)),
+            torch.tensor(index),
+            torch.from_numpy(np.stack(faces)),
+            torch.tensor(counts),
+        )

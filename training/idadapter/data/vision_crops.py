@@ -45,6 +45,7 @@ def augmented(portrait: np.ndarray, size: int, random: np.random.Generator) -> n
     return np.clip(pixels, 0, 255).astype(np.uint8)
 
 
-def to_tensor(images: list[np.ndarray] | np.ndarray) -> Tensor:
-    """uint8 pictures to RGB [n, 3, h, w] in [0, 1]."""
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
+def to_tensor(images: list[np.ndarray] | np.ndarray | Tensor, device: torch.device | None = None) -> Tensor:
+    """uint8 pictures [n, h, w, 3] to RGB [n, 3, h, w] in [0, 1], where they are needed."""
+    pictures = images if isinstance(images, Tensor) else torch.from_numpy(np.stack(images))
+    return pictures.to(device, non_blocking=True).permute(0, 3, 1, 2).float() / 255

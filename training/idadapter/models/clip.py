@@ -149,8 +149,8 @@ class PatchDecoder(nn.Module):
 
 def normalize_pixels(images: Tensor) -> Tensor:
     """RGB [n, 3, s, s] in [0, 1] to what CLIP's vision transformer was trained on."""
-    mean = torch.tensor(PIXEL_MEAN, device=images.device).view(1, 3, 1, 1)
-    std = torch.tensor(PIXEL_STD, device=images.device).view(1, 3, 1, 1)
+    mean = torch.tensor(PIXEL_MEAN).view(1, 3, 1, 1).to(images.device, non_blocking=True)
+    std = torch.tensor(PIXEL_STD).view(1, 3, 1, 1).to(images.device, non_blocking=True)
     return (images - mean) / std
 
 

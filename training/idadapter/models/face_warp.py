@@ -52,12 +52,13 @@ class FaceWarp:
         angle, scale = 0.087 * angle, torch.exp(0.04 * scale)
         cosine, sine = scale * angle.cos(), scale * angle.sin()
         turn = torch.stack([torch.stack([cosine, -sine], -1), torch.stack([sine, cosine], -1)], -2)
-        middle = self.points.mean((0, 1))
-        points = torch.einsum("bij,vuj->bvui", turn, self.points - middle) + middle
-        points = points + 2 * torch.stack(shift, -1)[:, None, None]
+        shifts = 2 * torch.stack(shift, -1)[:, None, None]
 
         def look(images: Tensor) -> Tensor:
-            return self._sample(blurred(images, sigma), points.to(images.device))
+            points = self._points(images.device)
+            middle = points.mean((0, 1))
+            turned = torch.einsum("bij,vuj->bvui", turn.to(images.device, non_blocking=True), points - middle)
+            return self._sample(blurred(images, sigma), turned + middle + shifts.to(images.device, non_blocking=True))
 
         return look
 
@@ -71,8 +72,15 @@ class FaceWarp:
         Returns:
             [b, 3, size, size], edge pixels replicated.
         """
-        points = self.points.to(images.device) - torch.tensor(offset, dtype=torch.float32, device=images.device)
-        return self._sample(images, points)
+        moved = self._points(images.device)
+        if offset != (0, 0):
+            moved = moved - torch.tensor(offset, dtype=torch.float32).to(images.device, non_blocking=True)
+        return self._sample(images, moved)
+
+    def _points(self, device: torch.device) -> Tensor:
+        if self.points.device != device:
+            self.points = self.points.to(device)
+        return self.points
 
     def _sample(self, images: Tensor, points: Tensor) -> Tensor:
         """Portraits read at points [v, u, 2] of their own pixels, or [b, v, u, 2]."""
@@ -80,8 +88,9 @@ class FaceWarp:
             images = functional.avg_pool2d(images, self.factor)
             points = (points - (self.factor - 1) / 2) / self.factor
         height, width = images.shape[-2:]
-        scale = torch.tensor([2 / (width - 1), 2 / (height - 1)], device=images.device)
-        grid = (points * scale - 1).expand(images.shape[0], -1, -1, -1)
+        # Written out, for a tensor made here would have to be copied to a GPU, which is to wait for it.
+        grid = torch.stack([points[..., 0] * (2 / (width - 1)), points[..., 1] * (2 / (height - 1))], -1) - 1
+        grid = grid.expand(images.shape[0], -1, -1, -1)
         return functional.grid_sample(images.float(), grid, padding_mode="border", align_corners=True)
 
 

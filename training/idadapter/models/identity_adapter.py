@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -73,6 +73,9 @@ class IdentityAdapter(GatedSelfAttentionDense):
     layout: IdentityLayout | None = None
     """Set where portraits are aligned as the references' crops are, so that places correspond (`prefer_nearby`)."""
 
+    kept: tuple[Any, Tensor] | None = None
+    """The bias of places last asked for, and what it was for."""
+
     def forward(self, x: Tensor, objs: Objects) -> Tensor:
         """Injects the identity.
 
@@ -89,11 +92,20 @@ class IdentityAdapter(GatedSelfAttentionDense):
         tokens = self.norm1(torch.cat([x, self.linear(identity_tokens)], dim=1))
         bias = None if bias is None else functional.pad(bias, (count, 0))[:, None, None]
         if self.layout is not None:
-            near = self.place_bias(count, identity_tokens.shape[1]).to(x.device)
+            near = self._place_bias(count, identity_tokens.shape[1], x.device)
             bias = near if bias is None else near + bias
         attended = attend(self.attn, tokens[:, :count], tokens, bias)
         x = x + beta * self.alpha_attn.tanh() * attended
         return x + beta * self.alpha_dense.tanh() * self.ff(self.norm2(x))
+
+    def _place_bias(self, count: int, tokens: int, device: torch.device) -> Tensor:
+        """`place_bias`, computed once a shape outside of an export."""
+        if torch.compiler.is_compiling():
+            return self.place_bias(count, tokens).to(device)
+        key = (self.layout, count, tokens, device)
+        if self.kept is None or self.kept[0] != key:
+            self.kept = (key, self.place_bias(count, tokens).to(device))
+        return self.kept[1]
 
     def place_bias(self, count: int, tokens: int) -> Tensor:
         """What nearness adds to the logits of the picture's `count` tokens and the M of E_r: [1, heads, count, k].

@@ -238,7 +238,9 @@ class AutoencoderStage(Stage):
         images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
         return images[..., y : y + window, x : x + window], (x, y)
 
-    def loss(self, module: nn.Module, random: StepRandom, step: int) -> tuple[Tensor, dict[str, Tensor | float]]:
+    def loss(
+        self, module: nn.Module, random: StepRandom, step: int, drawn: None = None
+    ) -> tuple[Tensor, dict[str, Tensor | float]]:
         """See `Stage.loss`."""
         config = self.config
         images, (x, y) = self.batch(random)

@@ -108,7 +108,9 @@ class ClipStage(Stage):
         rendition = RENDITIONS[self.portraits.rendition_class[row]] if drawn else None
         return augmented(image, self.config.image_size, random), flipped, rendition
 
-    def loss(self, module: nn.Module, random: StepRandom, step: int) -> tuple[Tensor, dict[str, Tensor | float]]:
+    def loss(
+        self, module: nn.Module, random: StepRandom, step: int, drawn: None = None
+    ) -> tuple[Tensor, dict[str, Tensor | float]]:
         """See `Stage.loss`: symmetric InfoNCE of images and captions, and of images and the person's other photos."""
         draw = random.numpy
         rows = draw.choice(self.portraits.train, self.config.loop.batch_size, replace=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -61,18 +62,18 @@ class TextToImage(nn.Module):
         return predict(self.unet, noisy, timesteps, hidden, None, None)
 
 
-class LatentBatch:
-    """Draws latents with captions that tell the truth of them."""
+class CaptionedPhotos:
+    """Draws captions of photos that tell the truth of what is shown: the photo, its mirror image or its rendition."""
 
-    def __init__(self, portraits: Portraits, latents: Latents, rendition_share: float) -> None:
+    def __init__(self, portraits: Portraits, rendition_share: float) -> None:
         """Keeps what is drawn from; reads the facts."""
-        self.portraits, self.latents, self.rendition_share = portraits, latents, rendition_share
+        self.portraits, self.rendition_share = portraits, rendition_share
         self.facts: list[Facts] = read_facts(portraits.records)
 
     def __call__(
         self, rows: np.ndarray, random: np.random.Generator, noun_always: bool = False
-    ) -> tuple[Tensor, list[str], np.ndarray]:
-        """Latents [b, c, h, w], captions, and which variant (`VARIANTS`) each row shows."""
+    ) -> tuple[list[str], np.ndarray]:
+        """Captions, and which variant (`VARIANTS`) each row shows."""
         drawn = random.random(len(rows)) < self.rendition_share
         variants = np.where(drawn, 2, (random.random(len(rows)) < 0.5).astype(int))
         captions = []
@@ -80,7 +81,15 @@ class LatentBatch:
             facts = mirrored(self.facts[row]) if variant == 1 else self.facts[row]
             rendition = RENDITIONS[self.portraits.rendition_class[row]] if variant == 2 else None
             captions.append(caption(facts, random, rendition, facts.noun if noun_always else None))
-        return self.latents(rows, variants), captions, variants
+        return captions, variants
+
+
+class DrawnCaptions(NamedTuple):
+    """What a step of the stage takes from the data: which portraits, in which variant, and token ids [b, L]."""
+
+    rows: np.ndarray
+    variants: np.ndarray
+    ids: Tensor
 
 
 class DiffusionStage(Stage):
@@ -100,7 +109,8 @@ class DiffusionStage(Stage):
         """Takes the networks as they are, from random weights or a bundle's."""
         self.config, self.tokenizer, self.portraits = config, tokenizer, portraits
         self.module = model.to(memory_format=torch.channels_last)
-        self.batch = LatentBatch(portraits, latents, config.rendition_share)
+        self.batch = CaptionedPhotos(portraits, config.rendition_share)
+        self.latents = latents
         self.diffusion = Diffusion(read_noise_schedule(parts))
         self.vae = latents.vae
 
@@ -114,23 +124,32 @@ class DiffusionStage(Stage):
         if device.type == "cpu":
             plain_attention(self.module.unet, self.module.text_encoder)
 
-    def loss(self, module: nn.Module, random: StepRandom, step: int) -> tuple[Tensor, dict[str, Tensor | float]]:
-        """See `Stage.loss`."""
+    def draw(self, random: StepRandom, step: int) -> DrawnCaptions:
+        """See `Stage.draw`."""
         count = self.config.loop.batch_size
-        latents, captions, _ = self.batch(random.numpy.choice(self.portraits.train, count), random.numpy)
+        rows = random.numpy.choice(self.portraits.train, count)
+        captions, variants = self.batch(rows, random.numpy)
         dropped = random.numpy.random(count) < self.config.condition_dropout
         prompts = ["" if d else shortened(self.tokenizer, c) for c, d in zip(captions, dropped, strict=True)]
-        ids = encode_prompts(self.tokenizer, prompts).to(self.device)
-        timesteps = stratified_timesteps(random.uniform(count)).to(self.device)
-        noise = random.normal(*latents.shape).to(self.device)
-        noisy, target, snr = self.diffusion.add_noise(latents.to(self.device), noise, timesteps)
+        return DrawnCaptions(rows, variants, encode_prompts(self.tokenizer, prompts))
+
+    def loss(
+        self, module: nn.Module, random: StepRandom, step: int, drawn: DrawnCaptions | None = None
+    ) -> tuple[Tensor, dict[str, Tensor | float]]:
+        """See `Stage.loss`."""
+        rows, variants, ids = drawn or self.draw(random, step)
+        latents = self.latents(rows, variants).to(self.device, non_blocking=True)
+        timesteps = stratified_timesteps(random.uniform(len(rows))).to(self.device, non_blocking=True)
+        noise = random.normal(*latents.shape, device=self.device)
+        noisy, target, snr = self.diffusion.add_noise(latents, noise, timesteps)
+        ids = ids.to(self.device, non_blocking=True)
         predicted = module(noisy.contiguous(memory_format=torch.channels_last), timesteps, ids).float()
         error = (predicted - target).square().mean((1, 2, 3))
         low = timesteps < 500
         return (self.diffusion.weight(snr) * error).mean(), {
             "error": error.mean().detach(),
-            "error_low_noise": mean_or_zero(error[low]),
-            "error_high_noise": mean_or_zero(error[~low]),
+            "error_low_noise": mean_or_zero(error, low),
+            "error_high_noise": mean_or_zero(error, ~low),
         }
 
     def write_parts(self, root: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from ..data.latents import Latents
 from ..data.portraits import Portraits
 from ..data.references import References
 from ..data.templates import portrait_template
-from ..data.told import told_values
+from ..data.told import TOLD, told_values
 from ..data.vision_crops import crop, to_tensor
 from ..faces.detector import SCORE_THRESHOLD, FaceDetector
 from ..faces.fact_reader import open_fact_reader
@@ -44,7 +45,7 @@ from ..parts import (
 from ..sampling import sample_latents, to_pictures
 from ..tokenizer import IDENTIFIER, encode_prompts, shortened
 from .autoencoder import face_mask, feature_distance, feature_mask
-from .diffusion import LatentBatch
+from .diffusion import CaptionedPhotos
 
 SAMPLE_PROMPTS = (
     "{}",
@@ -68,6 +69,60 @@ def with_identifier(prompt: str, noun: str) -> str:
     return f"{prompt}, {noun} is {IDENTIFIER}"
 
 
+class DrawnPeople(NamedTuple):
+    """What a step of the stage takes from the data, b rows of it; the first of `judged` are `rolled` out.
+
+    Attributes:
+        rows: [b], which portraits.
+        variants: [b], which of `data.latents.VARIANTS`.
+        timesteps: [b] int64.
+        crops: [k, s, s, 3] uint8, the references, each picture once.
+        index: [b, K] which of them are whose.
+        faces: f_a [b, K, d_a].
+        counts: [b, K], how many of the N references each is.
+        ids: [b, L] token ids.
+        positions: [b], the identifier's place, -1 for none.
+        anonymous: [b] bool, who has no E_r.
+        drawn: rows that carry the diffusion loss.
+        rolled: rows that are rolled out.
+        rolled_crops: which of `crops` are theirs, and
+        rolled_index: [r, K] which of these are whose.
+        rolled_ids: [g r, L] token ids of every row of the guidance, kind by kind (`guidance_rows`), and
+        rolled_positions: [g r], the identifier's places.
+        judged: [j] rows that the recogniser sees.
+        told: [j, 6] what their captions tell (`told_values`).
+        alike: [j] bool, whose references show the photo, with nothing told.
+        photos: [j, h, w, 3] uint8, what was to be predicted.
+        means: [j, d_a], the identities' mean embeddings.
+    """
+
+    rows: np.ndarray
+    variants: np.ndarray
+    timesteps: Tensor
+    crops: Tensor
+    index: Tensor
+    faces: Tensor
+    counts: Tensor
+    ids: Tensor
+    positions: Tensor
+    anonymous: Tensor
+    drawn: Tensor
+    rolled: Tensor
+    rolled_crops: Tensor
+    rolled_index: Tensor
+    rolled_ids: Tensor
+    rolled_positions: Tensor
+    judged: Tensor
+    told: Tensor
+    alike: Tensor
+    photos: Tensor
+    means: Tensor
+
+    def to(self, device: torch.device) -> DrawnPeople:
+        """The same with its tensors on a device."""
+        return DrawnPeople(*(x.to(device, non_blocking=True) if isinstance(x, Tensor) else x for x in self))
+
+
 class IdAdapterStage(Stage):
     """The diffusion loss plus the face identity loss (equations 8 and 9), gated by the detector."""
 
@@ -88,7 +143,8 @@ class IdAdapterStage(Stage):
         """Takes the networks as they are; the frozen judges come from `parts` and the registry's package."""
         self.config, self.tokenizer, self.portraits = config, tokenizer, portraits
         self.module = model.to(memory_format=torch.channels_last)
-        self.batch = LatentBatch(portraits, latents, config.rendition_share)
+        self.batch = CaptionedPhotos(portraits, config.rendition_share)
+        self.latents = latents
         self.diffusion = Diffusion(read_noise_schedule(parts))
         self.vae = latents.vae
         if config.gradient_checkpointing:
@@ -147,6 +203,7 @@ class IdAdapterStage(Stage):
     def place(self, device: torch.device) -> None:
         """See `Stage.place`."""
         super().place(device)
+        self.place_weight = self.place_weight.to(device)
         if device.type == "cpu":
             plain_attention(self.module.unet, self.module.text_encoder)
             if self.module.image_encoder is not None:
@@ -162,7 +219,7 @@ class IdAdapterStage(Stage):
 
     @torch.no_grad()
     def features(self, crops: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        """f_v [b, N, P, d_v] and f_c [b, N, d_v] of the references."""
+        """f_v [b, N, P, d_v] and f_c [b, N, d_v] of the references, RGB [k, 3, s, s] in [0, 1]."""
         patch, classes = image_features(self.image_encoder, crops.to(self.device))
         return patch[index], classes[index]
 
@@ -174,13 +231,14 @@ class IdAdapterStage(Stage):
         patches, _ = self.features(crops, torch.arange(len(rows)))
         self.module.mixed_features.begin_with(patches)
 
-    def loss(self, module: nn.Module, random: StepRandom, step: int) -> tuple[Tensor, dict[str, Tensor | float]]:
-        """See `Stage.loss`."""
+    def draw(self, random: StepRandom, step: int) -> DrawnPeople:
+        """See `Stage.draw`."""
         config, draw = self.config, random.numpy
         rows = self.rows(draw)
         count = len(rows)
-        latents, captions, variants = self.batch(rows, draw, noun_always=True)
-        timesteps = stratified_timesteps(random.uniform(count), 1000 - config.least_timestep, config.timestep_shift)
+        captions, variants = self.batch(rows, draw, noun_always=True)
+        uniform = torch.from_numpy(draw.random(count, np.float32))
+        timesteps = stratified_timesteps(uniform, 1000 - config.least_timestep, config.timestep_shift)
         timesteps = (timesteps + config.least_timestep)[torch.from_numpy(draw.permutation(count))]
         itself_share = np.where(timesteps.numpy() < 500, config.itself_share_low_noise, config.itself_share)
         # A rendition's reference is a photo, never the picture itself; and only its caption asks for the rendition.
@@ -189,24 +247,20 @@ class IdAdapterStage(Stage):
         untold = itself & (draw.random(count) < config.itself_wordless_share)
         turned = itself & ~untold & (draw.random(count) < config.itself_mirrored_share)
         crops, index, faces, counts = self.references(rows, (variants == 1) ^ turned, draw, itself)
-        if self.module.image_encoder is None:
-            features = (*self.features(crops, index), faces.to(self.device))
-        else:
-            features = (crops.to(self.device), index.to(self.device), faces.to(self.device))
         nouns = [self.batch.facts[row].noun for row in rows]
         nouns = [noun if draw.random() > 0.1 else "person" for noun in nouns]
         # Guidance needs three unconditional kinds: nothing known, the words alone, the person alone.
         kind = draw.random(count)
         share, anonymous_share = config.condition_dropout, config.condition_dropout + config.words_alone_share
-        anonymous = torch.from_numpy(kind < anonymous_share)
+        anonymous = kind < anonymous_share
         wordless = (kind < share) | ((kind >= anonymous_share) & (kind < anonymous_share + share))
-        wordless |= ~anonymous.numpy() & untold
+        wordless |= ~anonymous & untold
         prompts = []
         for i in range(count):
             words = "" if kind[i] < share else nouns[i] if wordless[i] else captions[i]
             words = shortened(self.tokenizer, words, self.identifier_length)
             prompts.append(words if anonymous[i] else with_identifier(words, nouns[i]))
-        rolled = np.flatnonzero(~anonymous.numpy() & (variants != 2))[: config.rollout_rows]
+        rolled = np.flatnonzero(~anonymous & (variants != 2))[: config.rollout_rows]
         shown = [self.batch.facts[row] for row in rows]
         shown = [mirrored(facts) if variant == 1 else facts for facts, variant in zip(shown, variants, strict=True)]
         for i in rolled:
@@ -217,126 +271,155 @@ class IdAdapterStage(Stage):
                 words = caption(shown[i], draw, None, nouns[i])
                 words = shortened(self.tokenizer, words, self.identifier_length)
                 prompts[i] = with_identifier(words, nouns[i])
-        ids = encode_prompts(self.tokenizer, prompts).to(self.device)
-        counts, anonymous = counts.to(self.device), anonymous.to(self.device)
-        timesteps = timesteps.to(self.device)
-        noise = random.normal(*latents.shape).to(self.device)
-        noisy, target, snr = self.diffusion.add_noise(latents.to(self.device), noise, timesteps)
-        if config.input_perturbation:
-            # More noise than the model is told of, as in sampling, where a step starts from the errors of those before.
-            more = config.input_perturbation * random.normal(*latents.shape).to(self.device)
-            noisy, _, _ = self.diffusion.add_noise(latents.to(self.device), noise + more, timesteps)
-        if len(rolled):
-            noisy[torch.from_numpy(rolled).to(self.device)] = self.roll_out(
-                rolled, noise, timesteps, prompts, nouns, features, counts
-            )
-        predicted = module(
-            noisy.contiguous(memory_format=torch.channels_last),
-            timesteps,
-            ids,
-            identifier_positions(ids, self.identifier_id),
-            features,
-            counts,
-            anonymous,
-        ).float()
-        drawn = torch.from_numpy(np.setdiff1d(np.arange(count), rolled)).to(self.device)
-        squares = (predicted - target).square()[drawn]
-        error = (squares * self.place_weight.to(self.device)).mean((1, 2, 3))
-        weight = self.diffusion.weight(snr, config.snr_gamma) if config.snr_weighting else torch.ones_like(snr)
-        diffusion = (weight[drawn] * error).sum() / max(1, len(drawn))
-        # Arrays index arrays: a tensor of one index would be taken for a number.
-        who = np.setdiff1d(np.flatnonzero(~anonymous.cpu().numpy() & (variants != 2)), rolled)
-        first = who[~wordless[who]][: config.recognized_told]
-        who = np.sort(np.concatenate([first, np.setdiff1d(who, first)])[: config.recognized])
-        who = np.concatenate([rolled, who])
-        judged = torch.from_numpy(who).to(self.device)
-        clean = self.diffusion.clean(noisy[judged], predicted[judged], timesteps[judged])
-        if (config.identity_weight or config.caption_weight) and len(judged):
-            photos = self.photos(rows[who], variants[who])
-            told = np.stack([told_values(prompts[i], shown[i]) for i in who])
-            recognition, scalars = self.recognition_loss(
-                clean, self.means[rows[who]], timesteps[judged], photos, told, random, len(rolled), untold[who]
-            )
-        else:
-            # The ablation without the identity loss does not pay for it either; and a batch may have nobody to judge.
-            recognition, scalars = clean.new_zeros(()), {}
-        gate = [p.detach().abs().mean() for n, p in self.module.unet.named_parameters() if n.endswith("alpha_attn")]
-        return diffusion + recognition, {
-            "diffusion": diffusion.detach(),
-            "error": mean_or_zero(squares),
-            "error_low_noise": mean_or_zero(squares[timesteps[drawn] < 500]),
-            "error_high_noise": mean_or_zero(squares[timesteps[drawn] >= 500]),
-            "gamma": torch.stack(gate).mean(),
-            **scalars,
-        }
-
-    @torch.no_grad()
-    def roll_out(
-        self,
-        rolled: np.ndarray,
-        noise: Tensor,
-        timesteps: Tensor,
-        prompts: list[str],
-        nouns: list[str],
-        features: tuple[Tensor, Tensor, Tensor],
-        counts: Tensor,
-    ) -> Tensor:
-        """z_t of some rows, [k, c, h, w] at their timesteps, as the model itself denoises their noise by DDIM.
-
-        Args:
-            rolled: [k], which rows.
-            noise: [b, c, h, w] standard normal, z_t at the schedule's end.
-            timesteps: [b], where to stop.
-            prompts: of all rows; these have the identifier.
-            nouns: of all rows.
-            features: of all rows, as `IdAdapterModel.forward` takes them.
-            counts: [b, K], how many of the N references each is.
-        """
-        config, index = self.config, torch.from_numpy(rolled).to(self.device)
-        patch, classes, faces = features
-        if self.module.image_encoder is None:
-            features = (patch[index], classes[index], faces[index])
-        else:
-            used, places = torch.unique(classes[index], return_inverse=True)
-            features = (patch[used], places, faces[index])
-        known, bias = self.module.mix(features, counts[index], torch.zeros_like(index, dtype=torch.bool))
-        nobody = (torch.zeros_like(known[0]), torch.zeros_like(known[1]))
+        ids = encode_prompts(self.tokenizer, prompts)
+        rolled_crops, rolled_index = torch.unique(index[torch.from_numpy(rolled)], return_inverse=True)
         asked = {
             "unconditional": [""] * len(rolled),
             "words": [prompts[i].removesuffix(with_identifier("", nouns[i])) for i in rolled],
             "conditional": [prompts[i] for i in rolled],
         }
-        weights = guidance_rows(config.rollout_guidance_scale, config.rollout_identity_guidance_scale)
-        ids = encode_prompts(self.tokenizer, [prompt for kind in weights for prompt in asked[kind]]).to(self.device)
-        positions = identifier_positions(ids, self.identifier_id)
+        guided = [prompt for kind in self.rollout_guidance() for prompt in asked[kind]]
+        rolled_ids = encode_prompts(self.tokenizer, guided) if len(rolled) else ids[:0]
+        judged = np.setdiff1d(np.flatnonzero(~anonymous & (variants != 2)), rolled)
+        first = judged[~wordless[judged]][: config.recognized_told]
+        judged = np.sort(np.concatenate([first, np.setdiff1d(judged, first)])[: config.recognized])
+        judged = np.concatenate([rolled, judged])
+        told = [told_values(prompts[i], shown[i]) for i in judged]
+        return DrawnPeople(
+            rows=rows,
+            variants=variants,
+            timesteps=timesteps,
+            crops=crops,
+            index=index,
+            faces=faces,
+            counts=counts,
+            ids=ids,
+            positions=identifier_positions(ids, self.identifier_id),
+            anonymous=torch.from_numpy(anonymous),
+            drawn=torch.from_numpy(np.setdiff1d(np.arange(count), rolled)),
+            rolled=torch.from_numpy(rolled),
+            rolled_crops=rolled_crops,
+            rolled_index=rolled_index,
+            rolled_ids=rolled_ids,
+            rolled_positions=identifier_positions(rolled_ids, self.identifier_id),
+            judged=torch.from_numpy(judged),
+            told=torch.from_numpy(np.array(told, np.float32).reshape(-1, len(TOLD))),
+            alike=torch.from_numpy(untold[judged]),
+            photos=torch.from_numpy(self.latents.pictures(rows[judged], variants[judged])),
+            means=torch.from_numpy(self.means[rows[judged]]),
+        )
+
+    def rollout_guidance(self) -> dict[str, float]:
+        """Rows of a rollout's guidance, and their weights."""
+        return guidance_rows(self.config.rollout_guidance_scale, self.config.rollout_identity_guidance_scale)
+
+    def loss(
+        self, module: nn.Module, random: StepRandom, step: int, drawn: DrawnPeople | None = None
+    ) -> tuple[Tensor, dict[str, Tensor | float]]:
+        """See `Stage.loss`."""
+        config = self.config
+        batch = (drawn or self.draw(random, step)).to(self.device)
+        timesteps = batch.timesteps
+        crops = to_tensor(batch.crops)
+        features = (
+            (*self.features(crops, batch.index), batch.faces)
+            if self.module.image_encoder is None
+            else (crops, batch.index, batch.faces)
+        )
+        latents = self.latents(batch.rows, batch.variants).to(self.device, non_blocking=True)
+        noise = random.normal(*latents.shape, device=self.device)
+        noisy, target, snr = self.diffusion.add_noise(latents, noise, timesteps)
+        if config.input_perturbation:
+            # More noise than the model is told of, as in sampling, where a step starts from the errors of those before.
+            more = config.input_perturbation * random.normal(*latents.shape, device=self.device)
+            noisy, _, _ = self.diffusion.add_noise(latents, noise + more, timesteps)
+        if len(batch.rolled):
+            noisy[batch.rolled] = self.roll_out(batch, noise[batch.rolled], features)
+        predicted = module(
+            noisy.contiguous(memory_format=torch.channels_last),
+            timesteps,
+            batch.ids,
+            batch.positions,
+            features,
+            batch.counts,
+            batch.anonymous,
+        ).float()
+        squares = (predicted - target).square()[batch.drawn]
+        error = (squares * self.place_weight).mean((1, 2, 3))
+        weight = self.diffusion.weight(snr, config.snr_gamma) if config.snr_weighting else torch.ones_like(snr)
+        diffusion = (weight[batch.drawn] * error).sum() / max(1, len(batch.drawn))
+        judged = batch.judged
+        if (config.identity_weight or config.caption_weight) and len(judged):
+            clean = self.diffusion.clean(noisy[judged], predicted[judged], timesteps[judged])
+            recognition, scalars = self.recognition_loss(
+                clean,
+                batch.means,
+                timesteps[judged],
+                to_tensor(batch.photos),
+                batch.told,
+                random,
+                len(batch.rolled),
+                batch.alike,
+            )
+        else:
+            # The ablation without the identity loss does not pay for it either; and a batch may have nobody to judge.
+            recognition, scalars = predicted.new_zeros(()), {}
+        gate = [p.detach().abs().mean() for n, p in self.module.unet.named_parameters() if n.endswith("alpha_attn")]
+        low = timesteps[batch.drawn] < 500
+        return diffusion + recognition, {
+            "diffusion": diffusion.detach(),
+            "error": mean_or_zero(squares),
+            "error_low_noise": mean_or_zero(squares, low),
+            "error_high_noise": mean_or_zero(squares, ~low),
+            "gamma": torch.stack(gate).mean(),
+            **scalars,
+        }
+
+    @torch.no_grad()
+    def roll_out(self, batch: DrawnPeople, noise: Tensor, features: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """z_t of a batch's `rolled` rows at their timesteps, as the model itself denoises their noise by DDIM.
+
+        Args:
+            batch: on the stage's device.
+            noise: [r, c, h, w] standard normal, z_t at the schedule's end.
+            features: of all rows, as `IdAdapterModel.forward` takes them.
+
+        Returns:
+            [r, c, h, w].
+        """
+        config, rolled, timesteps = self.config, batch.rolled, batch.timesteps[batch.rolled]
+        patch, classes, faces = features
+        if self.module.image_encoder is None:
+            features = (patch[rolled], classes[rolled], faces[rolled])
+        else:
+            features = (patch[batch.rolled_crops], batch.rolled_index, faces[rolled])
+        known, bias = self.module.mix(features, batch.counts[rolled], torch.zeros_like(rolled, dtype=torch.bool))
+        nobody = (torch.zeros_like(known[0]), torch.zeros_like(known[1]))
+        weights = self.rollout_guidance()
         who = [known if kind == "conditional" else nobody for kind in weights]
         identity = tuple(torch.cat(parts) for parts in zip(*who, strict=True))
         bias = bias.repeat(len(weights), 1)
-        noisy, now = noise[index], timesteps.new_full((len(rolled),), len(self.diffusion.alphas) - 1)
+        noisy, now = noise, torch.full_like(timesteps, len(self.diffusion.alphas) - 1)
         shares = torch.linspace(0, 1, config.rollout_steps + 1, device=self.device)[1:, None]
-        for then in (now + shares * (timesteps[index] - now)).round().long():
+        for then in (now + shares * (timesteps - now)).round().long():
             inputs = noisy.repeat(len(weights), 1, 1, 1).contiguous(memory_format=torch.channels_last)
-            rows = self.module.denoise(inputs, now.repeat(len(weights)), ids, positions, identity, bias).float()
+            rows = self.module.denoise(
+                inputs, now.repeat(len(weights)), batch.rolled_ids, batch.rolled_positions, identity, bias
+            ).float()
             predicted = sum(w * row for w, row in zip(weights.values(), rows.chunk(len(weights)), strict=True))
             noisy, now = self.diffusion.step(noisy, predicted, now, then), then
         return noisy
 
-    def photos(self, rows: np.ndarray, variants: np.ndarray) -> Tensor:
-        """Photos, mirrored where the variant says so, RGB [k, 3, s, s] in [0, 1]."""
-        photos = self.portraits.photos[rows]
-        photos[variants == 1] = photos[variants == 1][:, :, ::-1]
-        return to_tensor(photos)
-
     def recognition_loss(
         self,
         clean: Tensor,
-        wanted: np.ndarray,
+        wanted: Tensor,
         timesteps: Tensor,
         photos: Tensor,
-        told: np.ndarray,
+        told: Tensor,
         random: StepRandom,
         rolled: int = 0,
-        alike: np.ndarray | None = None,
+        alike: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor | float]]:
         """lambda F(x0) L_id: 1 - cos(R(x0), f_a) where the detector finds a face, and what else R sees of x0.
 
@@ -366,37 +449,37 @@ class IdAdapterStage(Stage):
         look = self.warp.jittered(random.torch, len(images), config.jitter)
         features = self.recognizer.features(look(images))
         embedding = self.recognizer.embed(features)
-        cosine = (embedding * torch.from_numpy(wanted).to(self.device)).sum(1)
+        cosine = (embedding * wanted).sum(1)
         drawn = torch.arange(len(images), device=self.device) >= rolled
         share = torch.where(drawn, 1.0, config.rollout_weight)
         loss = config.identity_weight * (share * found * (1 - cosine)).mean()
         low = timesteps < 500
         scalars = {
             "faces": found.mean(),
-            "cosine_low_noise": mean_or_zero(cosine[low & drawn]),
-            "cosine_high_noise": mean_or_zero(cosine[~low & drawn]),
+            "cosine_low_noise": mean_or_zero(cosine, low & drawn),
+            "cosine_high_noise": mean_or_zero(cosine, ~low & drawn),
         }
         if rolled:
             scalars |= {"rollout_faces": found[:rolled].mean(), "rollout_cosine": mean_or_zero(cosine[:rolled])}
         if config.feature_weight:
             with torch.no_grad():
-                real = self.recognizer.features(look(photos.to(self.device)))
+                real = self.recognizer.features(look(photos))
             # The more of the picture is still visible, the more of it there is to get right.
             visible = self.diffusion.visible(timesteps)
-            comparable = drawn if alike is None else drawn | torch.from_numpy(alike).to(self.device)
+            comparable = drawn if alike is None else drawn | alike
             feature = (share * comparable * visible * feature_distance(features, real)).mean()
             loss = loss + config.identity_weight * config.feature_weight * feature
             scalars["feature"] = feature.detach()
         if self.reader is not None:
-            wrong = self.reader.losses(features, torch.from_numpy(told).to(self.device))
+            wrong = self.reader.losses(features, told)
             loss = loss + config.caption_weight * (share * found * wrong).mean()
-            facts = np.maximum(1, (~np.isnan(told)).sum(1))
-            a_fact = wrong.detach() / torch.from_numpy(facts).to(wrong)
-            some = torch.from_numpy(~np.isnan(told).all(1)).to(self.device)
-            scalars["told_wrong_low_noise"] = mean_or_zero(a_fact[some & low & drawn])
-            scalars["told_wrong_high_noise"] = mean_or_zero(a_fact[some & ~low & drawn])
+            facts = (~told.isnan()).sum(1)
+            a_fact = wrong.detach() / facts.clamp_min(1)
+            some = facts > 0
+            scalars["told_wrong_low_noise"] = mean_or_zero(a_fact, some & low & drawn)
+            scalars["told_wrong_high_noise"] = mean_or_zero(a_fact, some & ~low & drawn)
             if rolled:
-                scalars["rollout_told_wrong"] = mean_or_zero(a_fact[some & ~drawn])
+                scalars["rollout_told_wrong"] = mean_or_zero(a_fact, some & ~drawn)
         return loss, scalars
 
     def write_parts(self, root: Path) -> None:

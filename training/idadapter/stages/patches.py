@@ -87,7 +87,8 @@ class PatchesStage(Stage):
         decoder = PatchDecoder(mixed_features.config["width"], places, wanted.shape[1])
         self.module = EncoderAndDecoder(encoder, mixed_features, decoder)
         with torch.no_grad():
-            decoder.fit(self.module.mixed(encoder, self.crops(rows, np.zeros(len(rows), int))).tokens, wanted)
+            crops = to_tensor(self.crops(rows, np.zeros(len(rows), int)))
+            decoder.fit(self.module.mixed(encoder, crops).tokens, wanted)
 
     def frozen(self) -> list[nn.Module]:
         """See `Stage.frozen`."""
@@ -101,17 +102,34 @@ class PatchesStage(Stage):
                 encoder.set_attn_implementation("eager")
 
     def crops(self, rows: np.ndarray, variants: np.ndarray) -> Tensor:
-        """What the image encoder sees of photos, mirrored photos or renditions (`data.latents.VARIANTS`)."""
-        return to_tensor([crop(picture, self.size) for picture in self.latents.pictures(rows, variants)])
+        """What the image encoder sees of photos, mirrored photos or renditions (`data.latents.VARIANTS`).
 
-    def loss(self, module: nn.Module, random: StepRandom, step: int) -> tuple[Tensor, dict[str, Tensor | float]]:
-        """See `Stage.loss`: what latents the tokens leave untold, and how far they have left what they were."""
-        config, draw = self.config, random.numpy
-        rows = draw.choice(self.portraits.train, config.loop.batch_size, replace=False)
-        drawn = draw.random(len(rows)) < config.rendition_share
+        Returns:
+            [b, s, s, 3] uint8.
+        """
+        pictures = [crop(picture, self.size) for picture in self.latents.pictures(rows, variants)]
+        return torch.from_numpy(np.stack(pictures))
+
+    def draw(self, random: StepRandom, step: int) -> tuple[np.ndarray, np.ndarray, Tensor]:
+        """See `Stage.draw`: which portraits, in which variant, and their crops."""
+        draw = random.numpy
+        rows = draw.choice(self.portraits.train, self.config.loop.batch_size, replace=False)
+        drawn = draw.random(len(rows)) < self.config.rendition_share
         variants = np.where(drawn, 2, (draw.random(len(rows)) < 0.5).astype(int))
-        wanted = self.latents(rows, variants).to(self.device)
-        crops = self.crops(rows, variants).to(self.device)
+        return rows, variants, self.crops(rows, variants)
+
+    def loss(
+        self,
+        module: nn.Module,
+        random: StepRandom,
+        step: int,
+        drawn: tuple[np.ndarray, np.ndarray, Tensor] | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor | float]]:
+        """See `Stage.loss`: what latents the tokens leave untold, and how far they have left what they were."""
+        config = self.config
+        rows, variants, crops = drawn or self.draw(random, step)
+        wanted = self.latents(rows, variants).to(self.device, non_blocking=True)
+        crops = to_tensor(crops, self.device)
         mixed, told = module(crops)
         with torch.no_grad():
             first = self.module.mixed(self.module.first, crops)
