@@ -98,6 +98,17 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(
     assert all(torch.equal(value, again[key]) for key, value in expected.items())
 
 
+@pytest.mark.parametrize("name", ["idadapter", "diffusion", "patches"])
+def test_batches_drawn_ahead_are_those_drawn_when_asked_for(
+    name: str, config: Config, run: Path, make_tiny_stage: MakeStage
+):
+    loop = replace(getattr(config, name).loop, steps=3)
+    for workers in (0, 2):
+        train(make_tiny_stage(name, run), loop, run / f"{name}-{workers}", workers=workers)
+    weights = [load_file(run / f"{name}-{workers}" / "checkpoint-00000003" / "model.safetensors") for workers in (0, 2)]
+    assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
+
+
 def test_the_log_has_means_also_after_resuming(config: Config, run: Path, make_tiny_stage: MakeStage):
     loop = config.autoencoder.loop
     assert loop.log_every == 3
