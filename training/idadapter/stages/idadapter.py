@@ -64,6 +64,10 @@ CHANGEABLE = ("smiling", "mouth_open", "emotion", "glasses", "hat", "yaw")
 """Facts in which two photos of a person may differ: a rollout is told another photo's."""
 
 
+TURNED = 0.2
+"""The least `Facts.yaw` of a photo that looks clearly to a side."""
+
+
 def with_identifier(prompt: str, noun: str) -> str:
     """The prompt with "[class noun] is sks" appended (section 3.2)."""
     return f"{prompt}, {noun} is {IDENTIFIER}"
@@ -177,6 +181,8 @@ class IdAdapterStage(Stage):
         self.place_weight = weight / weight.mean()
         clean = np.concatenate([rows for rows in groups.values()])
         clean = np.intersect1d(clean, portraits.train)
+        train = self.portraits.train
+        self.turned = train[[abs(self.batch.facts[row].yaw) >= TURNED for row in train]]
         several = np.array([len(groups[identity[row]]) > 1 for row in clean])
         self.several, self.alone = clean[several], clean[~several]
         ending = with_identifier("", max(CLASS_NOUNS, key=len))
@@ -266,7 +272,8 @@ class IdAdapterStage(Stage):
         for i in rolled:
             timesteps[i] = int(draw.integers(*ROLLOUT_TIMESTEPS))
             if not wordless[i]:
-                other = self.batch.facts[draw.choice(self.portraits.train)]
+                turned_away = len(self.turned) and draw.random() < config.rollout_turned_share
+                other = self.batch.facts[draw.choice(self.turned if turned_away else self.portraits.train)]
                 shown[i] = replace(shown[i], **{name: getattr(other, name) for name in CHANGEABLE})
                 words = caption(shown[i], draw, None, nouns[i])
                 words = shortened(self.tokenizer, words, self.identifier_length)
