@@ -182,6 +182,9 @@ class IdAdapterConfig:
         rollout_identity_guidance_scale: guidance of the person; with both 1 a step takes a third of the time.
         rollout_turned_share: how many of them are told of a photo that looks clearly to a side (`TURNED`), rather than
             of any: who is told a yaw near the threshold of the words for it ends up short of it.
+        rollout_emotion_share: how many of them are told of a photo that shows an emotion (`Facts.emotion`), each as
+            often as any other.
+        emotion_weight: of the loss of the emotion that a rollout is told, as a classifier sees it (`faces.emotion`).
         several_share: how many of the photos are of people with several.
         single_share: how often one reference photo stands N times.
         itself_share: how often the very photo to be drawn is among the references, unaltered, or is the one that
@@ -235,6 +238,8 @@ class IdAdapterConfig:
     rollout_guidance_scale: float = 1.0
     rollout_identity_guidance_scale: float = 1.0
     rollout_turned_share: float = 0.0
+    rollout_emotion_share: float = 0.0
+    emotion_weight: float = 0.0
     several_share: float = 0.7
     single_share: float = 0.4
     itself_share: float = 0.0

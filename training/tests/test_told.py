@@ -12,7 +12,7 @@ import torch
 from idadapter.data.captions import caption
 from idadapter.data.facts import Facts, read_facts
 from idadapter.data.portraits import Portraits
-from idadapter.data.told import TOLD, fact_values, told_values
+from idadapter.data.told import TOLD, fact_values, told_emotion, told_values
 from idadapter.faces.fact_reader import FactReader, fact_losses, fit, open_fact_reader
 from idadapter.faces.recognizer import FaceRecognizer
 
@@ -90,3 +90,13 @@ def test_a_reader_is_fitted_once_and_its_gradient_reaches_the_picture(portraits:
     wanted = torch.tensor([[1.0, NAN, NAN, NAN, NAN, 0.3], [NAN] * 6])
     reader.losses(recognizer.features(faces), wanted).sum().backward()
     assert faces.grad[0].abs().max() > 0 and not faces.grad[1].any()
+
+
+def test_an_emotion_is_told_where_the_words_for_it_stand():
+    facts = replace(KNOWN, smiling=False, emotion="sad")
+    assert told_emotion("a man, unhappy", facts) == "sad"
+    assert told_emotion("a man with glasses", facts) is None
+    assert told_emotion("a man, neutral", replace(facts, emotion=None)) == "neutral"
+    assert told_emotion("a man, unsmiling", replace(facts, emotion=None)) is None
+    assert told_emotion("a man, grinning", replace(facts, smiling=True)) == "smiling"
+    assert told_emotion("a man, with glasses", replace(facts, smiling=True)) is None

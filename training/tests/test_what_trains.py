@@ -17,6 +17,7 @@ from idadapter.config import Config
 from idadapter.data.captions import CLASS_NOUNS
 from idadapter.data.told import TOLD
 from idadapter.data.vision_crops import to_tensor
+from idadapter.faces.emotion import CLASSES, EmotionClassifier
 from idadapter.faces.fact_reader import FactReader
 from idadapter.loop import Stage, StepRandom, parameter_groups, train
 from idadapter.models.autoencoder import make_autoencoder
@@ -561,3 +562,48 @@ def test_a_rollout_is_guided_as_the_service_guides(run: Path, make_tiny_stage: M
         assert torch.equal(earlier[4:], later[2:4]) and (later[4:] < later[2:4]).all()
     # e(0, 0) + 4 (e(w, 0) - e(0, 0)) + 1.5 (e(w, p) - e(w, 0))
     assert all(x[:2].tolist() == [-3 * 100 + 2.5 * 10 + 1.5] * 2 for x in steps)
+
+
+def test_rollouts_are_told_of_turned_heads_and_emotions_as_often_as_is_set(run: Path, make_tiny_stage: MakeStage):
+    stage = make_tiny_stage("idadapter", run)
+    assert isinstance(stage, IdAdapterStage)
+    train = stage.portraits.train
+    stage.turned, stage.emotional = train[:2], [train[2:3], train[3:6]]
+    stage.config = replace(stage.config, rollout_turned_share=0.3, rollout_emotion_share=0.4)
+    draw = np.random.default_rng(0)
+    rows = np.array([stage.told_of(draw) for _ in range(2000)])
+    others = 0.3 / len(train)
+    assert np.isin(rows, stage.turned).mean() == pytest.approx(0.3 + 2 * others, abs=0.03)
+    # Each emotion as often as any other, however many photos show it.
+    assert (rows == train[2]).mean() == pytest.approx(0.2 + others, abs=0.03)
+    assert np.isin(rows, train[3:6]).mean() == pytest.approx(0.2 + 3 * others, abs=0.03)
+    stage.config = replace(stage.config, rollout_turned_share=0.0, rollout_emotion_share=0.0)
+    assert len({stage.told_of(draw) for _ in range(500)}) > 0.8 * len(train)
+
+
+def test_a_rollout_is_to_show_the_emotion_it_is_told(
+    run: Path, make_tiny_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(idadapter, "SCORE_THRESHOLD", -1.0)
+    stage = make_tiny_stage("idadapter", run)
+    stage.emotion = EmotionClassifier.from_package()
+    stage.config = replace(stage.config, identity_weight=0.0, caption_weight=0.0, emotion_weight=1.0, jitter=0.0)
+    clean = torch.randn(3, 4, 16, 16, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
+    photos, untold = to_tensor(stage.portraits.photos[:3]), torch.full((3, len(TOLD)), torch.nan)
+    means, timesteps = torch.from_numpy(stage.means[:3]), torch.tensor([10, 10, 10])
+
+    def wrong(rolled: int, emotions: list[int]) -> tuple[torch.Tensor, dict]:
+        told = torch.tensor(emotions)
+        random = StepRandom(0, 0, 0)
+        return stage.recognition_loss(clean, means, timesteps, photos, untold, random, rolled, None, told)
+
+    loss, scalars = wrong(2, [CLASSES.index("sad"), -1])
+    assert float(loss) == pytest.approx(
+        float(scalars["rollout_emotion_wrong"]) * stage.config.rollout_weight / 3, rel=1e-4
+    )
+    [gradient] = torch.autograd.grad(loss, clean)
+    # Who is told nothing, or is not rolled out, is asked nothing.
+    assert gradient[0].any() and not gradient[1:].any()
+    with torch.no_grad():
+        clean -= 0.05 * gradient.sign()
+    assert wrong(2, [CLASSES.index("sad"), -1])[0] < loss

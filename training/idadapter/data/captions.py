@@ -50,6 +50,7 @@ NO = {
 }
 SMILING = ("smiling", "happy", "with a smile", "delighted", "is happy", "is smiling", "joyful", "cheerful")
 LAUGHING = ("laughing", "with a big smile", "delighted", "grinning", "smiling with teeth")
+NEUTRAL = ("with a neutral expression", "neutral")
 NOT_SMILING = ("not smiling", "serious", "with a neutral expression", "with a serious face", "neutral", "unsmiling")
 EMOTIONS = {
     "angry": ("angry", "furious", "annoyed", "looks angry"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .captions import EMOTIONS, LAUGHING, NO, NOT_SMILING, SMILING, VIEWS, YES
+from .captions import EMOTIONS, LAUGHING, NEUTRAL, NO, NOT_SMILING, SMILING, VIEWS, YES
 from .facts import Facts
 
 YES_OR_NO = ("smiling", "mouth_open", "glasses", "hat", "beard")
@@ -36,3 +36,17 @@ def told_values(caption: str, facts: Facts) -> np.ndarray:
     """
     told = [any(word in caption for word in _WORDS[name]) for name in TOLD]
     return np.where(told, fact_values(facts), np.nan).astype(np.float32)
+
+
+def told_emotion(caption: str, facts: Facts) -> str | None:
+    """The emotion that a caption tells: one of `EMOTIONS`, "smiling", "neutral", or None where it tells none of these.
+
+    Args:
+        caption: a true one of the photo (`captions.caption`).
+        facts: of the photo as it is shown.
+    """
+    if facts.smiling:
+        return "smiling" if any(word in caption for word in (*SMILING, *LAUGHING)) else None
+    if facts.emotion:
+        return facts.emotion if any(word in caption for word in EMOTIONS[facts.emotion]) else None
+    return "neutral" if facts.smiling is False and any(word in caption for word in NEUTRAL) else None

@@ -1,4 +1,4 @@
-"""Fetches the face models of the npm package ``@vladmandic/face-api`` (MIT) and reads their weights."""
+"""Fetches face models that npm packages ship, and reads their weights."""
 
 import base64
 import hashlib
@@ -9,21 +9,61 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from idadapter.quantized import Quantized, Stored
 
-PACKAGE = "@vladmandic/face-api@1.7.15"
-INTEGRITY = "sha512-WDMmK3CfNLo8jylWqMoQgf4nIst3M0fzx1dnac96wv/dvMTN4DxC/Pq1DGtduDk1lktCamQ3MIDXFnvrdHTXDw=="
-MODELS = (
-    "face_expression_model",
-    "face_landmark_68_model",
-    "face_recognition_model",
-    "ssd_mobilenetv1_model",
-    "tiny_face_detector_model",
+
+@dataclass(frozen=True)
+class Package:
+    """An npm package that ships models for TensorFlow.js.
+
+    Attributes:
+        name: with its version, as npm takes it.
+        integrity: of its archive, `sha512-` + base64.
+        models: folder of the archive that holds them.
+        files: which of them are kept.
+    """
+
+    name: str
+    integrity: str
+    models: str
+    files: tuple[str, ...]
+
+    @property
+    def folder(self) -> str:
+        """Where it is kept below the folder for downloads."""
+        return self.name.rpartition("/")[2].replace("@", "-")
+
+
+FACE_API = Package(
+    "@vladmandic/face-api@1.7.15",
+    "sha512-WDMmK3CfNLo8jylWqMoQgf4nIst3M0fzx1dnac96wv/dvMTN4DxC/Pq1DGtduDk1lktCamQ3MIDXFnvrdHTXDw==",
+    "model",
+    tuple(
+        f"{model}{ending}"
+        for model in (
+            "face_expression_model",
+            "face_landmark_68_model",
+            "face_recognition_model",
+            "ssd_mobilenetv1_model",
+            "tiny_face_detector_model",
+        )
+        for ending in (".bin", "-weights_manifest.json")
+    ),
 )
+"""MIT. What bundles hold of it goes with its licence."""
+
+HUMAN = Package(
+    "@vladmandic/human@3.3.6",
+    "sha512-Nr5mPfq1gQ+uKeXY5uM3Fj8UxvF5CEh2s6txM5wRThqaW0mF9huooOuZSrT8hhGho0hGaXLFdAwfD/2+teCv6A==",
+    "models",
+    ("emotion.bin", "emotion.json"),
+)
+"""MIT. Serves training alone; no bundle holds any of it."""
 
 
 def cache_folder() -> Path:
@@ -31,52 +71,50 @@ def cache_folder() -> Path:
     return Path(os.environ.get("IDADAPTER_CACHE") or Path.home() / ".cache" / "idadapter")
 
 
-def fetch_package(cache: Path | None = None) -> Path:
-    """The folder with the package's ``LICENSE`` and model files, downloaded once by ``npm pack``.
+def fetch_package(cache: Path | None = None, package: Package = FACE_API) -> Path:
+    """The folder with a package's ``LICENSE`` and model files, downloaded once by ``npm pack``.
 
     Args:
         cache: folder for downloads; :func:`cache_folder` by default.
+        package: which.
 
     Raises:
-        ValueError: the downloaded archive is not the one pinned by ``INTEGRITY``.
+        ValueError: the downloaded archive is not the one pinned by its ``integrity``.
         subprocess.CalledProcessError: npm could not fetch the package.
     """
-    folder = (cache or cache_folder()) / "face-api-1.7.15"
-    if all((folder / name).exists() for name in _files()):
+    folder = (cache or cache_folder()) / package.folder
+    wanted = {"LICENSE", *package.files}
+    if all((folder / name).exists() for name in wanted):
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as work:
         subprocess.run(
-            ["npm", "pack", "--silent", "--pack-destination", work, PACKAGE],
+            ["npm", "pack", "--silent", "--pack-destination", work, package.name],
             check=True,
             cwd=work,
             stdout=subprocess.DEVNULL,
         )
         archive = next(Path(work).glob("*.tgz"))
-        check_integrity(archive.read_bytes(), INTEGRITY)
+        check_integrity(archive.read_bytes(), package)
         unpacked = Path(work) / "unpacked"
         unpacked.mkdir()
-        _unpack(archive, unpacked)
+        _unpack(archive, unpacked, package)
         # Every file appears whole or not at all, so that an interrupted download is never taken for a finished one.
-        for name in _files():
+        for name in wanted:
             (unpacked / name).replace(folder / name)
     return folder
 
 
-def _files() -> set[str]:
-    return {"LICENSE"} | {f"{model}{ending}" for model in MODELS for ending in (".bin", "-weights_manifest.json")}
-
-
-def check_integrity(content: bytes, integrity: str) -> None:
-    """Raises ValueError unless ``content`` has the subresource ``integrity`` (``sha512-`` + base64)."""
-    algorithm, _, expected = integrity.partition("-")
+def check_integrity(content: bytes, package: Package) -> None:
+    """Raises ValueError unless ``content`` is a package's archive, by its subresource ``integrity``."""
+    algorithm, _, expected = package.integrity.partition("-")
     found = base64.b64encode(hashlib.new(algorithm, content).digest()).decode()
     if found != expected:
-        raise ValueError(f"{PACKAGE}: the archive's {algorithm} is {found}, expected {expected}")
+        raise ValueError(f"{package.name}: the archive's {algorithm} is {found}, expected {expected}")
 
 
-def _unpack(archive: Path, folder: Path) -> None:
-    wanted = {f"package/{'' if name == 'LICENSE' else 'model/'}{name}" for name in _files()}
+def _unpack(archive: Path, folder: Path, package: Package) -> None:
+    wanted = {"package/LICENSE", *(f"package/{package.models}/{name}" for name in package.files)}
     with tarfile.open(archive) as tar:
         for member in tar:
             if member.name not in wanted or not member.isfile():
@@ -87,15 +125,16 @@ def _unpack(archive: Path, folder: Path) -> None:
                 shutil.copyfileobj(source, target)
             wanted.remove(member.name)
     if wanted:
-        raise ValueError(f"{PACKAGE} lacks {sorted(wanted)}")
+        raise ValueError(f"{package.name} lacks {sorted(wanted)}")
 
 
-def load_weights(model: str, cache: Path | None = None) -> dict[str, Stored]:
+def load_weights(model: str, cache: Path | None = None, package: Package = FACE_API) -> dict[str, Stored]:
     """The weights of one model under TensorFlow's names and in its layout (filters are [h, w, in, out]).
 
     Args:
-        model: one of ``MODELS``.
+        model: of the package's ``files``, without what comes after its name.
         cache: folder for downloads; :func:`cache_folder` by default.
+        package: that ships it.
 
     Returns:
         A :class:`Quantized` for each float tensor stored as bytes, an array for the others.
@@ -103,8 +142,14 @@ def load_weights(model: str, cache: Path | None = None) -> dict[str, Stored]:
     Raises:
         ValueError: the manifest and the file with the weights do not fit.
     """
-    folder = fetch_package(cache)
-    manifest = json.loads((folder / f"{model}-weights_manifest.json").read_text())
+    folder = fetch_package(cache, package)
+    layers = folder / f"{model}-weights_manifest.json"
+    # A graph model has its manifest beside its graph.
+    manifest = (
+        json.loads(layers.read_text())
+        if layers.exists()
+        else json.loads((folder / f"{model}.json").read_text())["weightsManifest"]
+    )
     weights: dict[str, Stored] = {}
     for group in manifest:
         content = b"".join((folder / path).read_bytes() for path in group["paths"])

@@ -19,9 +19,10 @@ from ..data.latents import Latents
 from ..data.portraits import Portraits
 from ..data.references import References
 from ..data.templates import portrait_template
-from ..data.told import TOLD, told_values
+from ..data.told import TOLD, told_emotion, told_values
 from ..data.vision_crops import crop, to_tensor
 from ..faces.detector import SCORE_THRESHOLD, FaceDetector
+from ..faces.emotion import CLASSES, EmotionClassifier
 from ..faces.fact_reader import open_fact_reader
 from ..faces.recognizer import TEMPLATE, FaceRecognizer
 from ..guidance import guidance_rows
@@ -95,6 +96,7 @@ class DrawnPeople(NamedTuple):
         rolled_positions: [g r], the identifier's places.
         judged: [j] rows that the recogniser sees.
         told: [j, 6] what their captions tell (`told_values`).
+        emotions: [r] int64, of those rolled out: which of `faces.emotion.CLASSES` their captions tell, -1 for none.
         alike: [j] bool, whose references show the photo, with nothing told.
         photos: [j, h, w, 3] uint8, what was to be predicted.
         means: [j, d_a], the identities' mean embeddings.
@@ -118,6 +120,7 @@ class DrawnPeople(NamedTuple):
     rolled_positions: Tensor
     judged: Tensor
     told: Tensor
+    emotions: Tensor
     alike: Tensor
     photos: Tensor
     means: Tensor
@@ -181,8 +184,11 @@ class IdAdapterStage(Stage):
         self.place_weight = weight / weight.mean()
         clean = np.concatenate([rows for rows in groups.values()])
         clean = np.intersect1d(clean, portraits.train)
-        train = self.portraits.train
-        self.turned = train[[abs(self.batch.facts[row].yaw) >= TURNED for row in train]]
+        train, facts = self.portraits.train, self.batch.facts
+        self.turned = train[[abs(facts[row].yaw) >= TURNED for row in train]]
+        shown = [facts[row].emotion if not facts[row].smiling else None for row in train]
+        self.emotional = [train[[one == emotion for one in shown]] for emotion in sorted({*shown} - {None})]
+        self.emotion = EmotionClassifier.from_package() if config.emotion_weight else None
         several = np.array([len(groups[identity[row]]) > 1 for row in clean])
         self.several, self.alone = clean[several], clean[~several]
         ending = with_identifier("", max(CLASS_NOUNS, key=len))
@@ -204,7 +210,8 @@ class IdAdapterStage(Stage):
         """See `Stage.frozen`."""
         outside = [] if self.module.image_encoder is self.image_encoder else [self.image_encoder]
         reader = [] if self.reader is None else [self.reader]
-        return [self.vae, *outside, self.recognizer, self.detector, *reader]
+        emotion = [] if self.emotion is None else [self.emotion]
+        return [self.vae, *outside, self.recognizer, self.detector, *reader, *emotion]
 
     def place(self, device: torch.device) -> None:
         """See `Stage.place`."""
@@ -272,8 +279,7 @@ class IdAdapterStage(Stage):
         for i in rolled:
             timesteps[i] = int(draw.integers(*ROLLOUT_TIMESTEPS))
             if not wordless[i]:
-                turned_away = len(self.turned) and draw.random() < config.rollout_turned_share
-                other = self.batch.facts[draw.choice(self.turned if turned_away else self.portraits.train)]
+                other = self.batch.facts[self.told_of(draw)]
                 shown[i] = replace(shown[i], **{name: getattr(other, name) for name in CHANGEABLE})
                 words = caption(shown[i], draw, None, nouns[i])
                 words = shortened(self.tokenizer, words, self.identifier_length)
@@ -292,6 +298,8 @@ class IdAdapterStage(Stage):
         judged = np.sort(np.concatenate([first, np.setdiff1d(judged, first)])[: config.recognized])
         judged = np.concatenate([rolled, judged])
         told = [told_values(prompts[i], shown[i]) for i in judged]
+        emotions = [told_emotion(prompts[i], shown[i]) for i in rolled]
+        emotions = [-1 if emotion is None else CLASSES.index(emotion) for emotion in emotions]
         return DrawnPeople(
             rows=rows,
             variants=variants,
@@ -311,10 +319,21 @@ class IdAdapterStage(Stage):
             rolled_positions=identifier_positions(rolled_ids, self.identifier_id),
             judged=torch.from_numpy(judged),
             told=torch.from_numpy(np.array(told, np.float32).reshape(-1, len(TOLD))),
+            emotions=torch.tensor(emotions, dtype=torch.int64),
             alike=torch.from_numpy(untold[judged]),
             photos=torch.from_numpy(self.latents.pictures(rows[judged], variants[judged])),
             means=torch.from_numpy(self.means[rows[judged]]),
         )
+
+    def told_of(self, draw: np.random.Generator) -> int:
+        """A training photo that a rollout is told of: some look clearly to a side, some show an emotion."""
+        config, kind = self.config, draw.random()
+        if len(self.turned) and kind < config.rollout_turned_share:
+            return int(draw.choice(self.turned))
+        kind -= config.rollout_turned_share
+        if self.emotional and 0 <= kind < config.rollout_emotion_share:
+            return int(draw.choice(self.emotional[draw.integers(len(self.emotional))]))
+        return int(draw.choice(self.portraits.train))
 
     def rollout_guidance(self) -> dict[str, float]:
         """Rows of a rollout's guidance, and their weights."""
@@ -367,6 +386,7 @@ class IdAdapterStage(Stage):
                 random,
                 len(batch.rolled),
                 batch.alike,
+                batch.emotions,
             )
         else:
             # The ablation without the identity loss does not pay for it either; and a batch may have nobody to judge.
@@ -427,6 +447,7 @@ class IdAdapterStage(Stage):
         random: StepRandom,
         rolled: int = 0,
         alike: Tensor | None = None,
+        emotions: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor | float]]:
         """lambda F(x0) L_id: 1 - cos(R(x0), f_a) where the detector finds a face, and what else R sees of x0.
 
@@ -445,6 +466,7 @@ class IdAdapterStage(Stage):
             rolled: the first so many are rolled out; `photos` are not what they were to be.
             alike: [k] bool, whose references show the photo, with nothing told: a rolled out one of these is to look
                 like it even so.
+            emotions: [rolled], see `DrawnPeople`.
 
         Returns:
             mean loss over k (0 where the gate is closed), and scalars.
@@ -454,7 +476,8 @@ class IdAdapterStage(Stage):
         with torch.no_grad():
             found = (self.detector.portrait_scores(images.clamp(0, 1)) > SCORE_THRESHOLD).float()
         look = self.warp.jittered(random.torch, len(images), config.jitter)
-        features = self.recognizer.features(look(images))
+        seen = look(images)
+        features = self.recognizer.features(seen)
         embedding = self.recognizer.embed(features)
         cosine = (embedding * wanted).sum(1)
         drawn = torch.arange(len(images), device=self.device) >= rolled
@@ -487,6 +510,12 @@ class IdAdapterStage(Stage):
             scalars["told_wrong_high_noise"] = mean_or_zero(a_fact, some & ~low & drawn)
             if rolled:
                 scalars["rollout_told_wrong"] = mean_or_zero(a_fact, some & ~drawn)
+        if self.emotion is not None and emotions is not None and len(emotions):
+            wrong = functional.cross_entropy(self.emotion(seen[:rolled]), emotions, ignore_index=-1, reduction="none")
+            # A mean over all that are judged, as the other losses are.
+            total = (found[:rolled] * wrong).sum() / len(images)
+            loss = loss + config.emotion_weight * config.rollout_weight * total
+            scalars["rollout_emotion_wrong"] = mean_or_zero(wrong, emotions >= 0)
         return loss, scalars
 
     def write_parts(self, root: Path) -> None:
