@@ -96,6 +96,7 @@ def variant_config(config: Config, variant: Variant, steps: int) -> Config:
         "recognized": 8,
         "recognized_told": 0,
         "rollout_rows": 0,
+        "emotion_weight": 0.0,
         "jitter": 0.0,
         "face_weight": 1.0,
         "eyes_and_mouth_weight": 0.0,
@@ -104,6 +105,14 @@ def variant_config(config: Config, variant: Variant, steps: int) -> Config:
     }
     changed: IdAdapterConfig = replace(config.idadapter, **{**common, **variant.changes})
     return replace(config, idadapter=changed)
+
+
+def with_batch_size(config: Config, batch_size: int | None) -> Config:
+    """The configuration with so many photos a step of the stage; None changes nothing."""
+    if batch_size is None:
+        return config
+    loop = replace(config.idadapter.loop, batch_size=batch_size)
+    return replace(config, idadapter=replace(config.idadapter, loop=loop))
 
 
 def copy_base(base: Path, parts: Path) -> None:
@@ -208,12 +217,13 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="a folder for each variant, the table and the figure")
     parser.add_argument("--cache", type=Path, help="folder of derived data; default: cache beside the run")
     parser.add_argument("--steps", type=int, required=True, help="of every variant")
+    parser.add_argument("--batch-size", type=int, help="photos a step, instead of the configuration's: more on a GPU")
     parser.add_argument("--people", type=int, default=100, help="held-out people each variant is judged by")
     parser.add_argument("--only", nargs="+", choices=[variant.name for variant in VARIANTS])
     parser.add_argument("--minutes", type=float, help="stop with a checkpoint after so many")
     arguments = parser.parse_args()
     started = time.monotonic()
-    config = read_config(arguments.config)
+    config = with_batch_size(read_config(arguments.config), arguments.batch_size)
     cache = arguments.cache or arguments.run.parent / "cache"
     # A bundle may have been replaced since.
     base = hashlib.sha256((arguments.base / "unet" / "model.safetensors").read_bytes()).hexdigest()

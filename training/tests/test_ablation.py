@@ -14,7 +14,15 @@ import torch
 from safetensors.torch import load_file
 
 from idadapter.__main__ import make_stage
-from idadapter.ablate import VARIANTS, check_settings, copy_base, train_variant, variant_config, write_report
+from idadapter.ablate import (
+    VARIANTS,
+    check_settings,
+    copy_base,
+    train_variant,
+    variant_config,
+    with_batch_size,
+    write_report,
+)
 from idadapter.ablation_report import to_figure, to_table
 from idadapter.config import Config
 from idadapter.export import export_graph
@@ -66,10 +74,11 @@ def test_every_variant_trains_with_the_frozen_base_and_equal_budget(config: Conf
         caption_weight=0.1,
         recognized_told=2,
         rollout_rows=2,
+        emotion_weight=0.1,
     )
     configs += [variant_config(replace(config, idadapter=shortcuts), variant, 70) for variant in VARIANTS]
     for c in (c.idadapter for c in configs):
-        assert not any((c.train_image_encoder, c.caption_weight, c.recognized_told, c.rollout_rows))
+        assert not any((c.train_image_encoder, c.caption_weight, c.recognized_told, c.rollout_rows, c.emotion_weight))
         assert not any((c.joint, c.single_share, c.itself_wordless_share, c.itself_mirrored_share, c.least_timestep))
         assert c.itself_share == c.itself_share_low_noise == 1
         assert c.eyes_and_mouth_weight == 0
@@ -77,6 +86,12 @@ def test_every_variant_trains_with_the_frozen_base_and_equal_budget(config: Conf
     configs = configs[: len(VARIANTS)]
     assert [c.idadapter.references for c in configs] == [4, 4, 4, 4, 1, 2, 3, 5]
     assert [c.idadapter.identity_weight == 0 for c in configs].count(True) == 1
+
+
+def test_all_variants_may_take_larger_batches(config: Config):
+    larger = with_batch_size(config, 48)
+    assert {variant_config(larger, variant, 70).idadapter.loop.batch_size for variant in VARIANTS} == {48}
+    assert with_batch_size(config, None) == config
 
 
 def test_without_text_embedding_the_text_is_the_identifiers_own(trained, config: Config, parts: Path):
