@@ -14,13 +14,15 @@ import torch
 from idadapter.data.alignment import align_face
 from idadapter.data.records import FaceRecord, data_folder, read_photos, read_records
 from idadapter.data.templates import PORTRAIT_TEMPLATE
+from idadapter.data.vision_crops import to_tensor
 from idadapter.faces.detector import FaceDetector
+from idadapter.faces.emotion import CLASSES, WINDOW, EmotionClassifier
 from idadapter.faces.export import export_faces
 from idadapter.faces.landmarks import mirror_order
 from idadapter.faces.locate import FaceLocator, suppress
 from idadapter.faces.mean_embedding import mean_embedding
 from idadapter.faces.recognizer import TEMPLATE, FaceRecognizer
-from idadapter.faces.registry import INTEGRITY, check_integrity, load_weights
+from idadapter.faces.registry import FACE_API, check_integrity, load_weights
 from idadapter.quantized import Quantized
 
 needs_photos = pytest.mark.skipif(
@@ -78,7 +80,7 @@ def run_graph(folder: Path, name: str, value: torch.Tensor) -> list[np.ndarray]:
 
 def test_an_archive_with_other_bytes_is_refused():
     with pytest.raises(ValueError, match="sha512"):
-        check_integrity(b"something else", INTEGRITY)
+        check_integrity(b"something else", FACE_API)
 
 
 def test_weights_keep_their_bytes():
@@ -204,3 +206,33 @@ def test_parts_are_small(bundle: Path):
     assert sizes.keys() == {"face_detector", "face_landmarks", "face_recognizer"}
     assert sum(sizes.values()) < 7e6
     assert all(len(os.listdir(bundle / name)) == 2 for name in sizes)
+
+
+@needs_photos
+def test_the_emotion_classifier_tells_who_smiles(pairs: PhotoPairs):
+    classifier = EmotionClassifier.from_package()
+    chips = [
+        align_face(photo, record.landmarks, TEMPLATE, FaceRecognizer.input_size)
+        for photo, record in zip(pairs.photos, pairs.records, strict=True)
+    ]
+    with torch.no_grad():
+        logits = classifier(to_tensor(chips))
+    assert logits.shape == (len(chips), len(CLASSES))
+    found = logits.softmax(1)[:, CLASSES.index("smiling")].numpy()
+    labels = np.array([record.attributes.get("Smiling", np.nan) for record in pairs.records])
+    smiling, serious = found[labels > 0.6], found[labels < 0.3]
+    assert len(smiling) > 15 and len(serious) > 15
+    # Area under the curve; the labels are a classifier's too.
+    assert (smiling[:, None] > serious[None]).mean() > 0.9
+
+
+def test_the_emotion_classifiers_gradient_reaches_the_face():
+    faces = torch.rand(2, 3, 150, 150, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
+    classifier = EmotionClassifier.from_package()
+    classifier(faces)[0, CLASSES.index("sad")].backward()
+    left, top, side = WINDOW
+    seen = faces.grad[0].abs().sum(0) > 0
+    assert seen[top : top + side, left : left + side].float().mean() > 0.9
+    seen[top : top + side, left : left + side] = False
+    assert not seen.any() and not faces.grad[1].any()
+    assert not any(parameter.requires_grad for parameter in classifier.train().parameters())
