@@ -1,6 +1,6 @@
 """Trains through several phases in a given time: each learning rate falls to its end when the time is up.
 
-`python -m idadapter.recipe --recipe configs/mini_recipe.toml --run ../runs/mini --minutes 90` measures each phase's
+`python -m idadapter.recipe --recipe recipes/mini.toml --run ../runs/mini --minutes 90` measures each phase's
 steps on this machine and takes as many as fit in its share of the time. The same command goes on where it was stopped.
 """
 
@@ -45,7 +45,7 @@ class Phase:
 
 
 def read_recipe(path: Path) -> tuple[Config, list[Phase]]:
-    """Reads a recipe: `config`, a configuration file beside it, and its `phases` in order.
+    """Reads a recipe: `config`, the path of a configuration file from there, and its `phases` in order.
 
     Raises:
         FileNotFoundError: there is no such file.

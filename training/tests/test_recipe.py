@@ -98,9 +98,9 @@ def test_a_phase_changes_its_stage_alone(config: Config):
     assert phase_config(config, PHASES[1], 8).idadapter.loop.warmup_steps == 1
 
 
-@pytest.mark.parametrize("name", ["mini_recipe", "mini_gpu_recipe"])
+@pytest.mark.parametrize("name", ["mini", "mini_gpu"])
 def test_the_shipped_recipes_can_be_read(name: str):
-    config, phases = read_recipe(Path(__file__).parents[1] / "configs" / f"{name}.toml")
+    config, phases = read_recipe(Path(__file__).parents[1] / "recipes" / f"{name}.toml")
     assert config.name == "idadapter-mini"
     assert {phase.stage for phase in phases} == {"patches", "idadapter"}
     assert phase_config(config, phases[-1], 40).idadapter.rollout_rows > 0
