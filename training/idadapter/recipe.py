@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 import tomllib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,13 +75,15 @@ def phase_config(config: Config, phase: Phase, steps: int) -> Config:
         ValueError: it changes a setting that its stage does not have.
     """
     table = getattr(config, phase.stage)
-    try:
-        loop: LoopConfig = replace(table.loop, **phase.loop, steps=steps)
-        changed = replace(table, **phase.settings, loop=loop)
-    except TypeError as error:
-        raise ValueError(f"phase {phase.stage}: {error}") from None
+    for given, settings, own in ((phase.settings, table, "loop"), (phase.loop, table.loop, "steps")):
+        known = {one.name for one in fields(settings)} - {own}
+        if unknown := set(given) - known:
+            raise ValueError(
+                f"unknown setting {', '.join(sorted(unknown))} in a phase of {phase.stage}; it takes {sorted(known)}"
+            )
+    loop: LoopConfig = replace(table.loop, **phase.loop, steps=steps)
     loop = replace(loop, warmup_steps=min(loop.warmup_steps, max(1, steps // 8)))
-    return replace(config, **{phase.stage: replace(changed, loop=loop)})
+    return replace(config, **{phase.stage: replace(table, **phase.settings, loop=loop)})
 
 
 def seconds_a_step(stage: Stage, loop: LoopConfig, folder: Path) -> float:

@@ -598,7 +598,7 @@ def test_a_rollout_is_to_show_the_emotion_it_is_told(
         return stage.recognition_loss(clean, means, timesteps, photos, untold, random, rolled, None, told)
 
     loss, scalars = wrong(2, [CLASSES.index("sad"), -1])
-    assert float(loss) == pytest.approx(
+    assert loss.item() == pytest.approx(
         float(scalars["rollout_emotion_wrong"]) * stage.config.rollout_weight / 3, rel=1e-4
     )
     [gradient] = torch.autograd.grad(loss, clean)

@@ -51,7 +51,7 @@ NO = {
 SMILING = ("smiling", "happy", "with a smile", "delighted", "is happy", "is smiling", "joyful", "cheerful")
 LAUGHING = ("laughing", "with a big smile", "delighted", "grinning", "smiling with teeth")
 NEUTRAL = ("with a neutral expression", "neutral")
-NOT_SMILING = ("not smiling", "serious", "with a neutral expression", "with a serious face", "neutral", "unsmiling")
+NOT_SMILING = ("not smiling", "serious", "with a serious face", "unsmiling", *NEUTRAL)
 EMOTIONS = {
     "angry": ("angry", "furious", "annoyed", "looks angry"),
     "sad": ("sad", "unhappy", "looks sad"),

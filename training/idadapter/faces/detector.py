@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from idadapter.faces.frozen import FrozenModel, as_filters, subtract_mean
+from idadapter.faces.frozen import FrozenModel, SeparableConv, as_filters, subtract_mean
 from idadapter.faces.registry import load_weights
 from idadapter.quantized import Stored, to_float32
 
@@ -31,20 +31,6 @@ MARGIN = 24
 SCORE_THRESHOLD, IOU_THRESHOLD = 0.5, 0.3
 """Measured on 300 photos of LFW and CelebA: every second face found at 0.5 was a real one, or its mirrored copy in an
 image padded by reflection."""
-
-
-class SeparableConv(nn.Module):
-    """A 3 x 3 convolution of each channel alone, then a 1 x 1 convolution of all, then a leaky ReLU."""
-
-    def __init__(self, width_in: int, width_out: int) -> None:
-        """Makes the layer from ``width_in`` to ``width_out`` channels."""
-        super().__init__()
-        self.depthwise = nn.Conv2d(width_in, width_in, 3, padding=1, groups=width_in, bias=False)
-        self.pointwise = nn.Conv2d(width_in, width_out, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[n, width_in, h, w] -> [n, width_out, h, w]."""
-        return functional.leaky_relu(self.pointwise(self.depthwise(x)), 0.1)
 
 
 class FaceDetector(FrozenModel):
@@ -137,7 +123,7 @@ class FaceDetector(FrozenModel):
         """
         x = functional.leaky_relu(self.stem(subtract_mean(images, self.mean_rgb)), 0.1)
         for layer in self.layers:
-            x = layer(functional.max_pool2d(x, 2))
+            x = functional.leaky_relu(layer(functional.max_pool2d(x, 2)), 0.1)
         # TensorFlow's "same" pooling with stride 1 sees one more column and row, which never win the maximum.
         x = functional.max_pool2d(functional.pad(x, (0, 1, 0, 1), value=-torch.inf), 2, 1)
         return self._decode(self.head(x).float())

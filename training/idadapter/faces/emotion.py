@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..quantized import Stored, to_float32
-from .frozen import FrozenModel, SamePadConv2d, as_filters
+from .frozen import FrozenModel, SamePadConv2d, SeparableConv, as_filters
 from .registry import HUMAN, load_weights
 
 CLASSES = ("angry", "disgusted", "afraid", "smiling", "sad", "surprised", "neutral")
@@ -23,20 +23,6 @@ CLASSES = ("angry", "disgusted", "afraid", "smiling", "sad", "surprised", "neutr
 WINDOW = (10, 8, 129)
 """Left, top and side of what it sees of the recogniser's 150 x 150 chip. It then agrees with 43 % of LFW's labels of
 emotions (700 training photos; the labels are a classifier's too), and the area under the curve of "smiling" is 0.96."""
-
-
-class SeparableConv(nn.Module):
-    """A 3 x 3 convolution of each channel alone, then a 1 x 1 convolution of all."""
-
-    def __init__(self, width_in: int, width_out: int) -> None:
-        """Makes the layer from ``width_in`` to ``width_out`` channels."""
-        super().__init__()
-        self.depthwise = nn.Conv2d(width_in, width_in, 3, padding=1, groups=width_in, bias=False)
-        self.pointwise = nn.Conv2d(width_in, width_out, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[n, width_in, h, w] -> [n, width_out, h, w]."""
-        return self.pointwise(self.depthwise(x))
 
 
 class Block(nn.Module):

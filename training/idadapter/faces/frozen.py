@@ -63,6 +63,20 @@ class SamePadConv2d(nn.Conv2d):
         return super().forward(padded)
 
 
+class SeparableConv(nn.Module):
+    """A 3 x 3 convolution of each channel alone, then a 1 x 1 convolution of all (Chollet 2017)."""
+
+    def __init__(self, width_in: int, width_out: int) -> None:
+        """Makes the layer from ``width_in`` to ``width_out`` channels."""
+        super().__init__()
+        self.depthwise = nn.Conv2d(width_in, width_in, 3, padding=1, groups=width_in, bias=False)
+        self.pointwise = nn.Conv2d(width_in, width_out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, width_in, h, w] -> [n, width_out, h, w]."""
+        return self.pointwise(self.depthwise(x))
+
+
 def as_filters(stored: Stored, depthwise: bool = False) -> Stored:
     """TensorFlow's filters [h, w, in, out] as PyTorch's [out, in, h, w]; depthwise [h, w, c, 1] as [c, 1, h, w]."""
     axes = (2, 3, 0, 1) if depthwise else (3, 2, 0, 1)

@@ -99,8 +99,8 @@ class IdentityAdapter(GatedSelfAttentionDense):
         return x + beta * self.alpha_dense.tanh() * self.ff(self.norm2(x))
 
     def _place_bias(self, count: int, tokens: int, device: torch.device) -> Tensor:
-        """`place_bias`, computed once a shape outside of an export."""
-        if torch.compiler.is_compiling():
+        """`place_bias`, computed once a shape outside of an export; what inference mode makes, no training may use."""
+        if torch.compiler.is_compiling() or torch.is_inference_mode_enabled():
             return self.place_bias(count, tokens).to(device)
         key = (self.layout, count, tokens, device)
         if self.kept is None or self.kept[0] != key:

@@ -286,13 +286,8 @@ class IdAdapterStage(Stage):
                 prompts[i] = with_identifier(words, nouns[i])
         ids = encode_prompts(self.tokenizer, prompts)
         rolled_crops, rolled_index = torch.unique(index[torch.from_numpy(rolled)], return_inverse=True)
-        asked = {
-            "unconditional": [""] * len(rolled),
-            "words": [prompts[i].removesuffix(with_identifier("", nouns[i])) for i in rolled],
-            "conditional": [prompts[i] for i in rolled],
-        }
-        guided = [prompt for kind in self.rollout_guidance() for prompt in asked[kind]]
-        rolled_ids = encode_prompts(self.tokenizer, guided) if len(rolled) else ids[:0]
+        guided = self.guided_prompts([prompts[i] for i in rolled], [nouns[i] for i in rolled])
+        rolled_ids = encode_prompts(self.tokenizer, guided) if guided else ids[:0]
         judged = np.setdiff1d(np.flatnonzero(~anonymous & (variants != 2)), rolled)
         first = judged[~wordless[judged]][: config.recognized_told]
         judged = np.sort(np.concatenate([first, np.setdiff1d(judged, first)])[: config.recognized])
@@ -334,6 +329,20 @@ class IdAdapterStage(Stage):
         if self.emotional and 0 <= kind < config.rollout_emotion_share:
             return int(draw.choice(self.emotional[draw.integers(len(self.emotional))]))
         return int(draw.choice(self.portraits.train))
+
+    def guided_prompts(self, prompts: list[str], nouns: list[str]) -> list[str]:
+        """What every row of a rollout's guidance is told, kind by kind.
+
+        Args:
+            prompts: of those rolled out, with the identifier.
+            nouns: theirs.
+        """
+        asked = {
+            "unconditional": [""] * len(prompts),
+            "words": [p.removesuffix(with_identifier("", noun)) for p, noun in zip(prompts, nouns, strict=True)],
+            "conditional": prompts,
+        }
+        return [prompt for kind in self.rollout_guidance() for prompt in asked[kind]]
 
     def rollout_guidance(self) -> dict[str, float]:
         """Rows of a rollout's guidance, and their weights."""
