@@ -34,8 +34,13 @@ export async function run(args: readonly string[]): Promise<Figure> {
     threads,
     defaults.num_inference_steps,
     defaults.scheduler,
-    defaults.guidance_scale,
-    defaults.identity_guidance_scale ?? defaults.guidance_scale,
+    JSON.stringify({
+      guidance_scale: defaults.guidance_scale,
+      identity_guidance_scale: defaults.identity_guidance_scale,
+      early_guidance_scale: defaults.early_guidance_scale,
+      early_identity_guidance_scale: defaults.early_identity_guidance_scale,
+      early_guidance_until: defaults.early_guidance_until,
+    }),
   ];
   const commands = {
     "this service": new Deno.Command(Deno.execPath(), {

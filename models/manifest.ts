@@ -78,6 +78,11 @@ export const manifestSchema = z.object({
     guidance_scale: z.number().min(1),
     /** null, or left out: the person is guided as the words are */
     identity_guidance_scale: z.number().min(0).nullable().default(null),
+    /** scales of the steps that begin a picture; null, or left out: those of the others */
+    early_guidance_scale: z.number().min(1).nullable().default(null),
+    early_identity_guidance_scale: z.number().min(0).nullable().default(null),
+    /** the last timestep of those steps, of 1000 */
+    early_guidance_until: z.number().min(0).max(1000).default(800),
     identity_strength: z.number().min(0).max(2),
   }),
   /** E_r in the unconditional branch of guidance: all zeros, or the same as in the conditional one */

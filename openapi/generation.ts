@@ -66,12 +66,29 @@ const options = {
   guidance_scale: z.number().min(limits.guidanceScale.min).max(limits.guidanceScale.max).nullish()
     .describe(
       "classifier-free guidance, how closely to follow the prompt; 1 turns it off, and with an `identity_guidance_scale` " +
-        "of 1 all guidance; default from the model",
+        "of 1 all guidance. Holds at all steps, or from `early_guidance_until` on where that of the first ones is given " +
+        "too; default from the model",
     ),
   identity_guidance_scale: z.number().min(limits.identityGuidanceScale.min)
     .max(limits.identityGuidanceScale.max).nullish().describe(
       "guidance towards the person by a scale of its own; default from the model, which may have none: then it is the " +
         "`guidance_scale`. Scales that differ make a generation half as slow again",
+    ),
+  early_guidance_scale: z.number().min(limits.guidanceScale.min).max(limits.guidanceScale.max).nullish()
+    .describe(
+      "the `guidance_scale` of the first denoising steps, which settle view, expression and what is worn; default the " +
+        "request's own `guidance_scale`, and without one from the model",
+    ),
+  early_identity_guidance_scale: z.number().min(limits.identityGuidanceScale.min)
+    .max(limits.identityGuidanceScale.max).nullish().describe(
+      "the `identity_guidance_scale` of the first denoising steps: the smaller, the less the portrait keeps of the " +
+        "photo's own view and expression; default the request's own `identity_guidance_scale`, and without one from the model",
+    ),
+  early_guidance_until: z.number().min(limits.earlyGuidanceUntil.min).max(limits.earlyGuidanceUntil.max)
+    .nullish()
+    .describe(
+      "the last timestep of these first steps, which go from 1000 down to 0; 1000 for none of them; default from " +
+        "the model",
     ),
   guidance_rescale: z.number().min(limits.guidanceRescale.min).max(limits.guidanceRescale.max).nullish()
     .describe(

@@ -6,6 +6,8 @@ export const limits = {
   numInferenceSteps: { min: 1, max: 100 },
   guidanceScale: { min: 1, max: 20 },
   identityGuidanceScale: { min: 0, max: 20 },
+  /** timesteps */
+  earlyGuidanceUntil: { min: 0, max: 1000 },
   guidanceRescale: { min: 0, max: 1 },
   identityStrength: { min: 0, max: 2 },
   /** denoising steps; a model without a graph for it takes 1 alone */

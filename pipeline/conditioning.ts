@@ -1,12 +1,18 @@
 import type { Manifest } from "../models/manifest.ts";
 import type { Identity } from "../models/mixed_features.ts";
-import { concatRows, type FloatTensor, zeros } from "../models/tensor.ts";
+import { concatRows, type FloatTensor, rowOf, zeros } from "../models/tensor.ts";
 import type { TextEncoder } from "../models/text_encoder.ts";
 import type { GuidanceRowKind } from "./guidance.ts";
 import type { EncodedPrompt } from "./prompt.ts";
 
-/** What steers a denoising: a row for each of `guidanceRows`, in its order. */
-export interface Conditioning {
+/** What steers a denoising, row by row. */
+export interface Conditioning extends ConditioningRows {
+  /** what each row is told, in the order of `guidanceRows` */
+  readonly kinds: readonly GuidanceRowKind[];
+}
+
+/** What the UNet is given of one or several conditionings. */
+export interface ConditioningRows {
   /** C, [rows, L, d_t] */
   readonly encoder_hidden_states: FloatTensor;
   /** E_r, [rows, M, d_r] */
@@ -54,6 +60,7 @@ export async function encodeConditioning(
   const positions = rows.map(({ prompt }) => prompt.identifierPosition);
   const anonymous = unconditionalIdentity === "zero" ? zeros(tokens.dims) : tokens;
   return {
+    kinds: rows.map(({ kind }) => kind),
     encoder_hidden_states: await textEncoder({
       input_ids: { data: input_ids, dims: [rows.length, length] },
       identity_embedding: concatRows(
@@ -63,6 +70,31 @@ export async function encodeConditioning(
     }),
     identity_tokens: concatRows(rows.map(({ kind }) => kind === "conditional" ? tokens : anonymous)),
     identity_token_bias: concatRows(rows.map(() => bias)),
+  };
+}
+
+/**
+ * Some rows of a conditioning.
+ *
+ * @param conditioning of one picture
+ * @param kinds those to take, in the conditioning's order
+ * @returns the conditioning itself where these are all of its rows
+ * @throws {RangeError} it has no such row
+ *
+ * @example
+ * ```ts
+ * selectRows(conditioning, ["unconditional", "conditional"]).kinds.length; // 2
+ * ```
+ */
+export function selectRows(conditioning: Conditioning, kinds: readonly GuidanceRowKind[]): Conditioning {
+  if (kinds.join() === conditioning.kinds.join()) return conditioning;
+  const take = (tensor: FloatTensor) =>
+    concatRows(kinds.map((kind) => rowOf(tensor, conditioning.kinds.indexOf(kind))));
+  return {
+    kinds,
+    encoder_hidden_states: take(conditioning.encoder_hidden_states),
+    identity_tokens: take(conditioning.identity_tokens),
+    identity_token_bias: take(conditioning.identity_token_bias),
   };
 }
 
@@ -79,7 +111,7 @@ export async function encodeConditioning(
  * const { identity_tokens } = stackConditionings(drafts.map(({ conditioning }) => conditioning));
  * ```
  */
-export function stackConditionings(parts: readonly Conditioning[]): Conditioning {
+export function stackConditionings(parts: readonly ConditioningRows[]): ConditioningRows {
   const most = Math.max(...parts.map(({ identity_tokens }) => identity_tokens.dims[1]!));
   const padded = parts.map((part) => padTokens(part, most));
   return {
@@ -89,7 +121,7 @@ export function stackConditionings(parts: readonly Conditioning[]): Conditioning
   };
 }
 
-function padTokens(conditioning: Conditioning, count: number): Conditioning {
+function padTokens(conditioning: ConditioningRows, count: number): ConditioningRows {
   const { identity_tokens: tokens, identity_token_bias: bias } = conditioning;
   const [rows, own, width] = tokens.dims as [number, number, number];
   if (own === count) return conditioning;

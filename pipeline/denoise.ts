@@ -1,16 +1,23 @@
 import { concatRows, type FloatTensor, repeatRows, rowOf, sliceRows } from "../models/tensor.ts";
 import type { UnetInput, UnetModels } from "../models/unet.ts";
-import { type Conditioning, stackConditionings } from "./conditioning.ts";
-import { type Guidance, guide } from "./guidance.ts";
+import { type Conditioning, type ConditioningRows, selectRows, stackConditionings } from "./conditioning.ts";
+import {
+  type Guidance,
+  guidanceAt,
+  type GuidanceRowKind,
+  guidanceRows,
+  type GuidanceSchedule,
+  guide,
+} from "./guidance.ts";
 import { TorchGenerator } from "./noise.ts";
 import type { Scheduler } from "./schedulers/scheduler.ts";
 
 /** One picture on its way from noise to a clean latent: nothing in it is shared with any other picture's steps. */
 export interface Draft {
   readonly scheduler: Scheduler;
-  /** a row for each of the guidance's */
+  /** a row for each of `rowKinds` of the guidance */
   readonly conditioning: Conditioning;
-  readonly guidance: Guidance;
+  readonly guidance: GuidanceSchedule;
   /** beta of equation 7 */
   readonly identityStrength: number;
   /** [c, h, w] of the latent */
@@ -19,14 +26,21 @@ export interface Draft {
   readonly cacheInterval: number;
   /** z_t, before the scheduler scales it */
   sample: Float32Array;
-  /** what the part goes on from, [rows, c', h, w] */
-  deepFeatures?: FloatTensor;
+  /** what the part goes on from, and whose rows these are */
+  deep?: DeepFeatures;
 }
 
 /** What a draft begins with. */
-export interface DraftSettings extends Omit<Draft, "scheduler" | "sample" | "deepFeatures"> {
+export interface DraftSettings extends Omit<Draft, "scheduler" | "sample" | "deep"> {
   /** makes a fresh sampler that draws from the picture's generator */
   readonly createScheduler: (generator: TorchGenerator) => Scheduler;
+}
+
+/** What the last step that ran all of the UNet left for those that run a part of it. */
+export interface DeepFeatures {
+  readonly kinds: readonly GuidanceRowKind[];
+  /** [rows, c', h, w] */
+  readonly features: FloatTensor;
 }
 
 /** What one step of a draft saw. */
@@ -84,8 +98,8 @@ export function shapeOf({ latentDims, conditioning }: Draft): string {
  * Advances drafts together: one run of the UNet a step, whatever their steps, schedulers and guidance, and one of its part
  * for those that go on from an earlier step.
  *
- * A draft's rows lie side by side in the batch. The rows that do not change from step to step are kept for as long as
- * the same drafts come together.
+ * A draft's rows lie side by side in the batch, those alone that count in its step. What of them does not change from
+ * step to step is kept for as long as the same drafts come together with the same rows.
  *
  * @example
  * ```ts
@@ -111,50 +125,44 @@ export class Denoiser {
    * @throws {RangeError} one goes on from earlier steps, which the bundle has no graph for
    */
   async step(drafts: readonly Draft[]): Promise<DraftStep[]> {
-    const inputs = new Map(drafts.map((draft) => {
-      const { scheduler, sample } = draft;
-      const timestep = scheduler.timesteps[scheduler.stepIndex]!;
-      return [draft, { timestep, input: scheduler.scaleModelInput(sample, scheduler.stepIndex) }];
-    }));
-    const whole = drafts.filter(needsAll);
-    const part = drafts.filter((draft) => !needsAll(draft));
-    const predictions = new Map([
-      ...await this.#runWhole(whole, inputs),
-      ...await this.#runPart(part, inputs),
-    ]);
-    return drafts.map((draft) => {
-      const guided = guide(predictions.get(draft)!, draft.guidance);
+    const turns = drafts.map(turnOf);
+    const whole = turns.filter(needsAll);
+    const part = turns.filter((turn) => !needsAll(turn));
+    const predictions = new Map([...await this.#runWhole(whole), ...await this.#runPart(part)]);
+    return turns.map((turn) => {
+      const { draft, timestep, input, guidance } = turn;
+      const guided = guide(predictions.get(turn)!, guidance);
       draft.sample = draft.scheduler.step(guided, draft.sample);
-      return { ...inputs.get(draft)!, prediction: guided };
+      return { timestep, input, prediction: guided };
     });
   }
 
-  async #runWhole(drafts: readonly Draft[], inputs: StepInputs): Promise<Iterable<[Draft, Float32Array[]]>> {
-    if (drafts.length === 0) return [];
-    const input = { ...this.#whole.rowsFor(drafts), ...changingRows(drafts, inputs) };
-    if (drafts.every(({ cacheInterval }) => cacheInterval === 1)) {
-      return splitRows(drafts, await this.#models.unet(input));
+  async #runWhole(turns: readonly Turn[]): Promise<Iterable<[Turn, Float32Array[]]>> {
+    if (turns.length === 0) return [];
+    const input = { ...this.#whole.rowsFor(turns), ...changingRows(turns) };
+    if (turns.every(({ draft }) => draft.cacheInterval === 1)) {
+      return splitRows(turns, await this.#models.unet(input));
     }
     const { full } = await this.#cachedUnet();
     const { prediction, deep_features } = await full(input);
     let row = 0;
-    for (const draft of drafts) {
-      const rows = rowsOf(draft.conditioning);
-      if (draft.cacheInterval > 1) draft.deepFeatures = sliceRows(deep_features, row, row + rows);
-      row += rows;
+    for (const { draft, kinds } of turns) {
+      const end = row + kinds.length;
+      if (draft.cacheInterval > 1) draft.deep = { kinds, features: sliceRows(deep_features, row, end) };
+      row = end;
     }
-    return splitRows(drafts, prediction);
+    return splitRows(turns, prediction);
   }
 
-  async #runPart(drafts: readonly Draft[], inputs: StepInputs): Promise<Iterable<[Draft, Float32Array[]]>> {
-    if (drafts.length === 0) return [];
+  async #runPart(turns: readonly Turn[]): Promise<Iterable<[Turn, Float32Array[]]>> {
+    if (turns.length === 0) return [];
     const { shallow } = await this.#cachedUnet();
     return splitRows(
-      drafts,
+      turns,
       await shallow({
-        ...this.#part.rowsFor(drafts),
-        ...changingRows(drafts, inputs),
-        deep_features: concatRows(drafts.map(({ deepFeatures }) => deepFeatures!)),
+        ...this.#part.rowsFor(turns),
+        ...changingRows(turns),
+        deep_features: concatRows(turns.map(({ draft }) => draft.deep!.features)),
       }),
     );
   }
@@ -170,68 +178,75 @@ export class Denoiser {
   }
 }
 
-/** What each draft's step is given. */
-type StepInputs = ReadonlyMap<Draft, Pick<DraftStep, "timestep" | "input">>;
+/** A draft's next step. */
+interface Turn extends Omit<DraftStep, "prediction"> {
+  readonly draft: Draft;
+  readonly guidance: Guidance;
+  /** the rows that count in it */
+  readonly kinds: readonly GuidanceRowKind[];
+}
 
-/** Whether a draft's next step runs all of the UNet. */
-function needsAll({ scheduler, cacheInterval, deepFeatures }: Draft): boolean {
-  return scheduler.stepIndex % cacheInterval === 0 || deepFeatures === undefined;
+function turnOf(draft: Draft): Turn {
+  const { scheduler, sample } = draft;
+  const timestep = scheduler.timesteps[scheduler.stepIndex]!;
+  const guidance = guidanceAt(draft.guidance, timestep);
+  return {
+    draft,
+    timestep,
+    input: scheduler.scaleModelInput(sample, scheduler.stepIndex),
+    guidance,
+    kinds: guidanceRows(guidance).map(({ kind }) => kind),
+  };
+}
+
+/** Whether a step runs all of the UNet: when it is time to, or when other rows count than those that were kept. */
+function needsAll({ draft: { scheduler, cacheInterval, deep }, kinds }: Turn): boolean {
+  return scheduler.stepIndex % cacheInterval === 0 || deep?.kinds.join() !== kinds.join();
 }
 
 /** The UNet's inputs that change with every step. */
-function changingRows(
-  drafts: readonly Draft[],
-  inputs: StepInputs,
-): Pick<UnetInput, "sample" | "timestep"> {
+function changingRows(turns: readonly Turn[]): Pick<UnetInput, "sample" | "timestep"> {
   return {
     sample: concatRows(
-      drafts.map((draft) =>
-        repeatRows(
-          { data: inputs.get(draft)!.input, dims: [1, ...draft.latentDims] },
-          rowsOf(draft.conditioning),
-        )
+      turns.map(({ draft, input, kinds }) =>
+        repeatRows({ data: input, dims: [1, ...draft.latentDims] }, kinds.length)
       ),
     ),
-    timestep: perRow(drafts, (draft) => inputs.get(draft)!.timestep),
+    timestep: perRow(turns, ({ timestep }) => timestep),
   };
 }
 
 /** Each draft's rows of a prediction. */
-function splitRows(drafts: readonly Draft[], prediction: FloatTensor): [Draft, Float32Array[]][] {
+function splitRows(turns: readonly Turn[], prediction: FloatTensor): [Turn, Float32Array[]][] {
   let row = 0;
-  return drafts.map((draft) => [
-    draft,
-    Array.from({ length: rowsOf(draft.conditioning) }, () => rowOf(prediction, row++).data),
-  ]);
+  return turns.map((turn) => [turn, turn.kinds.map(() => rowOf(prediction, row++).data)]);
 }
 
-/** Keeps the rows that do not change for as long as the same drafts come together. */
+/** Keeps the rows that do not change for as long as the same drafts come together with the same rows. */
 class FixedRowsKeeper {
-  #drafts: readonly Draft[] = [];
+  #turns: readonly Turn[] = [];
   #fixed: FixedRows | undefined;
 
-  rowsFor(drafts: readonly Draft[]): FixedRows {
-    const same = drafts.length === this.#drafts.length &&
-      drafts.every((draft, index) => draft === this.#drafts[index]);
+  rowsFor(turns: readonly Turn[]): FixedRows {
+    const same = turns.length === this.#turns.length && turns.every(({ draft, kinds }, index) => {
+      const before = this.#turns[index]!;
+      return draft === before.draft && kinds.join() === before.kinds.join();
+    });
     if (!same || this.#fixed === undefined) {
-      this.#drafts = drafts;
+      this.#turns = turns;
       this.#fixed = {
-        ...stackConditionings(drafts.map(({ conditioning }) => conditioning)),
-        identity_strength: perRow(drafts, ({ identityStrength }) => identityStrength),
+        ...stackConditionings(turns.map(({ draft, kinds }) => selectRows(draft.conditioning, kinds))),
+        identity_strength: perRow(turns, ({ draft }) => draft.identityStrength),
       };
     }
     return this.#fixed;
   }
 }
 
-/** The UNet's inputs that stay the same over all steps. */
-type FixedRows = Omit<UnetInput, "sample" | "timestep">;
+/** The UNet's inputs that stay the same over all steps with the same rows. */
+type FixedRows = ConditioningRows & Pick<UnetInput, "identity_strength">;
 
-function rowsOf({ encoder_hidden_states: { dims } }: Conditioning): number {
-  return dims[0]!;
-}
-
-function perRow(drafts: readonly Draft[], value: (draft: Draft) => number): FloatTensor {
-  const values = drafts.flatMap((draft) => new Array<number>(rowsOf(draft.conditioning)).fill(value(draft)));
+function perRow(turns: readonly Turn[], value: (turn: Turn) => number): FloatTensor {
+  const values = turns.flatMap((turn) => new Array<number>(turn.kinds.length).fill(value(turn)));
   return { data: Float32Array.from(values), dims: [values.length] };
 }

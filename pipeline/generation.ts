@@ -1,7 +1,7 @@
 import { encodeConditioning, type RowPrompt } from "./conditioning.ts";
 import { type Draft, type DraftStep, isDenoised, startDraft } from "./denoise.ts";
 import { encodeImage, toPicture } from "./encode_image.ts";
-import { type Guidance, type GuidanceRowKind, guidanceRows } from "./guidance.ts";
+import { type GuidanceRowKind, type GuidanceSchedule, rowKinds } from "./guidance.ts";
 import { identitySimilarity } from "./identity.ts";
 import type { Photo } from "./photo.ts";
 import type { Pipeline } from "./pipeline.ts";
@@ -51,10 +51,11 @@ export async function runGeneration(
   const { models, manifest } = pipeline;
   const { stages, takeTurn, onEvent } = surroundings;
   // Words are cheap to check: refuse them before any photo is looked at.
-  const guidance: Guidance = {
+  const guidance: GuidanceSchedule = {
     scale: input.guidanceScale,
     identityScale: input.identityGuidanceScale,
     rescale: input.guidanceRescale,
+    early: input.earlyGuidance ?? null,
   };
   const prompts = encodeRowPrompts(pipeline, input, guidance);
 
@@ -103,7 +104,7 @@ export async function runGeneration(
 function encodeRowPrompts(
   { tokenizer, manifest }: Pipeline,
   { prompt, negativePrompt, classNoun }: GenerateInput,
-  guidance: Guidance,
+  guidance: GuidanceSchedule,
 ): RowPrompt[] {
   if (!manifest.class_nouns.includes(classNoun)) {
     throw new PipelineError(
@@ -117,7 +118,7 @@ function encodeRowPrompts(
     words: () => encodeWords(tokenizer, prompt),
     conditional: () => encodePrompt(tokenizer, prompt, words),
   };
-  return guidanceRows(guidance).map(({ kind }) => ({ kind, prompt: encode[kind]() }));
+  return rowKinds(guidance).map((kind) => ({ kind, prompt: encode[kind]() }));
 }
 
 /** Steps that a generation's pictures have taken in the mean: a full batch may leave some behind the others. */

@@ -1,5 +1,7 @@
 /** Classifier-free guidance, with scales of their own for the words and for the person. */
 
+import type { Manifest } from "../models/manifest.ts";
+
 /** How far to go beyond what the model predicts by itself. */
 export interface Guidance {
   /** of the words, 1 or more; 1 leaves the prediction as it is */
@@ -8,6 +10,24 @@ export interface Guidance {
   readonly identityScale: number | null;
   /** phi of {@linkcode rescaleGuidance}, 0 to 1; 0 turns it off */
   readonly rescale: number;
+}
+
+/** Scales of the steps that begin a picture. */
+export interface EarlyGuidance extends Pick<Guidance, "scale" | "identityScale"> {
+  /** the last timestep they hold at, 0 to 1000 */
+  readonly untilTimestep: number;
+}
+
+/**
+ * Guidance of all of a picture's steps.
+ *
+ * View, expression and what is worn are settled while there is hardly more than noise, likeness and detail after that, so
+ * the words may lead first and the person later (guidance that depends on the noise level: Kynkäänniemi et al. 2024; a
+ * person who joins after the first steps: PhotoMaker, Li et al. 2024).
+ */
+export interface GuidanceSchedule extends Guidance {
+  /** null where all steps are guided alike */
+  readonly early: EarlyGuidance | null;
 }
 
 /**
@@ -20,6 +40,47 @@ export type GuidanceRowKind = "unconditional" | "words" | "conditional";
 export interface GuidanceRow {
   readonly kind: GuidanceRowKind;
   readonly weight: number;
+}
+
+/**
+ * How a model guides where a request does not say otherwise.
+ *
+ * @param defaults of the model's manifest
+ *
+ * @example
+ * ```ts
+ * const { scale, early } = defaultGuidance(manifest.defaults);
+ * ```
+ */
+export function defaultGuidance(defaults: Manifest["defaults"]): GuidanceSchedule & { early: EarlyGuidance } {
+  const { guidance_scale: scale, identity_guidance_scale: identityScale } = defaults;
+  return {
+    scale,
+    identityScale,
+    rescale: 0,
+    early: {
+      untilTimestep: defaults.early_guidance_until,
+      scale: defaults.early_guidance_scale ?? scale,
+      identityScale: defaults.early_identity_guidance_scale ?? identityScale,
+    },
+  };
+}
+
+/**
+ * Guidance of one step.
+ *
+ * @param schedule of the picture
+ * @param timestep t, 0 to 1000
+ *
+ * @example
+ * ```ts
+ * const early = { untilTimestep: 800, scale: 4, identityScale: 1 };
+ * guidanceAt({ scale: 2, identityScale: null, rescale: 0, early }, 917).scale; // 4
+ * ```
+ */
+export function guidanceAt({ early, ...late }: GuidanceSchedule, timestep: number): Guidance {
+  if (early === null || timestep < early.untilTimestep) return late;
+  return { ...late, scale: early.scale, identityScale: early.identityScale };
 }
 
 /**
@@ -48,6 +109,20 @@ export function guidanceRows({ scale, identityScale }: Guidance): readonly Guida
   ];
   // the conditional row is kept: what it predicts is what rescaling goes by
   return rows.filter(({ kind, weight }) => weight !== 0 || kind === "conditional");
+}
+
+/**
+ * What the rows are told that a picture needs at any of its steps, in the order of {@linkcode guidanceRows}.
+ *
+ * @example
+ * ```ts
+ * rowKinds({ scale: 3, identityScale: null, rescale: 0, early: null }); // ["unconditional", "conditional"]
+ * ```
+ */
+export function rowKinds(schedule: GuidanceSchedule): readonly GuidanceRowKind[] {
+  const phases = [guidanceAt(schedule, Infinity), guidanceAt(schedule, -Infinity)];
+  const needed = new Set(phases.flatMap((phase) => guidanceRows(phase).map(({ kind }) => kind)));
+  return (["unconditional", "words", "conditional"] as const).filter((kind) => needed.has(kind));
 }
 
 /**

@@ -5,6 +5,8 @@
  * {@linkcode PipelineError} into a problem.
  */
 
+import type { EarlyGuidance } from "./guidance.ts";
+
 /** Output encodings the pipeline can write. */
 export type OutputFormat = "png" | "jpeg" | "webp";
 
@@ -66,6 +68,8 @@ export interface GenerateInput {
   readonly guidanceScale: number;
   /** guidance of the person, 0 to 20; null guides words and person together by `guidanceScale` */
   readonly identityGuidanceScale: number | null;
+  /** scales of the steps that begin a picture; null, or left out, for the same at all steps */
+  readonly earlyGuidance?: EarlyGuidance | null;
   /** how much of the conditional prediction's spread guidance keeps, 0 to 1; 0 turns rescaling off */
   readonly guidanceRescale: number;
   /** beta of equation 7, 0 to 2; 1 as trained */

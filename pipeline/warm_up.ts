@@ -3,7 +3,7 @@ import type { Provider } from "../models/sessions.ts";
 import { chooseBatchLimit } from "./batch_limit.ts";
 import { type Conditioning, encodeConditioning } from "./conditioning.ts";
 import { Denoiser, type Draft, startDraft } from "./denoise.ts";
-import { type Guidance, guidanceRows } from "./guidance.ts";
+import { defaultGuidance, type GuidanceSchedule, rowKinds } from "./guidance.ts";
 import type { Pipeline } from "./pipeline.ts";
 import { encodePrompt, encodeWords } from "./prompt.ts";
 import { countReferences } from "./references.ts";
@@ -22,10 +22,10 @@ export interface WarmUpSettings {
 const LIMITS = { cpu: { most: 8, longestStep: 2 }, cuda: { most: 32, longestStep: 2 } } as const;
 
 /** Guidance of one, two and three rows a picture, in this order: all that a request can ask for. */
-const GUIDANCES: readonly Guidance[] = [
-  { scale: 1, identityScale: null, rescale: 0 },
-  { scale: 2, identityScale: null, rescale: 0 },
-  { scale: 2, identityScale: 1.5, rescale: 0 },
+const GUIDANCES: readonly GuidanceSchedule[] = [
+  { scale: 1, identityScale: null, rescale: 0, early: null },
+  { scale: 2, identityScale: null, rescale: 0, early: null },
+  { scale: 2, identityScale: 1.5, rescale: 0, early: null },
 ];
 
 /**
@@ -64,8 +64,7 @@ export async function warmUp(pipeline: Pipeline, settings: WarmUpSettings): Prom
     if (cacheInterval > 1) await denoiser.step(drafts);
     return (clock() - began) / 1000;
   };
-  const { guidance_scale: scale, identity_guidance_scale: identityScale } = pipeline.manifest.defaults;
-  const usual = guidanceRows({ scale, identityScale, rescale: 0 }).length;
+  const usual = rowKinds(defaultGuidance(pipeline.manifest.defaults)).length;
   const usualStep = (pictures: number) =>
     step(GUIDANCES.map((_, index) => index + 1 === usual ? pictures : 0));
   await step([1]);
@@ -89,7 +88,7 @@ export async function warmUp(pipeline: Pipeline, settings: WarmUpSettings): Prom
 /** Runs the graphs before the UNet; gives a function that makes what steers a picture. */
 async function warmEncoders(
   { models, manifest, tokenizer }: Pipeline,
-): Promise<(guidance: Guidance) => Promise<Conditioning>> {
+): Promise<(guidance: GuidanceSchedule) => Promise<Conditioning>> {
   const { faces } = manifest;
   const square = (side: number) => zeros([1, 3, side, side]);
   await models.faceDetector(square(faces.detector.input_size));
@@ -103,7 +102,7 @@ async function warmEncoders(
   const nothing = encodeWords(tokenizer, "");
   return (guidance) =>
     encodeConditioning(
-      guidanceRows(guidance).map(({ kind }) => ({
+      rowKinds(guidance).map((kind) => ({
         kind,
         prompt: kind === "conditional" ? prompt : nothing,
       })),
@@ -116,7 +115,7 @@ async function warmEncoders(
 function draftOf(
   { manifest: { latent, defaults }, schedulerConfig }: Pipeline,
   conditioning: Conditioning,
-  guidance: Guidance,
+  guidance: GuidanceSchedule,
   cacheInterval: number,
 ): Draft {
   return startDraft(0, {

@@ -9,6 +9,7 @@ import {
 import { limits } from "../openapi/limits.ts";
 import type { Manifest } from "../models/manifest.ts";
 import type { GenerateInput } from "../pipeline/protocol.ts";
+import { defaultGuidance } from "../pipeline/guidance.ts";
 import { fieldProblem } from "./field_errors.ts";
 import { type BodySchemas, decodePhotoText, type PhotoBytes } from "./request_body.ts";
 
@@ -23,6 +24,9 @@ export const generationBody = {
       "num_inference_steps",
       "guidance_scale",
       "identity_guidance_scale",
+      "early_guidance_scale",
+      "early_identity_guidance_scale",
+      "early_guidance_until",
       "guidance_rescale",
       "identity_strength",
       "cache_interval",
@@ -142,6 +146,7 @@ export function toGenerateInput(
 ): GenerateInput {
   checkAgainstModel(photos.length, body, manifest);
   const { defaults } = manifest;
+  const guidance = defaultGuidance(defaults);
   return {
     referenceImages: photos,
     prompt: body.prompt,
@@ -149,8 +154,15 @@ export function toGenerateInput(
     negativePrompt: body.negative_prompt ?? commonDefaults.negative_prompt,
     numImages: body.num_images ?? commonDefaults.num_images,
     numInferenceSteps: body.num_inference_steps ?? defaults.num_inference_steps,
-    guidanceScale: body.guidance_scale ?? defaults.guidance_scale,
-    identityGuidanceScale: body.identity_guidance_scale ?? defaults.identity_guidance_scale,
+    guidanceScale: body.guidance_scale ?? guidance.scale,
+    identityGuidanceScale: body.identity_guidance_scale ?? guidance.identityScale,
+    earlyGuidance: {
+      untilTimestep: body.early_guidance_until ?? guidance.early.untilTimestep,
+      // who asks for a scale means all steps, unless these are told apart
+      scale: body.early_guidance_scale ?? body.guidance_scale ?? guidance.early.scale,
+      identityScale: body.early_identity_guidance_scale ?? body.identity_guidance_scale ??
+        guidance.early.identityScale,
+    },
     guidanceRescale: body.guidance_rescale ?? commonDefaults.guidance_rescale,
     identityStrength: body.identity_strength ?? defaults.identity_strength,
     scheduler: body.scheduler ?? defaults.scheduler,

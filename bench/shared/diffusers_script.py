@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from idadapter.fixture_reference import read_photo
 from idadapter.loop import save_png
 from idadapter.reference import ReferencePipeline
 
-bundle, photo, picture, threads, steps, scheduler, scale, identity_scale = sys.argv[1:]
+bundle, photo, picture, threads, steps, scheduler, guidance = sys.argv[1:]
 torch.set_num_threads(int(threads))
 [pixels] = ReferencePipeline(Path(bundle)).generate(
     read_photo(Path(photo)),
@@ -19,7 +20,6 @@ torch.set_num_threads(int(threads))
     "person",
     num_inference_steps=int(steps),
     scheduler=scheduler,
-    guidance_scale=float(scale),
-    identity_guidance_scale=float(identity_scale),
+    **json.loads(guidance),
 )
 save_png(Path(picture), pixels)

@@ -4,6 +4,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { loadManifest } from "../../models/manifest.ts";
 import type { InferenceSettings } from "../../pipeline/client.ts";
+import { defaultGuidance } from "../../pipeline/guidance.ts";
 import type { GenerateInput } from "../../pipeline/protocol.ts";
 
 /** A bench's options, all whole numbers above 0 but for the paths. */
@@ -90,6 +91,7 @@ export async function portraitRequest(
     numInferenceSteps: defaults.num_inference_steps,
     guidanceScale: defaults.guidance_scale,
     identityGuidanceScale: defaults.identity_guidance_scale,
+    earlyGuidance: defaultGuidance(defaults).early,
     guidanceRescale: 0,
     identityStrength: defaults.identity_strength,
     scheduler: defaults.scheduler,

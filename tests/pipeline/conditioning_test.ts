@@ -1,13 +1,13 @@
 import assert from "node:assert/strict";
 import { rowOf } from "../../models/tensor.ts";
 import { loadUnet, type UnetInput } from "../../models/unet.ts";
-import { type Conditioning, stackConditionings } from "../../pipeline/conditioning.ts";
+import { type ConditioningRows, selectRows, stackConditionings } from "../../pipeline/conditioning.ts";
 import { TorchGenerator } from "../../pipeline/noise.ts";
 import { maxDifference } from "../read_fixture.ts";
 import { realBundle, sessionSettings } from "../real_bundle.ts";
 
 /** Random conditioning of a person with so many tokens. */
-function conditioning(tokens: number, seed: number): Conditioning {
+function conditioning(tokens: number, seed: number): ConditioningRows {
   const generator = new TorchGenerator(seed);
   const tensor = (...dims: number[]) => ({
     data: generator.randn(dims.reduce((one, two) => one * two)),
@@ -20,11 +20,24 @@ function conditioning(tokens: number, seed: number): Conditioning {
   };
 }
 
+Deno.test("rows are taken by what they are told", () => {
+  const rows = ["unconditional", "words", "conditional"] as const;
+  const parts = rows.map((_, index) => conditioning(3, index));
+  const all = { ...stackConditionings(parts), kinds: rows };
+  const some = selectRows(all, ["unconditional", "conditional"]);
+  assert.deepEqual(some, {
+    ...stackConditionings([parts[0]!, parts[2]!]),
+    kinds: ["unconditional", "conditional"],
+  });
+  assert.equal(selectRows(all, [...rows]), all);
+  assert.throws(() => selectRows(some, ["words"]), RangeError);
+});
+
 Deno.test("people of different numbers of tokens share a run, and none notices", async () => {
   const { manifest, folder } = await realBundle();
   const { channels, size } = manifest.latent;
   const { unet } = await loadUnet({ manifest, folder }, sessionSettings);
-  const input = (part: Conditioning): UnetInput => {
+  const input = (part: ConditioningRows): UnetInput => {
     const rows = part.identity_tokens.dims[0]!;
     const sample = new TorchGenerator(9).randn(channels * size * size);
     return {

@@ -1,6 +1,7 @@
 /** The engine with the real model: who shares steps with whom, and that nobody's picture shows it. */
 
 import assert from "node:assert/strict";
+import type { UnetInput } from "../../models/unet.ts";
 import { Engine, type EngineSettings } from "../../pipeline/engine.ts";
 import { decodePhoto } from "../../pipeline/photo.ts";
 import { loadPipeline, type Pipeline } from "../../pipeline/pipeline.ts";
@@ -64,6 +65,7 @@ Deno.test("pictures do not depend on who shares the batch: guidance, scheduler, 
     smallRequest(photo, { seed: 4, scheduler: "ddim", identityStrength: 0.3, negativePrompt: "a hat" }),
     smallRequest(photo, { seed: 5, prompt: "an old man with a beard", classNoun: "man", numImages: 3 }),
     smallRequest(photo, { seed: 6, cacheInterval: 2, numInferenceSteps: 6 }),
+    smallRequest(photo, { seed: 8, earlyGuidance: { untilTimestep: 600, scale: 4, identityScale: 1 } }),
     smallRequest(photo, { seed: 7, cacheInterval: 3, guidanceScale: 1, numInferenceSteps: 5 }),
   ];
   const alone = await startEngine(1);
@@ -85,24 +87,53 @@ Deno.test("pictures do not depend on who shares the batch: guidance, scheduler, 
   }
 });
 
-Deno.test("steps that go on from earlier ones run a part of the UNet, and come near to what all of it gives", async () => {
-  const photo = await portrait();
-  const { models } = await pipelineOnce();
-  const runs: string[] = [];
+/** The real model, which writes down what was run of the UNet, and of how many rows. */
+async function countingPipeline(): Promise<{ pipeline: Pipeline; runs: string[] }> {
+  const pipeline = await pipelineOnce();
+  const { models } = pipeline;
   const { full, shallow } = await models.cachedUnet!();
-  const counting: Pipeline = {
-    ...await pipelineOnce(),
-    models: {
-      ...models,
-      unet: (input) => (runs.push("unet"), models.unet(input)),
-      cachedUnet: () =>
-        Promise.resolve({
-          full: (input) => (runs.push("full"), full(input)),
-          shallow: (input) => (runs.push("shallow"), shallow(input)),
-        }),
+  const runs: string[] = [];
+  const count = (name: string, { timestep }: UnetInput) => void runs.push(`${name} ${timestep.dims[0]}`);
+  return {
+    runs,
+    pipeline: {
+      ...pipeline,
+      models: {
+        ...models,
+        unet: (input) => (count("unet", input), models.unet(input)),
+        cachedUnet: () =>
+          Promise.resolve({
+            full: (input) => (count("full", input), full(input)),
+            shallow: (input) => (count("shallow", input), shallow(input)),
+          }),
+      },
     },
   };
-  const engine = new Engine(counting, { maxBatch: 4 });
+}
+
+Deno.test("a step runs the rows that count in it alone, and all of the UNet where others were kept", async () => {
+  const photo = await portrait();
+  const { pipeline, runs } = await countingPipeline();
+  const engine = new Engine(pipeline, { maxBatch: 4 });
+  const asked = (cacheInterval: number) =>
+    smallRequest(photo, {
+      numInferenceSteps: 6,
+      cacheInterval,
+      guidanceScale: 2,
+      earlyGuidance: { untilTimestep: 800, scale: 4, identityScale: 1 },
+    });
+  // at 999 and 833 words and person have scales of their own
+  await engine.generate(asked(1));
+  assert.equal(runs.join(), "unet 3,unet 3,unet 2,unet 2,unet 2,unet 2");
+  runs.length = 0;
+  await engine.generate(asked(3));
+  assert.equal(runs.join(), "full 3,shallow 3,full 2,full 2,shallow 2,shallow 2");
+});
+
+Deno.test("steps that go on from earlier ones run a part of the UNet, and come near to what all of it gives", async () => {
+  const photo = await portrait();
+  const { pipeline, runs } = await countingPipeline();
+  const engine = new Engine(pipeline, { maxBatch: 4 });
   const draw = async (cacheInterval: number) => {
     runs.length = 0;
     const [pixels] = await pixelsOf(
@@ -111,9 +142,12 @@ Deno.test("steps that go on from earlier ones run a part of the UNet, and come n
     return pixels!;
   };
   const whole = await draw(1);
-  assert.deepEqual(runs, new Array(8).fill("unet"));
+  assert.deepEqual(runs, new Array(8).fill("unet 2"));
   const pixels = await draw(3);
-  assert.deepEqual(runs, ["full", "shallow", "shallow", "full", "shallow", "shallow", "full", "shallow"]);
+  assert.equal(
+    runs.join(),
+    "full 2,shallow 2,shallow 2,full 2,shallow 2,shallow 2,full 2,shallow 2",
+  );
   const decibels = psnr(pixels, whole);
   assert.ok(decibels > 15 && decibels < 60, `${decibels} dB`);
   const nearer = psnr(await draw(2), whole);

@@ -17,6 +17,9 @@ interface ReferenceCase {
   num_inference_steps: number;
   guidance_scale: number;
   identity_guidance_scale: number | null;
+  early_guidance_scale: number | null;
+  early_identity_guidance_scale: number | null;
+  early_guidance_until: number;
   guidance_rescale: number;
   identity_strength: number;
   scheduler: SchedulerName;
@@ -67,6 +70,11 @@ Deno.test({
           numInferenceSteps: reference.num_inference_steps,
           guidanceScale: reference.guidance_scale,
           identityGuidanceScale: reference.identity_guidance_scale,
+          earlyGuidance: {
+            untilTimestep: reference.early_guidance_until,
+            scale: reference.early_guidance_scale ?? reference.guidance_scale,
+            identityScale: reference.early_identity_guidance_scale ?? reference.identity_guidance_scale,
+          },
           guidanceRescale: reference.guidance_rescale,
           identityStrength: reference.identity_strength,
           scheduler: reference.scheduler,
@@ -135,6 +143,9 @@ Deno.test("prompt, guidance, identity strength, negative prompt and scheduler ea
     { identityGuidanceScale: 1 },
     { identityGuidanceScale: 5 },
     { guidanceRescale: 0.7 },
+    { earlyGuidance: { untilTimestep: 700, scale: 6, identityScale: null } },
+    { earlyGuidance: { untilTimestep: 700, scale: 3, identityScale: 1 } },
+    { earlyGuidance: { untilTimestep: 300, scale: 3, identityScale: 1 } },
     { negativePrompt: "a smiling face with a hat" },
     { identityStrength: 0 },
     { scheduler: "euler" },

@@ -1,5 +1,14 @@
 import assert from "node:assert/strict";
-import { type Guidance, guidanceRows, guide, rescaleGuidance } from "../../pipeline/guidance.ts";
+import {
+  defaultGuidance,
+  type Guidance,
+  guidanceAt,
+  guidanceRows,
+  type GuidanceSchedule,
+  guide,
+  rescaleGuidance,
+  rowKinds,
+} from "../../pipeline/guidance.ts";
 import { maxDifference } from "../read_fixture.ts";
 
 const plain: Guidance = { scale: 1, identityScale: null, rescale: 0 };
@@ -25,6 +34,42 @@ Deno.test("a row that counts nothing is not asked for", () => {
   assert.equal(kinds({ scale: 3, identityScale: 1 }), "unconditional words conditional");
   // It counts nothing, and is what rescaling goes by.
   assert.equal(kinds({ scale: 3, identityScale: 0 }), "unconditional words conditional");
+});
+
+Deno.test("the steps that begin a picture are guided by scales of their own, and their last timestep is one of them", () => {
+  const early = { untilTimestep: 800, scale: 4, identityScale: 1 };
+  const schedule: GuidanceSchedule = { scale: 2, identityScale: null, rescale: 0.7, early };
+  assert.deepEqual(guidanceAt(schedule, 999), { scale: 4, identityScale: 1, rescale: 0.7 });
+  assert.deepEqual(guidanceAt(schedule, 800), guidanceAt(schedule, 999));
+  assert.deepEqual(guidanceAt(schedule, 799.9), { scale: 2, identityScale: null, rescale: 0.7 });
+  assert.deepEqual(guidanceAt({ ...schedule, early: null }, 999), guidanceAt(schedule, 0));
+});
+
+Deno.test("a picture has the rows that count in any of its steps", () => {
+  const early = { untilTimestep: 800, scale: 4, identityScale: 1 };
+  assert.deepEqual(rowKinds({ ...plain, early: null }), ["conditional"]);
+  assert.deepEqual(rowKinds({ ...plain, scale: 2, early: null }), ["unconditional", "conditional"]);
+  assert.deepEqual(rowKinds({ ...plain, early }), ["unconditional", "words", "conditional"]);
+  const wordless = { ...early, scale: 1, identityScale: 3 };
+  assert.deepEqual(rowKinds({ ...plain, early: wordless }), ["words", "conditional"]);
+});
+
+Deno.test("a model that says nothing of the first steps guides them as the others", () => {
+  const defaults = {
+    scheduler: "unipc",
+    num_inference_steps: 12,
+    guidance_scale: 3,
+    identity_guidance_scale: 2,
+    early_guidance_scale: null,
+    early_identity_guidance_scale: null,
+    early_guidance_until: 800,
+    identity_strength: 1,
+  } as const;
+  const plain = defaultGuidance(defaults);
+  assert.deepEqual(guidanceAt(plain, 999), guidanceAt(plain, 0));
+  const own = defaultGuidance({ ...defaults, early_guidance_scale: 5, early_identity_guidance_scale: 0 });
+  assert.deepEqual(guidanceAt(own, 999), { scale: 5, identityScale: 0, rescale: 0 });
+  assert.deepEqual(guidanceAt(own, 0), { scale: 3, identityScale: 2, rescale: 0 });
 });
 
 Deno.test("words and person are guided each by its own scale", () => {

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import type { UnetInput } from "../../models/unet.ts";
+import { defaultGuidance, rowKinds } from "../../pipeline/guidance.ts";
 import { loadPipeline, type Pipeline } from "../../pipeline/pipeline.ts";
 import { warmUp } from "../../pipeline/warm_up.ts";
 import { bundleFolder, sessionSettings } from "../real_bundle.ts";
@@ -40,8 +41,7 @@ Deno.test("where every shape is searched anew, every number of rows a batch can 
 
 Deno.test("on the CPU batches of the bundle's own guidance are run, up to the largest", async () => {
   const { pipeline, rows } = await recordedPipeline();
-  const { guidance_scale: scale, identity_guidance_scale: person } = pipeline.manifest.defaults;
-  const each = scale === 1 ? 1 : person === null || person === scale ? 2 : 3;
+  const each = rowKinds(defaultGuidance(pipeline.manifest.defaults)).length;
   assert.equal(await warmUp(pipeline, { provider: "cpu", maxBatch: 3 }), 3);
   assert.deepEqual(rows, { unet: [1, each, 2 * each, 3 * each], full: [], shallow: [] });
 });

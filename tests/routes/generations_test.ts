@@ -71,6 +71,7 @@ Deno.test("the least request gets the model's defaults and a drawn seed, which i
     numInferenceSteps: 17,
     guidanceScale: 2.5,
     identityGuidanceScale: 1.25,
+    earlyGuidance: { untilTimestep: 800, scale: 3.5, identityScale: 1.25 },
     guidanceRescale: 0,
     identityStrength: 0.9,
     scheduler: "euler",
@@ -105,6 +106,9 @@ Deno.test("null stands for the default, as leaving the field out does", async ()
       "num_inference_steps",
       "guidance_scale",
       "identity_guidance_scale",
+      "early_guidance_scale",
+      "early_identity_guidance_scale",
+      "early_guidance_until",
       "guidance_rescale",
       "identity_strength",
       "cache_interval",
@@ -131,6 +135,9 @@ Deno.test("JSON and multipart with the same fields ask for the same", async () =
     num_inference_steps: 5,
     guidance_scale: 1.5e0,
     identity_guidance_scale: 0.5,
+    early_guidance_scale: 4,
+    early_identity_guidance_scale: 0,
+    early_guidance_until: 900.5,
     guidance_rescale: 0.7,
     identity_strength: 0,
     cache_interval: 3,
@@ -157,6 +164,23 @@ Deno.test("JSON and multipart with the same fields ask for the same", async () =
   deepEqual(inputs[1], inputs[0]);
   equal(inputs[0]?.prompt, options.prompt);
   equal(inputs[0]?.cacheInterval, 3);
+  deepEqual(inputs[0]?.earlyGuidance, { untilTimestep: 900.5, scale: 4, identityScale: 0 });
+});
+
+Deno.test("a scale of the caller's own holds at all steps, unless the first ones' is given too", async () => {
+  const { service, inputs } = await startRecording();
+  await using _ = service;
+  const asked: [Record<string, number>, { scale: number; identityScale: number }][] = [
+    [{ guidance_scale: 6 }, { scale: 6, identityScale: 1.25 }],
+    [{ identity_guidance_scale: 2 }, { scale: 3.5, identityScale: 2 }],
+    [{ guidance_scale: 6, early_guidance_scale: 1 }, { scale: 1, identityScale: 1.25 }],
+    [{ early_identity_guidance_scale: 0 }, { scale: 3.5, identityScale: 0 }],
+  ];
+  for (const [fields, expected] of asked) {
+    const response = await service.call("/v1/generations", asJson({ ...least, ...fields }));
+    equal(response.status, 200, await response.text());
+    deepEqual(inputs.at(-1)?.earlyGuidance, { untilTimestep: 800, ...expected }, JSON.stringify(fields));
+  }
 });
 
 Deno.test("an event stream tells progress in order and ends with the same answer", async () => {

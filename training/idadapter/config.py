@@ -180,6 +180,8 @@ class IdAdapterConfig:
         rollout_weight: how much more the recogniser's losses of such a row count than of another.
         rollout_guidance_scale: guidance of the words on the way there.
         rollout_identity_guidance_scale: guidance of the person; with both 1 a step takes a third of the time.
+        rollout_early_guidance_scale: of the words from timestep 800 on; by default the same.
+        rollout_early_identity_guidance_scale: of the person from there on; by default the same.
         rollout_turned_share: how many of them are told of a photo that looks clearly to a side (`TURNED`), rather than
             of any: who is told a yaw near the threshold of the words for it ends up short of it.
         rollout_emotion_share: how many of them are told of a photo that shows an emotion (`Facts.emotion`), each as
@@ -237,6 +239,8 @@ class IdAdapterConfig:
     rollout_weight: float = 1.0
     rollout_guidance_scale: float = 1.0
     rollout_identity_guidance_scale: float = 1.0
+    rollout_early_guidance_scale: float | None = None
+    rollout_early_identity_guidance_scale: float | None = None
     rollout_turned_share: float = 0.0
     rollout_emotion_share: float = 0.0
     emotion_weight: float = 0.0

@@ -113,6 +113,9 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, help="24 references beside their portraits (never commit it)")
     parser.add_argument("--guidance-scale", type=float)
     parser.add_argument("--identity-guidance-scale", type=float)
+    parser.add_argument("--early-guidance-scale", type=float)
+    parser.add_argument("--early-identity-guidance-scale", type=float)
+    parser.add_argument("--early-guidance-until", type=float)
     parser.add_argument("--identity-strength", type=float)
     parser.add_argument("--num-inference-steps", type=int)
     parser.add_argument("--scheduler")
@@ -124,6 +127,9 @@ def main() -> None:
     names = (
         "guidance_scale",
         "identity_guidance_scale",
+        "early_guidance_scale",
+        "early_identity_guidance_scale",
+        "early_guidance_until",
         "identity_strength",
         "num_inference_steps",
         "scheduler",

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+KINDS = ("unconditional", "words", "conditional")
+"""What a prediction is told, in the order of the UNet's rows."""
+
 
 def guidance_rows(guidance_scale: float, identity_guidance_scale: float | None) -> dict[str, float]:
     """What each prediction counts: e(0, 0) + s_w (e(w, 0) - e(0, 0)) + s_p (e(w, p) - e(w, 0)), zeros left out.
@@ -11,3 +16,43 @@ def guidance_rows(guidance_scale: float, identity_guidance_scale: float | None) 
     person = guidance_scale if identity_guidance_scale is None else identity_guidance_scale
     weights = {"unconditional": 1 - guidance_scale, "words": guidance_scale - person, "conditional": person}
     return {kind: weight for kind, weight in weights.items() if weight or kind == "conditional"}
+
+
+@dataclass(frozen=True)
+class GuidanceSchedule:
+    """Guidance of all of a picture's steps: of those that begin it by scales of their own.
+
+    View, expression and what is worn are settled while there is hardly more than noise, likeness and detail after that
+    (guidance that depends on the noise level: Kynkäänniemi et al. 2024).
+
+    Args:
+        scale: of the words; 1 runs the conditional prediction alone.
+        identity_scale: of the person; None for both together by `scale`.
+        early_scale: of the words in the steps that begin a picture; None for `scale`.
+        early_identity_scale: of the person in these; None for `identity_scale`.
+        early_until: the last timestep of these, 0 to 1000.
+    """
+
+    scale: float
+    identity_scale: float | None = None
+    early_scale: float | None = None
+    early_identity_scale: float | None = None
+    early_until: float = 800.0
+
+    def rows_at(self, timestep: float) -> dict[str, float]:
+        """What each kind of prediction counts at a timestep; those that count nothing left out."""
+        if timestep < self.early_until:
+            return guidance_rows(self.scale, self.identity_scale)
+        scale = self.scale if self.early_scale is None else self.early_scale
+        person = self.identity_scale if self.early_identity_scale is None else self.early_identity_scale
+        return guidance_rows(scale, person)
+
+    def kinds(self) -> list[str]:
+        """The predictions that count at any step, in the order of `KINDS`."""
+        needed = self.rows_at(float("inf")) | self.rows_at(float("-inf"))
+        return [kind for kind in KINDS if kind in needed]
+
+    def weights_at(self, timestep: float) -> list[float]:
+        """What each of `kinds` counts at a timestep."""
+        rows = self.rows_at(timestep)
+        return [rows.get(kind, 0.0) for kind in self.kinds()]

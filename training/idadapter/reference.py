@@ -16,7 +16,7 @@ from .data.alignment import align_face
 from .data.vision_crops import to_tensor
 from .faces.locate import FaceLocator, LocatedFace
 from .faces.recognizer import FaceRecognizer
-from .guidance import guidance_rows
+from .guidance import GuidanceSchedule
 from .models.autoencoder import decode
 from .models.clip import normalize_pixels
 from .models.identity_adapter import predict
@@ -33,7 +33,7 @@ LEAST_SPAN = 0.52
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What steers a denoising, a row for each of `guidance_rows` that counts.
+    """What steers a denoising, a row for each of `GuidanceSchedule.kinds`.
 
     Attributes:
         hidden_states: C [rows, L, d_t].
@@ -80,6 +80,9 @@ class ReferencePipeline:
         num_inference_steps: int = 20,
         guidance_scale: float = 3.0,
         identity_guidance_scale: float | None = None,
+        early_guidance_scale: float | None = None,
+        early_identity_guidance_scale: float | None = None,
+        early_guidance_until: float = 800.0,
         guidance_rescale: float = 0.0,
         identity_strength: float = 1.0,
         scheduler: str = "dpmpp_2m",
@@ -97,6 +100,9 @@ class ReferencePipeline:
             num_inference_steps: denoising steps.
             guidance_scale: classifier-free guidance of the words; 1 runs the conditional branch alone.
             identity_guidance_scale: guidance of the person; None for both together by `guidance_scale`.
+            early_guidance_scale: of the words in the steps that begin a picture; None for `guidance_scale`.
+            early_identity_guidance_scale: of the person in these; None for `identity_guidance_scale`.
+            early_guidance_until: the last timestep of these.
             guidance_rescale: phi of Lin et al. 2024, 0 for none.
             identity_strength: beta of equation 7.
             scheduler: one of `samplers.SCHEDULERS`.
@@ -113,14 +119,21 @@ class ReferencePipeline:
         """
         face = self.find_face(photo)
         identity_tokens, identity_embedding = self.encode_identity(photo, face)
-        weights = guidance_rows(guidance_scale, identity_guidance_scale)
+        guidance = GuidanceSchedule(
+            guidance_scale,
+            identity_guidance_scale,
+            early_guidance_scale,
+            early_identity_guidance_scale,
+            early_guidance_until,
+        )
+        kinds = guidance.kinds()
         conditioning = self.encode_conditioning(
             prompt,
             class_noun,
-            negative_prompt if "unconditional" in weights else None,
+            negative_prompt if "unconditional" in kinds else None,
             identity_tokens,
             identity_embedding,
-            words_row="words" in weights,
+            words_row="words" in kinds,
         )
         sampler = make_sampler(scheduler, {"clip_sample": False, **self.scheduler_config})
         generators = [torch.Generator("cpu").manual_seed(seed + i) for i in range(num_images)]
@@ -129,7 +142,7 @@ class ReferencePipeline:
             conditioning,
             sampler,
             num_inference_steps,
-            list(weights.values()),
+            guidance,
             guidance_rescale,
             identity_strength,
             cache_interval,
@@ -213,28 +226,33 @@ class ReferencePipeline:
         conditioning: Conditioning,
         scheduler: SchedulerMixin,
         num_inference_steps: int,
-        weights: list[float],
+        guidance: GuidanceSchedule,
         guidance_rescale: float,
         identity_strength: float,
         cache_interval: int = 1,
     ) -> Tensor:
         """Noise to clean latents [n, c, h, w]: the UNet with its adapters, guidance, the scheduler's step."""
-        count, branches = len(generators), len(conditioning.hidden_states)
-        hidden_states = conditioning.hidden_states.repeat_interleave(count, 0)
-        identity_tokens = conditioning.identity_tokens.repeat_interleave(count, 0)
-        strength = torch.full((branches * count,), identity_strength)
+        count, kinds = len(generators), guidance.kinds()
         scheduler.set_timesteps(num_inference_steps)
         latents = self.draw_noise(generators) * scheduler.init_noise_sigma
         random = {"generator": generators} if takes_generator(scheduler) else {}
         deep: list[Tensor] = []
+        kept_kinds: list[str] = []
         for step, timestep in enumerate(scheduler.timesteps):
+            weights = guidance.rows_at(float(timestep))
+            counting = [kinds.index(kind) for kind in weights]
+            branches = len(counting)
+            hidden_states = conditioning.hidden_states[counting].repeat_interleave(count, 0)
+            identity_tokens = conditioning.identity_tokens[counting].repeat_interleave(count, 0)
+            strength = torch.full((branches * count,), identity_strength)
             sample = scheduler.scale_model_input(latents, timestep).repeat(branches, 1, 1, 1)
             timesteps = timestep.expand(branches * count)
-            kept = deep[0] if step % cache_interval else None
+            kept = deep[0] if step % cache_interval and kept_kinds == list(weights) else None
+            kept_kinds = list(weights)
             with deep_features(self.unet, kept) if cache_interval > 1 else nullcontext(deep) as deep:
                 prediction = predict(self.unet, sample, timesteps, hidden_states, identity_tokens, strength)
             rows = prediction.chunk(branches)
-            prediction = sum(weight * row for weight, row in zip(weights, rows, strict=True))
+            prediction = sum(weight * row for weight, row in zip(weights.values(), rows, strict=True))
             if guidance_rescale and branches > 1:
                 spread = rows[-1].std((1, 2, 3), keepdim=True) / prediction.std((1, 2, 3), keepdim=True)
                 prediction = guidance_rescale * spread * prediction + (1 - guidance_rescale) * prediction

@@ -536,7 +536,13 @@ def test_rollouts_count_as_much_as_they_are_set_to(
 def test_a_rollout_is_guided_as_the_service_guides(run: Path, make_tiny_stage: MakeStage):
     stage = make_tiny_stage("idadapter", run)
     rolling(stage, 2)
-    stage.config = replace(stage.config, rollout_guidance_scale=4.0, rollout_identity_guidance_scale=1.5)
+    stage.config = replace(
+        stage.config,
+        rollout_guidance_scale=4.0,
+        rollout_identity_guidance_scale=1.5,
+        rollout_early_guidance_scale=2.0,
+        rollout_early_identity_guidance_scale=1.0,
+    )
     nothing = encode_prompts(stage.tokenizer, [""])[0]
     kinds: list[torch.Tensor] = []
 
@@ -561,7 +567,11 @@ def test_a_rollout_is_guided_as_the_service_guides(run: Path, make_tiny_stage: M
     for earlier, later in zip(steps, steps[1:], strict=False):
         assert torch.equal(earlier[4:], later[2:4]) and (later[4:] < later[2:4]).all()
     # e(0, 0) + 4 (e(w, 0) - e(0, 0)) + 1.5 (e(w, p) - e(w, 0))
-    assert all(x[:2].tolist() == [-3 * 100 + 2.5 * 10 + 1.5] * 2 for x in steps)
+    # and with 2 and 1 from timestep 800 on
+    early, late = -1 * 100 + 1 * 10 + 1.0, -3 * 100 + 2.5 * 10 + 1.5
+    for x in steps:
+        assert x[:2].tolist() == [early if now >= 800 else late for now in x[2:4].tolist()]
+    assert steps[0][:2].tolist() == [early] * 2 and steps[-1][:2].tolist() == [late] * 2
 
 
 def test_rollouts_are_told_of_turned_heads_and_emotions_as_often_as_is_set(run: Path, make_tiny_stage: MakeStage):

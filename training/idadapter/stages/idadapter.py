@@ -25,7 +25,7 @@ from ..faces.detector import SCORE_THRESHOLD, FaceDetector
 from ..faces.emotion import CLASSES, EmotionClassifier
 from ..faces.fact_reader import open_fact_reader
 from ..faces.recognizer import TEMPLATE, FaceRecognizer
-from ..guidance import guidance_rows
+from ..guidance import GuidanceSchedule
 from ..loop import Stage, StepRandom, mean_or_zero
 from ..models.attention import plain_attention
 from ..models.autoencoder import decode
@@ -92,7 +92,7 @@ class DrawnPeople(NamedTuple):
         rolled: rows that are rolled out.
         rolled_crops: which of `crops` are theirs, and
         rolled_index: [r, K] which of these are whose.
-        rolled_ids: [g r, L] token ids of every row of the guidance, kind by kind (`guidance_rows`), and
+        rolled_ids: [g r, L] token ids of every row of the guidance, kind by kind (`GuidanceSchedule.kinds`), and
         rolled_positions: [g r], the identifier's places.
         judged: [j] rows that the recogniser sees.
         told: [j, 6] what their captions tell (`told_values`).
@@ -342,11 +342,17 @@ class IdAdapterStage(Stage):
             "words": [p.removesuffix(with_identifier("", noun)) for p, noun in zip(prompts, nouns, strict=True)],
             "conditional": prompts,
         }
-        return [prompt for kind in self.rollout_guidance() for prompt in asked[kind]]
+        return [prompt for kind in self.rollout_guidance().kinds() for prompt in asked[kind]]
 
-    def rollout_guidance(self) -> dict[str, float]:
-        """Rows of a rollout's guidance, and their weights."""
-        return guidance_rows(self.config.rollout_guidance_scale, self.config.rollout_identity_guidance_scale)
+    def rollout_guidance(self) -> GuidanceSchedule:
+        """How a rollout is guided."""
+        config = self.config
+        return GuidanceSchedule(
+            config.rollout_guidance_scale,
+            config.rollout_identity_guidance_scale,
+            config.rollout_early_guidance_scale,
+            config.rollout_early_identity_guidance_scale,
+        )
 
     def loss(
         self, module: nn.Module, random: StepRandom, step: int, drawn: DrawnPeople | None = None
@@ -431,18 +437,24 @@ class IdAdapterStage(Stage):
             features = (patch[batch.rolled_crops], batch.rolled_index, faces[rolled])
         known, bias = self.module.mix(features, batch.counts[rolled], torch.zeros_like(rolled, dtype=torch.bool))
         nobody = (torch.zeros_like(known[0]), torch.zeros_like(known[1]))
-        weights = self.rollout_guidance()
-        who = [known if kind == "conditional" else nobody for kind in weights]
+        guidance = self.rollout_guidance()
+        kinds = guidance.kinds()
+        early, late = (
+            noise.new_tensor(guidance.weights_at(t))[:, None, None, None, None] for t in (float("inf"), float("-inf"))
+        )
+        who = [known if kind == "conditional" else nobody for kind in kinds]
         identity = tuple(torch.cat(parts) for parts in zip(*who, strict=True))
-        bias = bias.repeat(len(weights), 1)
+        bias = bias.repeat(len(kinds), 1)
         noisy, now = noise, torch.full_like(timesteps, len(self.diffusion.alphas) - 1)
         shares = torch.linspace(0, 1, config.rollout_steps + 1, device=self.device)[1:, None]
         for then in (now + shares * (timesteps - now)).round().long():
-            inputs = noisy.repeat(len(weights), 1, 1, 1).contiguous(memory_format=torch.channels_last)
+            inputs = noisy.repeat(len(kinds), 1, 1, 1).contiguous(memory_format=torch.channels_last)
             rows = self.module.denoise(
-                inputs, now.repeat(len(weights)), batch.rolled_ids, batch.rolled_positions, identity, bias
+                inputs, now.repeat(len(kinds)), batch.rolled_ids, batch.rolled_positions, identity, bias
             ).float()
-            predicted = sum(w * row for w, row in zip(weights.values(), rows.chunk(len(weights)), strict=True))
+            beginning = (now >= guidance.early_until)[:, None, None, None]
+            weights = torch.where(beginning, early, late)
+            predicted = (weights * rows.unflatten(0, (len(kinds), -1))).sum(0)
             noisy, now = self.diffusion.step(noisy, predicted, now, then), then
         return noisy
 
