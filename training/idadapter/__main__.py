@@ -74,9 +74,11 @@ def main() -> None:
     card = commands.add_parser("card", help="replace a bundle's model card")
     card.add_argument("--bundle", type=Path, required=True)
     card.add_argument("--model-card", type=Path, required=True)
+    card.add_argument("--config", type=Path, help="take version, description and defaults from it too")
     arguments = parser.parse_args()
     if arguments.command == "card":
-        replace_model_card(arguments.bundle, arguments.model_card)
+        settings = None if arguments.config is None else read_config(arguments.config).bundle
+        replace_model_card(arguments.bundle, arguments.model_card, settings)
         return
     config = read_config(arguments.config)
     parts = arguments.run / "parts"

@@ -128,10 +128,18 @@ def export_graph(spec: GraphSpec, bundle: Path) -> float:
     return largest
 
 
-def replace_model_card(bundle: Path, model_card: Path) -> None:
-    """Gives a bundle another model card (figures are known only after it was served) and notes its digest."""
+def replace_model_card(bundle: Path, model_card: Path, settings: BundleConfig | None = None) -> None:
+    """Gives a bundle another model card (figures are known only after it was served) and notes its digest.
+
+    Args:
+        bundle: changed in place; its weights and graphs stay as they are.
+        model_card: becomes its README.md.
+        settings: give it their version, description and defaults too, which are chosen by what is served as well.
+    """
     shutil.copy(model_card, bundle / "README.md")
     manifest = json.loads((bundle / "bundle.json").read_text())
+    if settings is not None:
+        manifest |= {name: getattr(settings, name) for name in ("version", "description", "defaults")}
     write_manifest(bundle, {**manifest, "files": describe_files(bundle)})
 
 
