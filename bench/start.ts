@@ -40,6 +40,7 @@ export async function run(args: readonly string[]): Promise<Figure> {
       early_guidance_scale: defaults.early_guidance_scale,
       early_identity_guidance_scale: defaults.early_identity_guidance_scale,
       early_guidance_until: defaults.early_guidance_until,
+      guidance_rescale: defaults.guidance_rescale,
     }),
   ];
   const commands = {

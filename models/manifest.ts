@@ -83,6 +83,8 @@ export const manifestSchema = z.object({
     early_identity_guidance_scale: z.number().min(0).nullable().default(null),
     /** the last timestep of those steps, of 1000 */
     early_guidance_until: z.number().min(0).max(1000).default(800),
+    /** phi of `rescaleGuidance` */
+    guidance_rescale: z.number().min(0).max(1).default(0),
     identity_strength: z.number().min(0).max(2),
   }),
   /** E_r in the unconditional branch of guidance: all zeros, or the same as in the conditional one */

@@ -92,7 +92,7 @@ const options = {
     ),
   guidance_rescale: z.number().min(limits.guidanceRescale.min).max(limits.guidanceRescale.max).nullish()
     .describe(
-      "how much of its contrast a strongly guided picture gets back (Lin et al. 2024; they take 0.7); default 0, none",
+      "how much of its natural contrast a strongly guided picture gets back, 0 for none; default from the model",
     ),
   identity_strength: z.number().min(limits.identityStrength.min).max(limits.identityStrength.max).nullish()
     .describe(

@@ -8,13 +8,16 @@ import {
   guidanceRows,
   type GuidanceSchedule,
   guide,
+  rescaleGuidance,
 } from "./guidance.ts";
 import { TorchGenerator } from "./noise.ts";
+import type { NoiseLevels } from "./schedulers/noise_levels.ts";
 import type { Scheduler } from "./schedulers/scheduler.ts";
 
 /** One picture on its way from noise to a clean latent: nothing in it is shared with any other picture's steps. */
 export interface Draft {
   readonly scheduler: Scheduler;
+  readonly noiseLevels: NoiseLevels;
   /** a row for each of `rowKinds` of the guidance */
   readonly conditioning: Conditioning;
   readonly guidance: GuidanceSchedule;
@@ -62,7 +65,7 @@ export interface DraftStep {
  * @example
  * ```ts
  * const draft = startDraft(42, {
- *   createScheduler, conditioning, guidance, identityStrength: 1, latentDims, cacheInterval: 1,
+ *   createScheduler, noiseLevels, conditioning, guidance, identityStrength: 1, latentDims, cacheInterval: 1,
  * });
  * ```
  */
@@ -131,7 +134,9 @@ export class Denoiser {
     const predictions = new Map([...await this.#runWhole(whole), ...await this.#runPart(part)]);
     return turns.map((turn) => {
       const { draft, timestep, input, guidance } = turn;
-      const guided = guide(predictions.get(turn)!, guidance);
+      const rows = predictions.get(turn)!;
+      const level = { noisy: input, ...draft.noiseLevels.cleanPartsAt(timestep) };
+      const guided = rescaleGuidance(guide(rows, guidance), rows.at(-1)!, level, guidance.rescale);
       draft.sample = draft.scheduler.step(guided, draft.sample);
       return { timestep, input, prediction: guided };
     });

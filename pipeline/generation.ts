@@ -73,6 +73,7 @@ export async function runGeneration(
     startDraft(seed, {
       createScheduler: (generator) =>
         createScheduler(input.scheduler, pipeline.schedulerConfig, input.numInferenceSteps, generator),
+      noiseLevels: pipeline.noiseLevels,
       conditioning,
       guidance,
       identityStrength: input.identityStrength,

@@ -1,6 +1,7 @@
 /** Classifier-free guidance, with scales of their own for the words and for the person. */
 
 import type { Manifest } from "../models/manifest.ts";
+import type { CleanParts } from "./schedulers/noise_levels.ts";
 
 /** How far to go beyond what the model predicts by itself. */
 export interface Guidance {
@@ -53,11 +54,12 @@ export interface GuidanceRow {
  * ```
  */
 export function defaultGuidance(defaults: Manifest["defaults"]): GuidanceSchedule & { early: EarlyGuidance } {
-  const { guidance_scale: scale, identity_guidance_scale: identityScale } = defaults;
+  const { guidance_scale: scale, identity_guidance_scale: identityScale, guidance_rescale: rescale } =
+    defaults;
   return {
     scale,
     identityScale,
-    rescale: 0,
+    rescale,
     early: {
       untilTimestep: defaults.early_guidance_until,
       scale: defaults.early_guidance_scale ?? scale,
@@ -135,7 +137,7 @@ export function rowKinds(schedule: GuidanceSchedule): readonly GuidanceRowKind[]
  *
  * @example
  * ```ts
- * const prediction = guide([unconditional, conditional], { scale: 3, identityScale: null, rescale: 0.7 });
+ * const prediction = guide([unconditional, conditional], { scale: 3, identityScale: null, rescale: 0 });
  * ```
  */
 export function guide(predictions: readonly Float32Array[], guidance: Guidance): Float32Array {
@@ -155,31 +157,48 @@ export function guide(predictions: readonly Float32Array[], guidance: Guidance):
     const prediction = predictions[index]!;
     for (let i = 0; i < guided.length; i++) guided[i]! += weight * prediction[i]!;
   }
-  return guidance.rescale === 0 ? guided : rescaleGuidance(guided, conditional, guidance.rescale);
+  return guided;
+}
+
+/** What a step's prediction is a prediction of. */
+export interface RescaledStep extends CleanParts {
+  /** z_t, as the UNet saw it */
+  readonly noisy: Float32Array;
 }
 
 /**
- * Gives a guided prediction the spread of the conditional one again, so that strong guidance does not overexpose
- * (Lin et al. 2024, equations 15 and 16).
+ * Gives the clean latent that a guided prediction means the spread of the conditional one's again, so that strong guidance
+ * does not overexpose (Lin et al. 2024, equations 15 and 16).
+ *
+ * They rescale the prediction itself, and so does diffusers. But what a smaller velocity, or less noise, leaves in z_t is
+ * noise, and pictures had grain of it (docs/training.md, fourteenth session). Where z_t is noise alone, a velocity is
+ * rescaled as theirs is.
  *
  * @param guided prediction after guidance
  * @param conditional prediction with words and person, same length
- * @param rescale phi: 0 leaves `guided` as it is, 1 gives it the whole of the spread; the paper takes 0.7
- * @returns a new array
+ * @param step z_t, and how z_0 comes of it
+ * @param rescale phi: 0 leaves `guided` as it is, 1 gives it the whole of the spread
+ * @returns a new array, or `guided` where nothing changes
  *
  * @example
  * ```ts
- * rescaleGuidance(Float32Array.of(-4, 4), Float32Array.of(-1, 1), 0.5); // [-2.5, 2.5]
+ * const level = { noisy, ...noiseLevels.cleanPartsAt(timestep) };
+ * const prediction = rescaleGuidance(guided, conditional, level, 0.5);
  * ```
  */
 export function rescaleGuidance(
   guided: Float32Array,
   conditional: Float32Array,
+  { noisy, signal, noise }: RescaledStep,
   rescale: number,
-): Float32Array<ArrayBuffer> {
-  const spread = standardDeviation(guided);
-  const factor = spread === 0 ? 1 : standardDeviation(conditional) / spread;
-  return Float32Array.from(guided, (value) => value * (rescale * factor + 1 - rescale));
+): Float32Array {
+  if (rescale === 0 || guided === conditional) return guided;
+  const clean = (prediction: Float32Array) =>
+    prediction.map((value, i) => signal * noisy[i]! - noise * value);
+  const spread = standardDeviation(clean(guided));
+  const factor = spread === 0 ? 1 : rescale * standardDeviation(clean(conditional)) / spread + 1 - rescale;
+  const kept = (1 - factor) * signal / noise;
+  return guided.map((value, i) => factor * value + kept * noisy[i]!);
 }
 
 function standardDeviation(values: Float32Array): number {

@@ -4,6 +4,7 @@ import { loadManifest } from "../models/manifest.ts";
 import { loadModels, type Models } from "../models/models.ts";
 import type { SessionSettings } from "../models/sessions.ts";
 import { verifyBundle } from "../models/verify_bundle.ts";
+import { NoiseLevels } from "./schedulers/noise_levels.ts";
 import { parseSchedulerConfig, type SchedulerConfig } from "./schedulers/scheduler_config.ts";
 import { loadTokenizer, type TextTokenizer } from "./tokenizer.ts";
 
@@ -12,6 +13,7 @@ export interface Pipeline extends Bundle {
   readonly models: Models;
   readonly tokenizer: TextTokenizer;
   readonly schedulerConfig: SchedulerConfig;
+  readonly noiseLevels: NoiseLevels;
 }
 
 /**
@@ -30,10 +32,12 @@ export async function loadPipeline(folder: string, settings: SessionSettings): P
   const manifest = await loadManifest(folder);
   await verifyBundle(folder, manifest);
   const bundle = { folder, manifest };
+  const schedulerConfig = parseSchedulerConfig(await Deno.readTextFile(join(folder, manifest.scheduler)));
   return {
     ...bundle,
     models: await loadModels(bundle, settings),
     tokenizer: await loadTokenizer(join(folder, manifest.tokenizer)),
-    schedulerConfig: parseSchedulerConfig(await Deno.readTextFile(join(folder, manifest.scheduler))),
+    schedulerConfig,
+    noiseLevels: new NoiseLevels(schedulerConfig),
   };
 }

@@ -4,8 +4,7 @@ import type { DraftStep } from "./denoise.ts";
 import { markAsSynthetic, toPicture } from "./encode_image.ts";
 import type { Photo } from "./photo.ts";
 import type { GeneratePreview } from "./protocol.ts";
-import { computePositiveAlphasCumprod } from "./schedulers/noise_schedule.ts";
-import type { SchedulerConfig } from "./schedulers/scheduler_config.ts";
+import type { NoiseLevels } from "./schedulers/noise_levels.ts";
 
 /** A preview has a quarter of the portrait's pixels... */
 const SHRINK = 2;
@@ -14,53 +13,25 @@ const SHRINK = 2;
 const MOST_PIXELS = 256;
 
 /**
- * What a step takes the finished latent to be: z_0 as predicted from z_t (equations 12 and 16 of DDIM for epsilon,
- * Salimans & Ho 2022, appendix D, for v).
- *
- * @param step what a denoising step saw; its input is scaled to variance 1, as every scheduler gives it to the UNet
- * @param config the bundle's noise schedule
- * @returns the latent, of the input's length
- *
- * @example
- * ```ts
- * const latent = { data: predictClean(step, pipeline.schedulerConfig), dims: [1, channels, size, size] };
- * ```
- */
-export function predictClean(
-  { timestep, input, prediction }: DraftStep,
-  config: SchedulerConfig,
-): Float32Array<ArrayBuffer> {
-  const alphasCumprod = computePositiveAlphasCumprod(config);
-  const kept = alphasCumprod[Math.min(Math.max(Math.round(timestep), 0), alphasCumprod.length - 1)]!;
-  const [alpha, sigma] = [Math.sqrt(kept), Math.sqrt(1 - kept)];
-  const velocity = config.prediction_type === "v_prediction";
-  return Float32Array.from(
-    input,
-    (noisy, i) =>
-      velocity ? alpha * noisy - sigma * prediction[i]! : (noisy - sigma * prediction[i]!) / alpha,
-  );
-}
-
-/**
  * Decodes what a step takes the finished picture to be. Runs a graph: a stage of its own.
  *
  * @param step what a denoising step saw
  * @param latentDims [c, h, w]
- * @param config the bundle's noise schedule
+ * @param noiseLevels the bundle's
  * @param vaeDecoder the bundle's
  *
  * @example
  * ```ts
- * const picture = await decodePreview(step, draft.latentDims, pipeline.schedulerConfig, models.vaeDecoder);
+ * const picture = await decodePreview(step, draft.latentDims, pipeline.noiseLevels, models.vaeDecoder);
  * ```
  */
 export async function decodePreview(
   step: DraftStep,
   latentDims: readonly number[],
-  config: SchedulerConfig,
+  noiseLevels: NoiseLevels,
   vaeDecoder: VaeDecoder,
 ): Promise<Photo> {
-  return toPicture(await vaeDecoder({ data: predictClean(step, config), dims: [1, ...latentDims] }));
+  return toPicture(await vaeDecoder({ data: noiseLevels.predictClean(step), dims: [1, ...latentDims] }));
 }
 
 /** An encoded preview. */

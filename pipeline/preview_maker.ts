@@ -66,8 +66,8 @@ export class PreviewMaker {
     const moment = this.#waiting.get(index);
     this.#waiting.delete(index);
     if (moment === undefined || isDenoised(draft)) return undefined;
-    const { models, schedulerConfig } = this.#pipeline;
-    const picture = await decodePreview(moment.step, draft.latentDims, schedulerConfig, models.vaeDecoder);
+    const { models, noiseLevels } = this.#pipeline;
+    const picture = await decodePreview(moment.step, draft.latentDims, noiseLevels, models.vaeDecoder);
     const steps = draft.scheduler.timesteps.length;
     return { index, step: moment.taken, steps, ...await encodePreview(picture) };
   }

@@ -113,13 +113,14 @@ async function warmEncoders(
 }
 
 function draftOf(
-  { manifest: { latent, defaults }, schedulerConfig }: Pipeline,
+  { manifest: { latent, defaults }, schedulerConfig, noiseLevels }: Pipeline,
   conditioning: Conditioning,
   guidance: GuidanceSchedule,
   cacheInterval: number,
 ): Draft {
   return startDraft(0, {
     createScheduler: (generator) => createScheduler(defaults.scheduler, schedulerConfig, 2, generator),
+    noiseLevels,
     conditioning,
     guidance,
     identityStrength: defaults.identity_strength,

@@ -40,7 +40,6 @@ export const generationBody = {
 export const commonDefaults = {
   negative_prompt: "",
   num_images: 1,
-  guidance_rescale: 0,
   cache_interval: 1,
   output_format: "png",
 } as const;
@@ -163,7 +162,7 @@ export function toGenerateInput(
       identityScale: body.early_identity_guidance_scale ?? body.identity_guidance_scale ??
         guidance.early.identityScale,
     },
-    guidanceRescale: body.guidance_rescale ?? commonDefaults.guidance_rescale,
+    guidanceRescale: body.guidance_rescale ?? guidance.rescale,
     identityStrength: body.identity_strength ?? defaults.identity_strength,
     scheduler: body.scheduler ?? defaults.scheduler,
     cacheInterval: body.cache_interval ?? commonDefaults.cache_interval,

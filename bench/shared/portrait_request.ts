@@ -92,7 +92,7 @@ export async function portraitRequest(
     guidanceScale: defaults.guidance_scale,
     identityGuidanceScale: defaults.identity_guidance_scale,
     earlyGuidance: defaultGuidance(defaults).early,
-    guidanceRescale: 0,
+    guidanceRescale: defaults.guidance_rescale,
     identityStrength: defaults.identity_strength,
     scheduler: defaults.scheduler,
     cacheInterval: 1,

@@ -43,7 +43,7 @@ export function noiseLevel(ratio: number): NoiseLevel {
 export function predictClean(
   sample: Float32Array,
   prediction: Float32Array,
-  { alpha, sigma }: NoiseLevel,
+  { alpha, sigma }: Pick<NoiseLevel, "alpha" | "sigma">,
   predictsVelocity: boolean,
 ): Float32Array {
   return sample.map((x, i) =>

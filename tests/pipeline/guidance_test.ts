@@ -9,6 +9,8 @@ import {
   rescaleGuidance,
   rowKinds,
 } from "../../pipeline/guidance.ts";
+import { NoiseLevels } from "../../pipeline/schedulers/noise_levels.ts";
+import { parseSchedulerConfig } from "../../pipeline/schedulers/scheduler_config.ts";
 import { maxDifference } from "../read_fixture.ts";
 
 const plain: Guidance = { scale: 1, identityScale: null, rescale: 0 };
@@ -63,13 +65,14 @@ Deno.test("a model that says nothing of the first steps guides them as the other
     early_guidance_scale: null,
     early_identity_guidance_scale: null,
     early_guidance_until: 800,
+    guidance_rescale: 0.5,
     identity_strength: 1,
   } as const;
   const plain = defaultGuidance(defaults);
   assert.deepEqual(guidanceAt(plain, 999), guidanceAt(plain, 0));
   const own = defaultGuidance({ ...defaults, early_guidance_scale: 5, early_identity_guidance_scale: 0 });
-  assert.deepEqual(guidanceAt(own, 999), { scale: 5, identityScale: 0, rescale: 0 });
-  assert.deepEqual(guidanceAt(own, 0), { scale: 3, identityScale: 2, rescale: 0 });
+  assert.deepEqual(guidanceAt(own, 999), { scale: 5, identityScale: 0, rescale: 0.5 });
+  assert.deepEqual(guidanceAt(own, 0), { scale: 3, identityScale: 2, rescale: 0.5 });
 });
 
 Deno.test("words and person are guided each by its own scale", () => {
@@ -86,20 +89,55 @@ Deno.test("words and person are guided each by its own scale", () => {
   assert.deepEqual(nobody, Float32Array.of(1 + 3 * 3, 0));
 });
 
-Deno.test("rescaled guidance has the conditional prediction's spread", () => {
-  const unconditional = Float32Array.of(1, -1, 0.5, 3);
+const spread = (values: Float32Array) => {
+  const mean = values.reduce((sum, x) => sum + x) / values.length;
+  return Math.sqrt(values.reduce((sum, x) => sum + (x - mean) ** 2, 0));
+};
+
+Deno.test("rescaled guidance means a clean latent of the conditional one's spread, and takes out as much noise", () => {
+  const clean = Float32Array.of(0.3, -1.2, 0.8, 0.1);
+  const noise = Float32Array.of(-0.5, 0.9, 1.7, -1.1);
+  for (const prediction_type of ["epsilon", "v_prediction"] as const) {
+    const levels = new NoiseLevels(
+      parseSchedulerConfig(JSON.stringify({ prediction_type, beta_schedule: "scaled_linear" })),
+    );
+    for (const timestep of [100, 500, 900]) {
+      const parts = levels.cleanPartsAt(timestep);
+      const sigma = parts.noise;
+      const alpha = Math.sqrt(1 - sigma ** 2);
+      const noisy = clean.map((x, i) => alpha * x + sigma * noise[i]!);
+      // what a model says that takes z_0 to be `x`
+      const predict = (x: Float32Array) =>
+        prediction_type === "epsilon"
+          ? noisy.map((z, i) => (z - alpha * x[i]!) / sigma)
+          : noisy.map((z, i) => (alpha * z - x[i]!) / sigma);
+      const cleanOf = (prediction: Float32Array) =>
+        levels.predictClean({ timestep, input: noisy, prediction });
+      const conditional = predict(clean);
+      const guided = predict(clean.map((x) => 3 * x));
+      const rescale = (phi: number) => rescaleGuidance(guided, conditional, { noisy, ...parts }, phi);
+      const where = `${prediction_type} at ${timestep}`;
+      assert.ok(maxDifference(cleanOf(rescale(1)), clean) < 1e-3, where);
+      assert.ok(maxDifference(cleanOf(rescale(0.5)), clean.map((x) => 2 * x)) < 1e-3, where);
+      assert.equal(rescale(0), guided);
+      assert.equal(rescaleGuidance(conditional, conditional, { noisy, ...parts }, 1), conditional);
+    }
+  }
+});
+
+Deno.test("where all is noise a guided velocity is rescaled as Lin et al. do it", () => {
+  const noisy = Float32Array.of(1, -2, 0.5, 0.5);
   const conditional = Float32Array.of(2, -3, 0, 1);
-  const guidance = { ...plain, scale: 6 };
-  const guided = guide([unconditional, conditional], guidance);
-  const spread = (values: Float32Array) => {
-    const mean = values.reduce((sum, x) => sum + x) / values.length;
-    return Math.sqrt(values.reduce((sum, x) => sum + (x - mean) ** 2, 0));
-  };
-  const whole = guide([unconditional, conditional], { ...guidance, rescale: 1 });
-  assert.ok(Math.abs(spread(whole) - spread(conditional)) < 1e-5);
-  const half = rescaleGuidance(guided, conditional, 0.5);
-  assert.ok(maxDifference(half, guided.map((x, i) => (x + whole[i]!) / 2)) < 1e-5);
-  assert.deepEqual(rescaleGuidance(new Float32Array(3), conditional.subarray(1), 1), new Float32Array(3));
+  const guided = Float32Array.of(7, -13, -2.5, -9);
+  const whole = rescaleGuidance(guided, conditional, { noisy, signal: 0, noise: 1 }, 1);
+  const factor = spread(conditional) / spread(guided);
+  assert.ok(maxDifference(whole, guided.map((x) => factor * x)) < 1e-5);
+  const flat = rescaleGuidance(new Float32Array(3), conditional.subarray(1), {
+    noisy: noisy.subarray(1),
+    signal: 0,
+    noise: 1,
+  }, 1);
+  assert.deepEqual(flat, new Float32Array(3));
 });
 
 Deno.test("guidance refuses predictions that do not fit", () => {

@@ -3,8 +3,8 @@ import sharp from "sharp";
 import { DIGITAL_SOURCE_TYPE } from "../../pipeline/encode_image.ts";
 import { generate } from "../../pipeline/generate.ts";
 import { loadPipeline } from "../../pipeline/pipeline.ts";
-import { predictClean } from "../../pipeline/preview.ts";
 import type { GeneratePreview } from "../../pipeline/protocol.ts";
+import { NoiseLevels } from "../../pipeline/schedulers/noise_levels.ts";
 import { computePositiveAlphasCumprod } from "../../pipeline/schedulers/noise_schedule.ts";
 import { parseSchedulerConfig } from "../../pipeline/schedulers/scheduler_config.ts";
 import { maxDifference } from "../read_fixture.ts";
@@ -21,7 +21,7 @@ Deno.test("the clean latent is found from a perfect prediction, of noise or of v
       const input = clean.map((value, i) => alpha * value + sigma * noise[i]!);
       const velocity = noise.map((value, i) => alpha * value - sigma * clean[i]!);
       const prediction = prediction_type === "epsilon" ? noise : velocity;
-      const found = predictClean({ timestep, input, prediction }, config);
+      const found = new NoiseLevels(config).predictClean({ timestep, input, prediction });
       assert.ok(maxDifference(found, clean) < 1e-4, `${prediction_type} at ${timestep}`);
     }
   }

@@ -101,7 +101,7 @@ Deno.test("models are listed with the bundle's own figures", async () => {
     early_guidance_scale: 3.5,
     early_identity_guidance_scale: null,
     early_guidance_until: 800,
-    guidance_rescale: 0,
+    guidance_rescale: 0.25,
     identity_strength: 0.9,
     cache_interval: 1,
     scheduler: "euler",

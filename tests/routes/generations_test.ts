@@ -72,7 +72,7 @@ Deno.test("the least request gets the model's defaults and a drawn seed, which i
     guidanceScale: 2.5,
     identityGuidanceScale: 1.25,
     earlyGuidance: { untilTimestep: 800, scale: 3.5, identityScale: 1.25 },
-    guidanceRescale: 0,
+    guidanceRescale: 0.25,
     identityStrength: 0.9,
     scheduler: "euler",
     cacheInterval: 1,

@@ -42,6 +42,7 @@ export const testManifest: Manifest = manifestSchema.parse({
     early_guidance_scale: 3.5,
     early_identity_guidance_scale: null,
     early_guidance_until: 800,
+    guidance_rescale: 0.25,
     identity_strength: 0.9,
   },
   unconditional_identity: "zero",

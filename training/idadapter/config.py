@@ -182,11 +182,19 @@ class IdAdapterConfig:
         rollout_identity_guidance_scale: guidance of the person; with both 1 a step takes a third of the time.
         rollout_early_guidance_scale: of the words from timestep 800 on; by default the same.
         rollout_early_identity_guidance_scale: of the person from there on; by default the same.
+        rollout_guidance_rescale: phi of `guidance.rescale_guidance` there.
         rollout_turned_share: how many of them are told of a photo that looks clearly to a side (`TURNED`), rather than
             of any: who is told a yaw near the threshold of the words for it ends up short of it.
         rollout_emotion_share: how many of them are told of a photo that shows an emotion (`Facts.emotion`), each as
             often as any other.
         emotion_weight: of the loss of the emotion that a rollout is told, as a classifier sees it (`faces.emotion`).
+        rollout_renditions: up to how many more rows are rolled out whose photo is a rendition, told as they are; no
+            recogniser looks at them.
+        adversarial_weight: of the loss of a discriminator that tells rollouts from photos which show what they are
+            told (`models.latent_discriminator`): what nothing else here sees, colours and brushwork, gives drawn
+            pictures away to it. Beyond the paper.
+        adversarial_learning_rate: the discriminator's.
+        adversarial_after: steps in which only the discriminator learns, first.
         several_share: how many of the photos are of people with several.
         single_share: how often one reference photo stands N times.
         itself_share: how often the very photo to be drawn is among the references, unaltered, or is the one that
@@ -241,9 +249,14 @@ class IdAdapterConfig:
     rollout_identity_guidance_scale: float = 1.0
     rollout_early_guidance_scale: float | None = None
     rollout_early_identity_guidance_scale: float | None = None
+    rollout_guidance_rescale: float = 0.0
     rollout_turned_share: float = 0.0
     rollout_emotion_share: float = 0.0
     emotion_weight: float = 0.0
+    rollout_renditions: int = 0
+    adversarial_weight: float = 0.0
+    adversarial_learning_rate: float = 1e-3
+    adversarial_after: int = 0
     several_share: float = 0.7
     single_share: float = 0.4
     itself_share: float = 0.0

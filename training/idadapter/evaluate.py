@@ -116,6 +116,7 @@ def main() -> None:
     parser.add_argument("--early-guidance-scale", type=float)
     parser.add_argument("--early-identity-guidance-scale", type=float)
     parser.add_argument("--early-guidance-until", type=float)
+    parser.add_argument("--guidance-rescale", type=float)
     parser.add_argument("--identity-strength", type=float)
     parser.add_argument("--num-inference-steps", type=int)
     parser.add_argument("--scheduler")
@@ -130,6 +131,7 @@ def main() -> None:
         "early_guidance_scale",
         "early_identity_guidance_scale",
         "early_guidance_until",
+        "guidance_rescale",
         "identity_strength",
         "num_inference_steps",
         "scheduler",

@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -113,6 +113,14 @@ def mean_or_zero(values: Tensor, where: Tensor | None = None) -> Tensor:
     return torch.where(where, each, 0).sum() / where.sum().clamp_min(1)
 
 
+def mean_over_processes(gradients: Sequence[Tensor]) -> None:
+    """Makes gradients of what is trained outside a stage's module the same in all processes, in place."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        for gradient in gradients:
+            torch.distributed.all_reduce(gradient)
+            gradient /= torch.distributed.get_world_size()
+
+
 class Stage(ABC):
     """What one stage trains and how."""
 
@@ -164,7 +172,11 @@ class Stage(ABC):
             scalar loss, and scalars to log.
         """
 
-    def after_step(self, random: StepRandom, step: int) -> dict[str, float]:
+    def kept(self) -> list[Any]:
+        """What else a checkpoint holds: things with `state_dict` and `load_state_dict`."""
+        return []
+
+    def after_step(self, random: StepRandom, step: int) -> dict[str, Tensor | float]:
         """Runs after the optimizer's step (a discriminator's turn); returns scalars to log."""
         return {}
 
@@ -311,7 +323,7 @@ def train(
     ema.to(accelerator.device)
     stage.place(accelerator.device)
     prepared, optimizer = accelerator.prepare(module, optimizer)
-    accelerator.register_for_checkpointing(schedule, ema)
+    accelerator.register_for_checkpointing(schedule, ema, *stage.kept())
 
     step = 0
     checkpoint = latest_checkpoint(folder)

@@ -9,6 +9,8 @@ import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
 
+from .guidance import rescale_guidance
+
 SCHEDULER_FILE = Path("scheduler") / "scheduler_config.json"
 """Of a folder of parts whose base model brought its own schedule, as in a diffusers folder."""
 
@@ -94,6 +96,11 @@ class Diffusion:
         noise = (noisy - now.sqrt() * clean) / (1 - now).sqrt()
         return later.sqrt() * clean + (1 - later).sqrt() * noise
 
+    def rescale(self, guided: Tensor, conditional: Tensor, noisy: Tensor, timesteps: Tensor, phi: float) -> Tensor:
+        """`guidance.rescale_guidance` of predictions [b, c, h, w] of z_t [b, c, h, w] at timesteps [b]."""
+        alphas = self._alphas(noisy.device)[timesteps].view(-1, 1, 1, 1)
+        return rescale_guidance(guided, conditional, noisy, *clean_parts(alphas, self.predicts_noise), phi)
+
     def weight(self, snr: Tensor, gamma: float = 5.0) -> Tensor:
         """Weight of the prediction's squared error, min-SNR-gamma (Hang et al. 2023).
 
@@ -110,6 +117,19 @@ class Diffusion:
         if self.alphas.device != device:
             self.alphas = self.alphas.to(device)
         return self.alphas
+
+
+def clean_parts(alphas: Tensor, predicts_noise: bool) -> tuple[Tensor, Tensor]:
+    """How z_0 comes of z_t and a prediction: it is the first times z_t less the second times the prediction.
+
+    Args:
+        alphas: cumulative alphas a, of any shape.
+        predicts_noise: or else velocity.
+
+    Returns:
+        sqrt(a) and sqrt(1 - a) for a velocity; 1 and sqrt(1 - a) for noise, whose z_0 is that over sqrt(a).
+    """
+    return alphas.new_ones(()).expand_as(alphas) if predicts_noise else alphas.sqrt(), (1 - alphas).sqrt()
 
 
 def stratified_timesteps(uniform: Tensor, count: int = 1000, shift: float = 1.0) -> Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import SchedulerMixin
+from diffusers import DDPMScheduler, SchedulerMixin
 from torch import Tensor
 
 from .data.alignment import align_face
@@ -22,6 +22,7 @@ from .models.clip import normalize_pixels
 from .models.identity_adapter import predict
 from .models.text_encoder import encode_text, identifier_positions
 from .models.unet import deep_features
+from .noise_schedule import Diffusion
 from .parts import read_image_encoder, read_mixed_features, read_text_encoder, read_unet, read_vae
 from .samplers import make_sampler, takes_generator
 from .sampling import to_pictures
@@ -103,7 +104,7 @@ class ReferencePipeline:
             early_guidance_scale: of the words in the steps that begin a picture; None for `guidance_scale`.
             early_identity_guidance_scale: of the person in these; None for `identity_guidance_scale`.
             early_guidance_until: the last timestep of these.
-            guidance_rescale: phi of Lin et al. 2024, 0 for none.
+            guidance_rescale: phi of `guidance.rescale_guidance`, 0 for none.
             identity_strength: beta of equation 7.
             scheduler: one of `samplers.SCHEDULERS`.
             seed: of the first picture; picture i has seed + i.
@@ -233,6 +234,7 @@ class ReferencePipeline:
     ) -> Tensor:
         """Noise to clean latents [n, c, h, w]: the UNet with its adapters, guidance, the scheduler's step."""
         count, kinds = len(generators), guidance.kinds()
+        diffusion = Diffusion(DDPMScheduler.from_config(self.scheduler_config))
         scheduler.set_timesteps(num_inference_steps)
         latents = self.draw_noise(generators) * scheduler.init_noise_sigma
         random = {"generator": generators} if takes_generator(scheduler) else {}
@@ -254,8 +256,8 @@ class ReferencePipeline:
             rows = prediction.chunk(branches)
             prediction = sum(weight * row for weight, row in zip(weights.values(), rows, strict=True))
             if guidance_rescale and branches > 1:
-                spread = rows[-1].std((1, 2, 3), keepdim=True) / prediction.std((1, 2, 3), keepdim=True)
-                prediction = guidance_rescale * spread * prediction + (1 - guidance_rescale) * prediction
+                now, noisy = timestep.round().long().expand(count), sample[:count]
+                prediction = diffusion.rescale(prediction, rows[-1], noisy, now, guidance_rescale)
             latents = scheduler.step(prediction, timestep, latents, **random).prev_sample
         return latents
 

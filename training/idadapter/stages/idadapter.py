@@ -26,13 +26,14 @@ from ..faces.emotion import CLASSES, EmotionClassifier
 from ..faces.fact_reader import open_fact_reader
 from ..faces.recognizer import TEMPLATE, FaceRecognizer
 from ..guidance import GuidanceSchedule
-from ..loop import Stage, StepRandom, mean_or_zero
+from ..loop import Stage, StepRandom, mean_or_zero, mean_over_processes
 from ..models.attention import plain_attention
 from ..models.autoencoder import decode
 from ..models.clip import image_features
 from ..models.face_warp import FaceWarp
 from ..models.idadapter import IdAdapterModel
 from ..models.identity_adapter import adapter_parameters, cross_attention_key_value_parameters
+from ..models.latent_discriminator import LatentDiscriminator, looks_drawn, told_apart
 from ..models.text_encoder import identifier_positions
 from ..models.unet import pooled_text_parameters
 from ..noise_schedule import Diffusion, read_noise_schedule, stratified_timesteps
@@ -61,6 +62,9 @@ SAMPLE_PROMPTS = (
 ROLLOUT_TIMESTEPS = (100, 700)
 """Where a rollout ends and is judged: from where on one step shows a face, to where nothing of it changes any more."""
 
+LOOKED_AT_UP_TO = 800
+"""The most noise, as a timestep, through which a discriminator sees a rollout: what words decide shows that far."""
+
 CHANGEABLE = ("smiling", "mouth_open", "emotion", "glasses", "hat", "yaw")
 """Facts in which two photos of a person may differ: a rollout is told another photo's."""
 
@@ -74,8 +78,13 @@ def with_identifier(prompt: str, noun: str) -> str:
     return f"{prompt}, {noun} is {IDENTIFIER}"
 
 
+def without_identifier(prompt: str, noun: str) -> str:
+    """The words alone of a prompt that `with_identifier` made."""
+    return prompt.removesuffix(with_identifier("", noun))
+
+
 class DrawnPeople(NamedTuple):
-    """What a step of the stage takes from the data, b rows of it; the first of `judged` are `rolled` out.
+    """What a step of the stage takes from the data, b rows of it; the first of `judged` are the first of `rolled`.
 
     Attributes:
         rows: [b], which portraits.
@@ -89,14 +98,18 @@ class DrawnPeople(NamedTuple):
         positions: [b], the identifier's place, -1 for none.
         anonymous: [b] bool, who has no E_r.
         drawn: rows that carry the diffusion loss.
-        rolled: rows that are rolled out.
+        rolled: [r] rows that are rolled out: those that are `judged`, then renditions.
         rolled_crops: which of `crops` are theirs, and
         rolled_index: [r, K] which of these are whose.
         rolled_ids: [g r, L] token ids of every row of the guidance, kind by kind (`GuidanceSchedule.kinds`), and
         rolled_positions: [g r], the identifier's places.
+        rolled_words: [r, L] token ids of their words alone.
+        real_rows: [r], portraits that show what they are told, and
+        real_variants: [r], which variants of them.
         judged: [j] rows that the recogniser sees.
         told: [j, 6] what their captions tell (`told_values`).
-        emotions: [r] int64, of those rolled out: which of `faces.emotion.CLASSES` their captions tell, -1 for none.
+        emotions: int64, of those rolled out and judged: which of `faces.emotion.CLASSES` their captions tell, -1 for
+            none.
         alike: [j] bool, whose references show the photo, with nothing told.
         photos: [j, h, w, 3] uint8, what was to be predicted.
         means: [j, d_a], the identities' mean embeddings.
@@ -118,6 +131,9 @@ class DrawnPeople(NamedTuple):
     rolled_index: Tensor
     rolled_ids: Tensor
     rolled_positions: Tensor
+    rolled_words: Tensor
+    real_rows: np.ndarray
+    real_variants: np.ndarray
     judged: Tensor
     told: Tensor
     emotions: Tensor
@@ -189,6 +205,13 @@ class IdAdapterStage(Stage):
         shown = [facts[row].emotion if not facts[row].smiling else None for row in train]
         self.emotional = [train[[one == emotion for one in shown]] for emotion in sorted({*shown} - {None})]
         self.emotion = EmotionClassifier.from_package() if config.emotion_weight else None
+        self.discriminator = self.discriminator_optimizer = None
+        self.to_tell_apart: tuple[list[Tensor], list[Tensor]] | None = None
+        if config.adversarial_weight:
+            self.discriminator = LatentDiscriminator(model.unet, model.text_encoder)
+            self.discriminator_optimizer = torch.optim.AdamW(
+                self.discriminator.heads.parameters(), lr=config.adversarial_learning_rate, betas=(0.5, 0.99)
+            )
         several = np.array([len(groups[identity[row]]) > 1 for row in clean])
         self.several, self.alone = clean[several], clean[~several]
         ending = with_identifier("", max(CLASS_NOUNS, key=len))
@@ -211,7 +234,14 @@ class IdAdapterStage(Stage):
         outside = [] if self.module.image_encoder is self.image_encoder else [self.image_encoder]
         reader = [] if self.reader is None else [self.reader]
         emotion = [] if self.emotion is None else [self.emotion]
-        return [self.vae, *outside, self.recognizer, self.detector, *reader, *emotion]
+        discriminator = [] if self.discriminator is None else [self.discriminator]
+        return [self.vae, *outside, self.recognizer, self.detector, *reader, *emotion, *discriminator]
+
+    def kept(self) -> list[nn.Module | torch.optim.Optimizer]:
+        """See `Stage.kept`: the discriminator, whose UNet a run's parts do not bring back, and what trains it."""
+        if self.discriminator is None or self.discriminator_optimizer is None:
+            return []
+        return [self.discriminator, self.discriminator_optimizer]
 
     def place(self, device: torch.device) -> None:
         """See `Stage.place`."""
@@ -219,6 +249,8 @@ class IdAdapterStage(Stage):
         self.place_weight = self.place_weight.to(device)
         if device.type == "cpu":
             plain_attention(self.module.unet, self.module.text_encoder)
+            if self.discriminator is not None:
+                plain_attention(self.discriminator.unet, self.discriminator.text_encoder)
             if self.module.image_encoder is not None:
                 self.image_encoder.set_attn_implementation("eager")
 
@@ -274,26 +306,34 @@ class IdAdapterStage(Stage):
             words = shortened(self.tokenizer, words, self.identifier_length)
             prompts.append(words if anonymous[i] else with_identifier(words, nouns[i]))
         rolled = np.flatnonzero(~anonymous & (variants != 2))[: config.rollout_rows]
+        renditions = np.flatnonzero(~anonymous & ~wordless & (variants == 2))[: config.rollout_renditions]
+        real_rows, real_variants = rows.copy(), variants.copy()
         shown = [self.batch.facts[row] for row in rows]
         shown = [mirrored(facts) if variant == 1 else facts for facts, variant in zip(shown, variants, strict=True)]
         for i in rolled:
             timesteps[i] = int(draw.integers(*ROLLOUT_TIMESTEPS))
             if not wordless[i]:
-                other = self.batch.facts[self.told_of(draw)]
+                real_rows[i], real_variants[i] = self.told_of(draw), 0
+                other = self.batch.facts[real_rows[i]]
                 shown[i] = replace(shown[i], **{name: getattr(other, name) for name in CHANGEABLE})
                 words = caption(shown[i], draw, None, nouns[i])
                 words = shortened(self.tokenizer, words, self.identifier_length)
                 prompts[i] = with_identifier(words, nouns[i])
+        for i in renditions:
+            timesteps[i] = int(draw.integers(*ROLLOUT_TIMESTEPS))
         ids = encode_prompts(self.tokenizer, prompts)
+        photos, rolled = rolled, np.concatenate([rolled, renditions])
         rolled_crops, rolled_index = torch.unique(index[torch.from_numpy(rolled)], return_inverse=True)
-        guided = self.guided_prompts([prompts[i] for i in rolled], [nouns[i] for i in rolled])
+        asked, whose = [prompts[i] for i in rolled], [nouns[i] for i in rolled]
+        guided = self.guided_prompts(asked, whose)
         rolled_ids = encode_prompts(self.tokenizer, guided) if guided else ids[:0]
-        judged = np.setdiff1d(np.flatnonzero(~anonymous & (variants != 2)), rolled)
+        words = [without_identifier(prompt, noun) for prompt, noun in zip(asked, whose, strict=True)]
+        judged = np.setdiff1d(np.flatnonzero(~anonymous & (variants != 2)), photos)
         first = judged[~wordless[judged]][: config.recognized_told]
         judged = np.sort(np.concatenate([first, np.setdiff1d(judged, first)])[: config.recognized])
-        judged = np.concatenate([rolled, judged])
+        judged = np.concatenate([photos, judged])
         told = [told_values(prompts[i], shown[i]) for i in judged]
-        emotions = [told_emotion(prompts[i], shown[i]) for i in rolled]
+        emotions = [told_emotion(prompts[i], shown[i]) for i in photos]
         emotions = [-1 if emotion is None else CLASSES.index(emotion) for emotion in emotions]
         return DrawnPeople(
             rows=rows,
@@ -312,6 +352,9 @@ class IdAdapterStage(Stage):
             rolled_index=rolled_index,
             rolled_ids=rolled_ids,
             rolled_positions=identifier_positions(rolled_ids, self.identifier_id),
+            rolled_words=encode_prompts(self.tokenizer, words) if words else ids[:0],
+            real_rows=real_rows[rolled],
+            real_variants=real_variants[rolled],
             judged=torch.from_numpy(judged),
             told=torch.from_numpy(np.array(told, np.float32).reshape(-1, len(TOLD))),
             emotions=torch.tensor(emotions, dtype=torch.int64),
@@ -339,7 +382,7 @@ class IdAdapterStage(Stage):
         """
         asked = {
             "unconditional": [""] * len(prompts),
-            "words": [p.removesuffix(with_identifier("", noun)) for p, noun in zip(prompts, nouns, strict=True)],
+            "words": [without_identifier(prompt, noun) for prompt, noun in zip(prompts, nouns, strict=True)],
             "conditional": prompts,
         }
         return [prompt for kind in self.rollout_guidance().kinds() for prompt in asked[kind]]
@@ -399,16 +442,23 @@ class IdAdapterStage(Stage):
                 to_tensor(batch.photos),
                 batch.told,
                 random,
-                len(batch.rolled),
+                len(batch.emotions),
                 batch.alike,
                 batch.emotions,
             )
         else:
             # The ablation without the identity loss does not pay for it either; and a batch may have nobody to judge.
             recognition, scalars = predicted.new_zeros(()), {}
+        adversarial = predicted.new_zeros(())
+        if self.discriminator is not None and len(batch.rolled):
+            rolled = batch.rolled
+            clean = self.diffusion.clean(noisy[rolled], predicted[rolled], timesteps[rolled])
+            adversarial, more = self.adversarial_loss(clean, timesteps[rolled], batch, random)
+            adversarial = adversarial * config.adversarial_weight * (step >= config.adversarial_after)
+            scalars |= more
         gate = [p.detach().abs().mean() for n, p in self.module.unet.named_parameters() if n.endswith("alpha_attn")]
         low = timesteps[batch.drawn] < 500
-        return diffusion + recognition, {
+        return diffusion + recognition + adversarial, {
             "diffusion": diffusion.detach(),
             "error": mean_or_zero(squares),
             "error_low_noise": mean_or_zero(squares, low),
@@ -416,6 +466,57 @@ class IdAdapterStage(Stage):
             "gamma": torch.stack(gate).mean(),
             **scalars,
         }
+
+    def adversarial_loss(
+        self, clean: Tensor, timesteps: Tensor, batch: DrawnPeople, random: StepRandom
+    ) -> tuple[Tensor, dict[str, Tensor | float]]:
+        """What gives rollouts away beside photos that show what they are told; keeps both for `after_step`.
+
+        Args:
+            clean: their predicted clean latents [r, c, h, w].
+            timesteps: [r], of which they are predicted: as much noise, or more, is added before they are looked at.
+            batch: whose `real_rows` they are compared with.
+            random: draws how much, and the noise.
+
+        Returns:
+            the loss, and scalars.
+        """
+        assert self.discriminator is not None
+        real = self.latents(batch.real_rows, batch.real_variants).to(self.device, non_blocking=True)
+        share = torch.rand(len(clean), generator=random.torch).to(self.device, non_blocking=True)
+        end = torch.full_like(timesteps, LOOKED_AT_UP_TO)
+        seen_at = (timesteps + share * (end - timesteps)).round().long()
+        noisy, _, _ = self.diffusion.add_noise(clean, random.normal(*clean.shape, device=self.device), seen_at)
+        noisy_real, _, _ = self.diffusion.add_noise(real, random.normal(*real.shape, device=self.device), seen_at)
+        features = self.discriminator.features(noisy, seen_at, batch.rolled_words)
+        with torch.no_grad():
+            real_features = self.discriminator.features(noisy_real, seen_at, batch.rolled_words)
+        self.to_tell_apart = [one.detach() for one in features], real_features
+        scores = self.discriminator(features)
+        with torch.no_grad():
+            real_scores = self.discriminator(real_features)
+        loss = looks_drawn(scores)
+        found = torch.stack([(one > 0).float().mean() for one in real_scores]).mean()
+        fooled = torch.stack([(one > 0).float().mean() for one in scores]).mean()
+        return loss, {"adversarial": loss.detach(), "taken_for_real": fooled.detach(), "real_for_real": found}
+
+    def after_step(self, random: StepRandom, step: int) -> dict[str, Tensor | float]:
+        """See `Stage.after_step`: the discriminator's turn, with what the step drew."""
+        if self.discriminator is None or self.discriminator_optimizer is None:
+            return {}
+        heads = list(self.discriminator.heads.parameters())
+        if self.to_tell_apart is None:
+            loss, gradients = torch.zeros((), device=self.device), [torch.zeros_like(parameter) for parameter in heads]
+        else:
+            drawn, real = self.to_tell_apart
+            loss = told_apart(self.discriminator(drawn), self.discriminator(real))
+            gradients = torch.autograd.grad(loss, heads)
+        mean_over_processes(gradients)
+        for parameter, gradient in zip(heads, gradients, strict=True):
+            parameter.grad = gradient
+        self.discriminator_optimizer.step()
+        self.to_tell_apart = None
+        return {"discriminator": loss.detach()}
 
     @torch.no_grad()
     def roll_out(self, batch: DrawnPeople, noise: Tensor, features: tuple[Tensor, Tensor, Tensor]) -> Tensor:
@@ -454,7 +555,10 @@ class IdAdapterStage(Stage):
             ).float()
             beginning = (now >= guidance.early_until)[:, None, None, None]
             weights = torch.where(beginning, early, late)
-            predicted = (weights * rows.unflatten(0, (len(kinds), -1))).sum(0)
+            each = rows.unflatten(0, (len(kinds), -1))
+            predicted = (weights * each).sum(0)
+            if config.rollout_guidance_rescale and len(kinds) > 1:
+                predicted = self.diffusion.rescale(predicted, each[-1], noisy, now, config.rollout_guidance_rescale)
             noisy, now = self.diffusion.step(noisy, predicted, now, then), then
         return noisy
 
