@@ -188,8 +188,8 @@ class IdAdapterConfig:
         rollout_emotion_share: how many of them are told of a photo that shows an emotion (`Facts.emotion`), each as
             often as any other.
         emotion_weight: of the loss of the emotion that a rollout is told, as a classifier sees it (`faces.emotion`).
-        rollout_renditions: up to how many more rows are rolled out whose photo is a rendition, told as they are; no
-            recogniser looks at them.
+        rollout_renditions: up to how many more rows are rolled out, if any are, whose photo is a rendition, told as
+            they are; no recogniser looks at them.
         adversarial_weight: of the loss of a discriminator that tells rollouts from photos which show what they are
             told (`models.latent_discriminator`): what nothing else here sees, colours and brushwork, gives drawn
             pictures away to it. Beyond the paper.

@@ -161,6 +161,13 @@ def test_renditions_are_rolled_out_too_and_no_recogniser_looks_at_them(
     assert torch.isfinite(loss) and "adversarial" in scalars
 
 
+def test_without_rollouts_there_is_nothing_for_it_to_judge(config: Config, run: Path, make_tiny_stage: MakeStage):
+    settings = {"rendition_share": 1.0, "rollout_renditions": 2, "rollout_rows": 0}
+    stage = make_tiny_stage("idadapter", run, adversarial(config, **settings))
+    assert isinstance(stage, IdAdapterStage) and stage.discriminator is None and not stage.kept()
+    assert not len(stage.draw(StepRandom(0, 0, 0), 0).rolled)
+
+
 def test_a_resumed_run_has_the_discriminator_of_an_uninterrupted_one(
     config: Config, parts: Path, make_tiny_stage: MakeStage, tmp_path: Path
 ):

@@ -574,6 +574,33 @@ def test_a_rollout_is_guided_as_the_service_guides(run: Path, make_tiny_stage: M
     assert steps[0][:2].tolist() == [early] * 2 and steps[-1][:2].tolist() == [late] * 2
 
 
+def test_a_rollouts_guidance_is_rescaled_as_far_as_is_set(run: Path, make_tiny_stage: MakeStage):
+    stage = make_tiny_stage("idadapter", run)
+    rolling(stage, 2)
+    stage.config = replace(stage.config, rollout_guidance_scale=4.0, rollout_identity_guidance_scale=1.5)
+    random = torch.Generator().manual_seed(0)
+    kinds = torch.randn(3, 2, 4, 16, 16, generator=random)
+    stage.module.denoise = lambda noisy, *_: kinds.flatten(0, 1)
+    step, steps = stage.diffusion.step, []
+
+    def spreads(phi: float) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        stage.config = replace(stage.config, rollout_guidance_rescale=phi)
+        steps.clear()
+        with torch.no_grad():
+            stage.loss(stage.module, StepRandom(0, 0, 0), 0)
+        return list(steps)
+
+    def watched(noisy: torch.Tensor, predicted: torch.Tensor, now: torch.Tensor, then: torch.Tensor) -> torch.Tensor:
+        clean = [stage.diffusion.clean(noisy, one, now).std((1, 2, 3)) for one in (predicted, kinds[-1])]
+        steps.append(tuple(clean))
+        return step(noisy, predicted, now, then)
+
+    stage.diffusion.step = watched
+    assert all((guided > 1.5 * conditional).all() for guided, conditional in spreads(0.0)[:1])
+    rescaled = spreads(1.0)
+    assert len(rescaled) == 3 and all(torch.allclose(a, b, rtol=1e-3) for a, b in rescaled)
+
+
 def test_rollouts_are_told_of_turned_heads_and_emotions_as_often_as_is_set(run: Path, make_tiny_stage: MakeStage):
     stage = make_tiny_stage("idadapter", run)
     assert isinstance(stage, IdAdapterStage)

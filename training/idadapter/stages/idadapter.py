@@ -207,7 +207,7 @@ class IdAdapterStage(Stage):
         self.emotion = EmotionClassifier.from_package() if config.emotion_weight else None
         self.discriminator = self.discriminator_optimizer = None
         self.to_tell_apart: tuple[list[Tensor], list[Tensor]] | None = None
-        if config.adversarial_weight:
+        if config.adversarial_weight and config.rollout_rows:
             self.discriminator = LatentDiscriminator(model.unet, model.text_encoder)
             self.discriminator_optimizer = torch.optim.AdamW(
                 self.discriminator.heads.parameters(), lr=config.adversarial_learning_rate, betas=(0.5, 0.99)
@@ -306,7 +306,8 @@ class IdAdapterStage(Stage):
             words = shortened(self.tokenizer, words, self.identifier_length)
             prompts.append(words if anonymous[i] else with_identifier(words, nouns[i]))
         rolled = np.flatnonzero(~anonymous & (variants != 2))[: config.rollout_rows]
-        renditions = np.flatnonzero(~anonymous & ~wordless & (variants == 2))[: config.rollout_renditions]
+        renditions = np.flatnonzero(~anonymous & ~wordless & (variants == 2))
+        renditions = renditions[: config.rollout_renditions if config.rollout_rows else 0]
         real_rows, real_variants = rows.copy(), variants.copy()
         shown = [self.batch.facts[row] for row in rows]
         shown = [mirrored(facts) if variant == 1 else facts for facts, variant in zip(shown, variants, strict=True)]
