@@ -78,9 +78,9 @@ class Diffusion:
         sqrt(a) z_t - sqrt(1 - a) v, or (z_t - sqrt(1 - a) noise) / sqrt(a).
         """
         a = self._alphas(noisy.device)[timesteps].view(-1, 1, 1, 1)
-        if self.predicts_noise:
-            return (noisy - (1 - a).sqrt() * predicted) / a.sqrt()
-        return a.sqrt() * noisy - (1 - a).sqrt() * predicted
+        signal, noise = clean_parts(a, self.predicts_noise)
+        clean = signal * noisy - noise * predicted
+        return clean / a.sqrt() if self.predicts_noise else clean
 
     def step(self, noisy: Tensor, predicted: Tensor, timesteps: Tensor, then: Tensor) -> Tensor:
         """One deterministic step of DDIM (Song et al. 2021, equation 12 with sigma 0) from timesteps [b] to others [b].
