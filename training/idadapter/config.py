@@ -188,6 +188,8 @@ class IdAdapterConfig:
         rollout_emotion_share: how many of them are told of a photo that shows an emotion (`Facts.emotion`), each as
             often as any other.
         emotion_weight: of the loss of the emotion that a rollout is told, as a classifier sees it (`faces.emotion`).
+        rollout_colour_weight: of the loss by which a rollout's skin and hair have the colours of its reference
+            (`faces.colours`), the hair where nothing is told of hats: the recogniser looks past them.
         rollout_renditions: up to how many more rows are rolled out, if any are, whose photo is a rendition, told as
             they are; no recogniser looks at them.
         adversarial_weight: of the loss of a discriminator that tells rollouts from photos which show what they are
@@ -253,6 +255,7 @@ class IdAdapterConfig:
     rollout_turned_share: float = 0.0
     rollout_emotion_share: float = 0.0
     emotion_weight: float = 0.0
+    rollout_colour_weight: float = 0.0
     rollout_renditions: int = 0
     adversarial_weight: float = 0.0
     adversarial_learning_rate: float = 1e-3

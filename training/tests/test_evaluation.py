@@ -18,7 +18,7 @@ from idadapter.evaluate_references import to_markdown as references_table
 from idadapter.evaluation.asks import EXPRESSION_WORDS, RENDITION_KINDS, plan_asks
 from idadapter.evaluation.ceilings import pixel_figures
 from idadapter.evaluation.columns import References, group_figures, photo_column, portrait_column
-from idadapter.evaluation.figures import diversity_figures, identity_figures, mean_figure, reached
+from idadapter.evaluation.figures import colour_figures, diversity_figures, identity_figures, mean_figure, reached
 from idadapter.evaluation.people import Photo, held_out_people, open_photos, training_photos
 from idadapter.evaluation.portraits import Served, most_alike
 from idadapter.evaluation.report import ROWS, Evaluation, to_json, to_markdown
@@ -34,7 +34,8 @@ needs_service = pytest.mark.skipif(
 
 def face(axis: int, **changes: object) -> Face:
     """A face whose embedding points along one axis."""
-    plain = Face(np.eye(8)[axis], np.full(640, float(axis)), 0.0, 0.0, "neutral", False, "light")
+    skin, hair = np.array([70.0, 10.0, 15.0]), np.array([20.0, 5.0, 8.0])
+    plain = Face(np.eye(8)[axis], np.full(640, float(axis)), 0.0, 0.0, "neutral", False, skin, hair)
     return replace(plain, **changes)
 
 
@@ -104,6 +105,16 @@ def test_diversity_is_the_papers():
     ]
     figures = diversity_figures(pairs)
     assert [figures[name].value for name in ("expr_div", "pose_div_pitch", "pose_div_yaw")] == [0.5, 2.0, 15.0]
+
+
+def test_colours_are_compared_with_the_references():
+    pairs = [
+        (face(0), verdict(face(0, skin=np.array([70.0, 13.0, 19.0]), hair=np.array([32.0, 5.0, 13.0])))),
+        (face(1), verdict(face(1))),
+        (face(2), verdict(None)),
+    ]
+    figures = colour_figures(pairs)
+    assert [figures[name].value for name in ("skin_difference", "hair_difference")] == [2.5, 6.5]
 
 
 def test_what_was_reached():

@@ -15,11 +15,11 @@ from idadapter.data.templates import PORTRAIT_SIZE, PORTRAIT_TEMPLATE
 from idadapter.evaluation.people import held_out_people, open_photos
 from idadapter.faces.locate import FaceLocator
 from idadapter.judges.attributes import fit
+from idadapter.judges.colours import hair_colour, skin_colour, skin_tone
 from idadapter.judges.expression import EXPRESSIONS, SMILING_ABOVE, ExpressionClassifier, ExpressionJudge, face_square
 from idadapter.judges.face_finder import FaceFinder
 from idadapter.judges.head_pose import HeadPose
 from idadapter.judges.realism import kernel_distance, kernel_distance_interval
-from idadapter.judges.skin_tone import skin_tone
 
 FACE = Path(__file__).resolve().parents[2] / "tests" / "fixtures" / "face.png"
 EVALUATORS = data_folder() / "evaluators"
@@ -79,7 +79,24 @@ def test_a_linear_classifier_learns_rare_classes_too():
 def test_skin_tone_is_that_of_the_cheeks(colour: tuple[int, int, int], tone: str):
     portrait = np.zeros((PORTRAIT_SIZE, PORTRAIT_SIZE, 3), np.uint8)
     portrait[58:96] = colour
-    assert skin_tone(portrait, PORTRAIT_TEMPLATE) == tone
+    assert skin_tone(skin_colour(portrait, PORTRAIT_TEMPLATE)) == tone
+
+
+def test_hair_is_above_the_forehead_however_the_head_is_tilted():
+    portrait = np.zeros((PORTRAIT_SIZE, PORTRAIT_SIZE, 3), np.uint8)
+    portrait[:, :] = (200, 30, 30)
+    portrait[:16] = (30, 60, 160)
+    lab = hair_colour(portrait, PORTRAIT_TEMPLATE)
+    blue = cv2.cvtColor(np.full((1, 1, 3), (30, 60, 160), np.float32) / 255, cv2.COLOR_RGB2LAB)[0, 0]
+    assert lab == pytest.approx(blue, abs=0.5)
+    middle = (PORTRAIT_SIZE - 1) / 2
+    tilt = cv2.getRotationMatrix2D((middle, middle), 20, 1)
+    tilted = cv2.warpAffine(portrait, tilt, (PORTRAIT_SIZE, PORTRAIT_SIZE), borderMode=cv2.BORDER_REPLICATE)
+    landmarks = PORTRAIT_TEMPLATE @ tilt[:, :2].T + tilt[:, 2]
+    assert hair_colour(tilted, landmarks) == pytest.approx(blue, abs=0.5)
+    # A face that fills the picture: the forehead's edge is all there is.
+    high = PORTRAIT_TEMPLATE - [0, 30]
+    assert hair_colour(portrait, high) == pytest.approx(blue, abs=0.5)
 
 
 @needs_evaluators

@@ -17,10 +17,11 @@ from idadapter.config import Config
 from idadapter.data.captions import CLASS_NOUNS
 from idadapter.data.told import TOLD
 from idadapter.data.vision_crops import to_tensor
+from idadapter.faces.colours import region_colours
 from idadapter.faces.emotion import CLASSES, EmotionClassifier
 from idadapter.faces.fact_reader import FactReader
 from idadapter.loop import Stage, StepRandom, parameter_groups, train
-from idadapter.models.autoencoder import make_autoencoder
+from idadapter.models.autoencoder import decode, make_autoencoder
 from idadapter.models.idadapter import IdAdapterModel
 from idadapter.models.text_encoder import encode_text
 from idadapter.models.unet import make_unet, pooled_text_parameters
@@ -644,3 +645,46 @@ def test_a_rollout_is_to_show_the_emotion_it_is_told(
     with torch.no_grad():
         clean -= 0.05 * gradient.sign()
     assert wrong(2, [CLASSES.index("sad"), -1])[0] < loss
+
+
+def test_a_rollout_has_the_colours_of_its_reference(
+    run: Path, make_tiny_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(idadapter, "SCORE_THRESHOLD", -1.0)
+    stage = make_tiny_stage("idadapter", run)
+    assert isinstance(stage, IdAdapterStage)
+    stage.config = replace(stage.config, identity_weight=0.0, caption_weight=0.0, rollout_colour_weight=1.0)
+    clean = torch.randn(3, 4, 16, 16, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
+    photos, told = to_tensor(stage.portraits.photos[:3]), torch.full((3, len(TOLD)), torch.nan)
+    means, timesteps = torch.from_numpy(stage.means[:3]), torch.tensor([10, 10, 10])
+    with torch.no_grad():
+        drawn = region_colours(decode(stage.vae, clean).clamp(-0.1, 1.1), stage.regions)[:2]
+
+    def off(colours: torch.Tensor) -> torch.Tensor:
+        random, nothing = StepRandom(0, 0, 0), torch.tensor([-1, -1])
+        return stage.recognition_loss(clean, means, timesteps, photos, told, random, 2, None, nothing, colours)[0]
+
+    assert off(drawn) < 1e-6
+    other = drawn + torch.tensor([[[0.3], [0.0]], [[0.0], [0.3]]])
+    loss = off(other)
+    assert loss.item() == pytest.approx((0.15 + 0.15) * stage.config.rollout_weight / 3, rel=1e-3)
+    [gradient] = torch.autograd.grad(loss, clean)
+    # Who is not rolled out may look as its photo does.
+    assert gradient[0].any() and gradient[1].any() and not gradient[2].any()
+    # A hat may have any colour, and who is told of none may have another under it; the skin stays.
+    told[:, TOLD.index("hat")] = torch.tensor([1.0, 0.0, 1.0])
+    assert off(other).item() == pytest.approx(0.3 * stage.config.rollout_weight / 3, rel=1e-3)
+
+
+def test_a_rollouts_colours_are_those_of_all_its_references(run: Path, make_tiny_stage: MakeStage):
+    stage = make_tiny_stage("idadapter", run)
+    assert isinstance(stage, IdAdapterStage)
+    rolling(stage, 2)
+    batch = stage.draw(StepRandom(0, 0, 0), 0)
+    shades = torch.linspace(0, 1, len(batch.crops))
+    crops = shades[:, None, None, None].expand(-1, *to_tensor(batch.crops).shape[1:])
+    rows = batch.judged[:2]
+    wanted = (shades[batch.index[rows]] * batch.counts[rows]).sum(1) / stage.config.references
+    colours = stage.reference_colours(crops, batch)
+    assert colours.shape == (2, 2, 3)
+    assert torch.allclose(colours, wanted[:, None, None].expand(-1, 2, 3), atol=1e-5)

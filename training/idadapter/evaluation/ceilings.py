@@ -105,6 +105,6 @@ def _steadiness(photos: list[Photo], verdicts: list[Verdict]) -> dict[str, tuple
             continue
         identity = photo.record.identity
         if identity in first:
-            same.append(first[identity] == verdict.face.skin)
-        first.setdefault(identity, verdict.face.skin)
+            same.append(first[identity] == verdict.face.skin_tone)
+        first.setdefault(identity, verdict.face.skin_tone)
     return {"skin_tone_same_in_two_photos_of_a_person": (float(np.mean(same)), len(same))} if same else {}

@@ -9,7 +9,16 @@ import numpy as np
 from ..judges.attributes import STYLES
 from ..judges.panel import Face, Verdict
 from .asks import RENDITION_KINDS
-from .figures import Figure, diversity_figures, found_figure, identity_figures, mean_figure, reached, realism_figure
+from .figures import (
+    Figure,
+    colour_figures,
+    diversity_figures,
+    found_figure,
+    identity_figures,
+    mean_figure,
+    reached,
+    realism_figure,
+)
 from .people import Photo
 from .portraits import Served
 
@@ -59,6 +68,7 @@ def portrait_column(references: References, served: list[Served], verdicts: list
         "id_sim_prompts": everything["id_sim"],
         "top1_prompts": everything["top1"],
         "own_similarity": mean_figure([value for value in similarity if value is not None]),
+        **colour_figures(_pairs(references, [(s, v) for s, v in photos if s.ask.kind != "hat"])),
         "realism": realism_figure(real, [v for _, v in photos]),
         "realism_noun": realism_figure(real, [v for _, v in of("noun")]),
         **diversity_figures(_pairs(references, of("expression"))),
@@ -89,6 +99,7 @@ def photo_column(
     return {
         "face_found": found_figure(verdicts),
         **identity_figures(pairs, references.gallery),
+        **colour_figures(pairs),
         **diversity_figures(pairs),
         "realism": realism_figure(real, [v for _, v in first]),
         **_reached(shown),
@@ -128,7 +139,7 @@ def group_figures(references: References, served: list[Served], verdicts: list[V
         if photo.age_group:
             members[photo.age_group].add(person)
         if verdict.face is not None:
-            members[f"{verdict.face.skin} skin as lit"].add(person)
+            members[f"{verdict.face.skin_tone} skin as lit"].add(person)
     groups = []
     for name, people in members.items():
         chosen = [(s, v) for s, v in zip(served, verdicts, strict=True) if s.ask.person in people]

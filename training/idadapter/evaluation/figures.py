@@ -77,6 +77,18 @@ def diversity_figures(pairs: list[Pair]) -> dict[str, Figure | None]:
     }
 
 
+def colour_figures(pairs: list[Pair]) -> dict[str, Figure | None]:
+    """How far the colours of skin and hair are from the reference's: CIE 1976 differences.
+
+    A recogniser looks past them: without these, who has somebody else's hair may be as alike as can be.
+    """
+    faces = [(reference, verdict.face) for reference, verdict in pairs if verdict.face is not None]
+    return {
+        "skin_difference": mean_figure([float(np.linalg.norm(a.skin - b.skin)) for a, b in faces]),
+        "hair_difference": mean_figure([float(np.linalg.norm(a.hair - b.hair)) for a, b in faces]),
+    }
+
+
 def realism_figure(real: np.ndarray, verdicts: list[Verdict]) -> Figure | None:
     """Kernel distance of the faces found to real ones [n, 640]; None of fewer than four."""
     features = [verdict.face.realism for verdict in verdicts if verdict.face is not None]

@@ -8,7 +8,7 @@ from ..judges.panel import TURNED_FROM
 from .columns import Column, Group
 from .figures import Figure
 
-PERCENT, COSINE, DEGREES, DISTANCE, DECIBELS = "percent", "cosine", "degrees", "distance", "decibels"
+PERCENT, COSINE, DEGREES, DISTANCE, DECIBELS, COLOUR = "percent", "cosine", "degrees", "distance", "decibels", "colour"
 
 ROWS = (
     ("face_found", "face found", PERCENT, "≥ 98 %"),
@@ -18,6 +18,8 @@ ROWS = (
     ("id_sim_prompts", "ID-Sim, all photo prompts", COSINE, ""),
     ("top1_prompts", "top-1, all photo prompts", PERCENT, ""),
     ("own_similarity", "the service's own identity_similarity", COSINE, ""),
+    ("skin_difference", "skin's colour against the reference's (ΔE), all photo prompts but hats", COLOUR, ""),
+    ("hair_difference", "the same above the forehead", COLOUR, ""),
     ("realism", "realism: kernel distance, all photo prompts", DISTANCE, "≤ 1.0"),
     ("realism_noun", "realism, class noun alone", DISTANCE, ""),
     ("psnr", "PSNR", DECIBELS, ""),
@@ -115,6 +117,7 @@ def show(figure: Figure | None, unit: str) -> str:
             DEGREES: f"{value:.1f}",
             DISTANCE: f"{value:.2f}",
             DECIBELS: f"{value:.1f}",
+            COLOUR: f"{value:.1f}",
         }[unit]
 
     sign = {PERCENT: " %", DEGREES: "°", DECIBELS: " dB"}.get(unit, "")

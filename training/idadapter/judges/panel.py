@@ -9,11 +9,11 @@ import numpy as np
 
 from ..data.records import FaceRecord
 from .attributes import STYLES, open_attribute_judge
+from .colours import hair_colour, skin_colour, skin_tone
 from .expression import EXPRESSIONS, SMILING_ABOVE, ExpressionJudge
 from .face_finder import FaceFinder
 from .face_judge import FaceJudge
 from .head_pose import HeadPose
-from .skin_tone import skin_tone
 
 TURNED_FROM = 8.0
 """Degrees of yaw from which a head counts as turned."""
@@ -29,7 +29,7 @@ class Face:
         yaw, pitch: degrees; yaw is negative towards the picture's left.
         expression: one of `EXPRESSIONS`.
         smiling: whether it smiles.
-        skin: one of `SKIN_TONES`.
+        skin, hair: their colours, CIE 1976 L*, a*, b* [3] (`judges.colours`).
     """
 
     embedding: np.ndarray
@@ -38,7 +38,13 @@ class Face:
     pitch: float
     expression: str
     smiling: bool
-    skin: str
+    skin: np.ndarray
+    hair: np.ndarray
+
+    @property
+    def skin_tone(self) -> str:
+        """One of `colours.SKIN_TONES`."""
+        return skin_tone(self.skin)
 
     @property
     def view(self) -> str:
@@ -94,7 +100,8 @@ class Panel:
                 float(pitch),
                 EXPRESSIONS[int(classes.argmax())],
                 bool(classes[EXPRESSIONS.index("happy")] > SMILING_ABOVE),
-                skin_tone(picture, found.landmarks),
+                skin_colour(picture, found.landmarks),
+                hair_colour(picture, found.landmarks),
             )
         return Verdict(
             face,

@@ -21,6 +21,7 @@ from ..data.references import References
 from ..data.templates import portrait_template
 from ..data.told import TOLD, told_emotion, told_values
 from ..data.vision_crops import crop, to_tensor
+from ..faces.colours import region_colours, region_masks
 from ..faces.detector import SCORE_THRESHOLD, FaceDetector
 from ..faces.emotion import CLASSES, EmotionClassifier
 from ..faces.fact_reader import open_fact_reader
@@ -204,6 +205,8 @@ class IdAdapterStage(Stage):
         self.turned = train[[abs(facts[row].yaw) >= TURNED for row in train]]
         shown = [facts[row].emotion if not facts[row].smiling else None for row in train]
         self.emotional = [train[[one == emotion for one in shown]] for emotion in sorted({*shown} - {None})]
+        self.regions = region_masks(portraits.size)
+        self.reference_regions = region_masks(self.image_encoder.config.image_size)
         self.emotion = EmotionClassifier.from_package() if config.emotion_weight else None
         self.discriminator = self.discriminator_optimizer = None
         self.to_tell_apart: tuple[list[Tensor], list[Tensor]] | None = None
@@ -247,6 +250,7 @@ class IdAdapterStage(Stage):
         """See `Stage.place`."""
         super().place(device)
         self.place_weight = self.place_weight.to(device)
+        self.regions, self.reference_regions = self.regions.to(device), self.reference_regions.to(device)
         if device.type == "cpu":
             plain_attention(self.module.unet, self.module.text_encoder)
             if self.discriminator is not None:
@@ -434,7 +438,8 @@ class IdAdapterStage(Stage):
         weight = self.diffusion.weight(snr, config.snr_gamma) if config.snr_weighting else torch.ones_like(snr)
         diffusion = (weight[batch.drawn] * error).sum() / max(1, len(batch.drawn))
         judged = batch.judged
-        if (config.identity_weight or config.caption_weight) and len(judged):
+        weights = config.identity_weight, config.caption_weight, config.emotion_weight, config.rollout_colour_weight
+        if any(weights) and len(judged):
             clean = self.diffusion.clean(noisy[judged], predicted[judged], timesteps[judged])
             recognition, scalars = self.recognition_loss(
                 clean,
@@ -446,6 +451,7 @@ class IdAdapterStage(Stage):
                 len(batch.emotions),
                 batch.alike,
                 batch.emotions,
+                self.reference_colours(crops, batch),
             )
         else:
             # The ablation without the identity loss does not pay for it either; and a batch may have nobody to judge.
@@ -467,6 +473,18 @@ class IdAdapterStage(Stage):
             "gamma": torch.stack(gate).mean(),
             **scalars,
         }
+
+    def reference_colours(self, crops: Tensor, batch: DrawnPeople) -> Tensor:
+        """Mean colours of skin and hair in the references of those rolled out and judged: [r, 2, 3].
+
+        Args:
+            crops: RGB [k, 3, s, s] in [0, 1].
+            batch: whose `index` and `counts` say which are whose.
+        """
+        rows = batch.judged[: len(batch.emotions)]
+        share = batch.counts[rows] / batch.counts[rows].sum(1, keepdim=True)
+        colours = region_colours(crops, self.reference_regions)[batch.index[rows]]
+        return (share[:, :, None, None] * colours).sum(1)
 
     def adversarial_loss(
         self, clean: Tensor, timesteps: Tensor, batch: DrawnPeople, random: StepRandom
@@ -574,6 +592,7 @@ class IdAdapterStage(Stage):
         rolled: int = 0,
         alike: Tensor | None = None,
         emotions: Tensor | None = None,
+        colours: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor | float]]:
         """lambda F(x0) L_id: 1 - cos(R(x0), f_a) where the detector finds a face, and what else R sees of x0.
 
@@ -593,6 +612,7 @@ class IdAdapterStage(Stage):
             alike: [k] bool, whose references show the photo, with nothing told: a rolled out one of these is to look
                 like it even so.
             emotions: [rolled], see `DrawnPeople`.
+            colours: [rolled, 2, 3], what skin and hair of those rolled out are to be (`reference_colours`).
 
         Returns:
             mean loss over k (0 where the gate is closed), and scalars.
@@ -642,6 +662,15 @@ class IdAdapterStage(Stage):
             total = (found[:rolled] * wrong).sum() / len(images)
             loss = loss + config.emotion_weight * config.rollout_weight * total
             scalars["rollout_emotion_wrong"] = mean_or_zero(wrong, emotions >= 0)
+        if config.rollout_colour_weight and colours is not None and rolled:
+            off = (region_colours(images[:rolled], self.regions) - colours).abs().mean(2)
+            # Who is told of a hat, or of none, may have other colours there than the reference.
+            bare = told[:rolled, TOLD.index("hat")].isnan()
+            counts = torch.stack([torch.ones_like(bare), bare], 1).float()
+            wrong = (counts * off).sum(1) / counts.sum(1)
+            total = (found[:rolled] * wrong).sum() / len(images)
+            loss = loss + config.rollout_colour_weight * config.rollout_weight * total
+            scalars["rollout_colour_off"] = mean_or_zero(wrong)
         return loss, scalars
 
     def write_parts(self, root: Path) -> None:
