@@ -13,7 +13,7 @@ REGIONS = ("skin", "hair")
 
 
 def region_masks(size: int) -> Tensor:
-    """Where the regions of an aligned portrait are: [2, size, size] in the order of `REGIONS`, weights that sum to 1."""
+    """Where `REGIONS` are in an aligned portrait, weights that sum to 1 each: [2, size, size]."""
     right_eye, left_eye, _, right_corner, left_corner = portrait_template(size)
     distance = float(np.linalg.norm(left_eye - right_eye))
     cheeks = [0.45 * eye + 0.55 * corner for eye, corner in ((right_eye, right_corner), (left_eye, left_corner))]
