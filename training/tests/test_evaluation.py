@@ -113,8 +113,15 @@ def test_colours_are_compared_with_the_references():
         (face(1), verdict(face(1))),
         (face(2), verdict(None)),
     ]
-    figures = colour_figures(pairs)
-    assert [figures[name].value for name in ("skin_difference", "hair_difference")] == [2.5, 6.5]
+    gallery = [reference for reference, _ in pairs]
+    gallery[1] = replace(gallery[1], skin=np.array([70.0, 10.0, 35.0]))
+    pairs[1] = (gallery[1], pairs[1][1])
+    figures = colour_figures(pairs, gallery)
+    assert [figures[name].value for name in ("skin_difference", "hair_difference")] == [12.5, 6.5]
+    # The first is 5 from the third and hypot(3, 16) from the second's, the second 0 from both others'.
+    strangers = (5 + np.hypot(3, 16)) / 4
+    assert figures["skin_difference_strangers"].value == pytest.approx(strangers)
+    assert figures["hair_difference_strangers"].value == 6.5
 
 
 def test_what_was_reached():

@@ -60,6 +60,7 @@ def portrait_column(references: References, served: list[Served], verdicts: list
         return [(s, v) for s, v in zip(served, verdicts, strict=True) if s.ask.kind in kinds]
 
     photos = [(s, v) for s, v in zip(served, verdicts, strict=True) if s.ask.kind not in RENDITION_KINDS]
+    bare = [(s, v) for s, v in photos if s.ask.kind != "hat"]
     everything = identity_figures(_pairs(references, photos), references.gallery)
     similarity = [s.portrait.identity_similarity for s, _ in of("noun")]
     return {
@@ -68,7 +69,7 @@ def portrait_column(references: References, served: list[Served], verdicts: list
         "id_sim_prompts": everything["id_sim"],
         "top1_prompts": everything["top1"],
         "own_similarity": mean_figure([value for value in similarity if value is not None]),
-        **colour_figures(_pairs(references, [(s, v) for s, v in photos if s.ask.kind != "hat"])),
+        **colour_figures(_pairs(references, bare), references.gallery),
         "realism": realism_figure(real, [v for _, v in photos]),
         "realism_noun": realism_figure(real, [v for _, v in of("noun")]),
         **diversity_figures(_pairs(references, of("expression"))),
@@ -99,7 +100,7 @@ def photo_column(
     return {
         "face_found": found_figure(verdicts),
         **identity_figures(pairs, references.gallery),
-        **colour_figures(pairs),
+        **colour_figures(pairs, references.gallery),
         **diversity_figures(pairs),
         "realism": realism_figure(real, [v for _, v in first]),
         **_reached(shown),

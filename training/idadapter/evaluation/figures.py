@@ -77,16 +77,26 @@ def diversity_figures(pairs: list[Pair]) -> dict[str, Figure | None]:
     }
 
 
-def colour_figures(pairs: list[Pair]) -> dict[str, Figure | None]:
-    """How far the colours of skin and hair are from the reference's: CIE 1976 differences.
+def colour_figures(pairs: list[Pair], gallery: list[Face]) -> dict[str, Figure | None]:
+    """How far the colours of skin and hair are from the reference's, and from strangers': CIE 1976 differences.
 
     A recogniser looks past them: without these, who has somebody else's hair may be as alike as can be.
+
+    Args:
+        pairs: of references and pictures.
+        gallery: reference faces of all people, among which each pair's reference is.
     """
     faces = [(reference, verdict.face) for reference, verdict in pairs if verdict.face is not None]
-    return {
-        "skin_difference": mean_figure([float(np.linalg.norm(a.skin - b.skin)) for a, b in faces]),
-        "hair_difference": mean_figure([float(np.linalg.norm(a.hair - b.hair)) for a, b in faces]),
-    }
+    figures: dict[str, Figure | None] = {}
+    for part in ("skin", "hair"):
+        own, strangers = [], []
+        for reference, face in faces:
+            for other in gallery:
+                apart = float(np.linalg.norm(getattr(other, part) - getattr(face, part)))
+                (own if other is reference else strangers).append(apart)
+        stranger = Figure(float(np.mean(strangers)), None, len(strangers)) if strangers else None
+        figures |= {f"{part}_difference": mean_figure(own), f"{part}_difference_strangers": stranger}
+    return figures
 
 
 def realism_figure(real: np.ndarray, verdicts: list[Verdict]) -> Figure | None:
