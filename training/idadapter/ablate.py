@@ -97,6 +97,7 @@ def variant_config(config: Config, variant: Variant, steps: int) -> Config:
         "recognized_told": 0,
         "rollout_rows": 0,
         "emotion_weight": 0.0,
+        "rollout_colour_weight": 0.0,
         "jitter": 0.0,
         "face_weight": 1.0,
         "eyes_and_mouth_weight": 0.0,

@@ -75,6 +75,7 @@ def test_every_variant_trains_with_the_frozen_base_and_equal_budget(config: Conf
         recognized_told=2,
         rollout_rows=2,
         emotion_weight=0.1,
+        rollout_colour_weight=1.0,
     )
     configs += [variant_config(replace(config, idadapter=shortcuts), variant, 70) for variant in VARIANTS]
     for c in (c.idadapter for c in configs):

@@ -676,6 +676,20 @@ def test_a_rollout_has_the_colours_of_its_reference(
     assert off(other).item() == pytest.approx(0.3 * stage.config.rollout_weight / 3, rel=1e-3)
 
 
+def test_colours_count_where_they_alone_are_set_to(run: Path, make_tiny_stage: MakeStage):
+    stage = make_tiny_stage("idadapter", run)
+    assert isinstance(stage, IdAdapterStage)
+    rolling(stage, 2)
+    stage.reader = None
+    stage.config = replace(stage.config, identity_weight=0.0, caption_weight=0.0)
+    assert "rollout_colour_off" not in stage.loss(stage.module, StepRandom(0, 0, 0), 0)[1]
+    stage.config = replace(stage.config, rollout_colour_weight=1.0)
+    _, scalars = stage.loss(stage.module, StepRandom(0, 0, 0), 0)
+    stage.reference_colours = lambda crops, batch: torch.full((2, 2, 3), 5.0)
+    _, others = stage.loss(stage.module, StepRandom(0, 0, 0), 0)
+    assert 0 < scalars["rollout_colour_off"] < 2 < others["rollout_colour_off"]
+
+
 def test_a_rollouts_colours_are_those_of_all_its_references(run: Path, make_tiny_stage: MakeStage):
     stage = make_tiny_stage("idadapter", run)
     assert isinstance(stage, IdAdapterStage)

@@ -451,7 +451,7 @@ class IdAdapterStage(Stage):
                 len(batch.emotions),
                 batch.alike,
                 batch.emotions,
-                self.reference_colours(crops, batch),
+                self.reference_colours(crops, batch) if config.rollout_colour_weight else None,
             )
         else:
             # The ablation without the identity loss does not pay for it either; and a batch may have nobody to judge.
