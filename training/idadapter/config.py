@@ -195,8 +195,10 @@ class IdAdapterConfig:
         adversarial_weight: of the loss of a discriminator that tells rollouts from photos which show what they are
             told (`models.latent_discriminator`): what nothing else here sees, colours and brushwork, gives drawn
             pictures away to it. Beyond the paper.
-        adversarial_learning_rate: the discriminator's.
-        adversarial_after: steps in which only the discriminator learns, first.
+        face_adversarial_weight: of the loss of another, which sees decoded faces as the recogniser does
+            (`models.face_discriminator`), the more of the picture is visible at its timestep the more.
+        adversarial_learning_rate: the discriminators'.
+        adversarial_after: steps in which only the discriminators learn, first.
         several_share: how many of the photos are of people with several.
         single_share: how often one reference photo stands N times.
         itself_share: how often the very photo to be drawn is among the references, unaltered, or is the one that
@@ -258,6 +260,7 @@ class IdAdapterConfig:
     rollout_colour_weight: float = 0.0
     rollout_renditions: int = 0
     adversarial_weight: float = 0.0
+    face_adversarial_weight: float = 0.0
     adversarial_learning_rate: float = 1e-3
     adversarial_after: int = 0
     several_share: float = 0.7

@@ -15,6 +15,7 @@ import torch.multiprocessing
 from safetensors.torch import load_file
 
 from idadapter.config import Config
+from idadapter.data.vision_crops import to_tensor
 from idadapter.loop import Stage, StepRandom, latest_checkpoint, mean_over_processes, train
 from idadapter.models.latent_discriminator import LatentDiscriminator, looks_drawn, told_apart
 from idadapter.stages import idadapter
@@ -109,6 +110,84 @@ def test_only_rollouts_are_held_to_it_and_only_its_heads_learn(
     # It learns from each step once.
     stage.after_step(random, 0)
     assert stage.after_step(random, 0)["discriminator"] == 0
+
+
+def face_adversarial(config: Config, **settings: object) -> Config:
+    """The same with the discriminator of faces alone."""
+    return adversarial(config, adversarial_weight=0.0, face_adversarial_weight=1.0, **settings)
+
+
+def test_faces_of_rollouts_are_held_to_photos_and_only_heads_learn(
+    config: Config, run: Path, make_tiny_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+):
+    stage = make_tiny_stage("idadapter", run, face_adversarial(config))
+    assert isinstance(stage, IdAdapterStage) and stage.discriminator is None
+    assert stage.face_discriminator is not None and stage.kept()[0] is stage.face_discriminator
+    gradients: list[torch.Tensor] = []
+    forward = stage.module.forward
+
+    def watched(*given: torch.Tensor) -> torch.Tensor:
+        predicted = forward(*given)
+        predicted.register_hook(gradients.append)
+        return predicted
+
+    monkeypatch.setattr(stage.module, "forward", watched)
+    before = {name: value.clone() for name, value in stage.face_discriminator.state_dict().items()}
+    random = StepRandom(0, 0, 0)
+    batch = stage.draw(random, 0)
+    loss, scalars = stage.loss(stage.module, random, 0, batch)
+    loss.backward()
+    # A mean over all that are judged, of whom only those rolled out are told apart.
+    share = len(batch.emotions) / len(batch.judged)
+    assert loss.item() == pytest.approx(float(scalars["diffusion"] + share * scalars["face_adversarial"]), rel=1e-5)
+    assert gradients[0][batch.rolled].flatten(1).any(1).all()
+    assert stage.after_step(random, 0)["face_discriminator"] > 0
+    after = stage.face_discriminator.state_dict()
+    assert all(not torch.equal(value, after[name]) for name, value in before.items() if name.endswith("weight"))
+    assert stage.after_step(random, 0)["face_discriminator"] == 0
+
+
+def test_it_learns_what_photos_and_rollouts_look_like_by_how_much_is_visible(
+    config: Config, run: Path, make_tiny_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+):
+    stage = make_tiny_stage("idadapter", run, face_adversarial(config))
+    assert isinstance(stage, IdAdapterStage) and stage.face_discriminator is not None
+    random = torch.Generator().manual_seed(0)
+    clean, real = torch.randn(2, 3, 4, 16, 16, generator=random)
+    told = torch.full((3, 6), torch.nan)
+    seen: list[torch.Tensor] = []
+    features = stage.recognizer.features
+    monkeypatch.setattr(stage.recognizer, "features", lambda faces: seen.append(faces) or features(faces))
+
+    def gradients(timesteps: list[int], held: bool = True) -> torch.Tensor:
+        leaf = clean.clone().requires_grad_(True)
+        loss, _ = stage.recognition_loss(
+            leaf,
+            torch.from_numpy(stage.means[:3]),
+            torch.tensor(timesteps),
+            to_tensor(stage.portraits.photos[:3]),
+            told,
+            StepRandom(0, 0, 0),
+            rolled=2,
+            real_latents=real[:2],
+            held_to_real=held,
+        )
+        loss.backward()
+        return leaf.grad
+
+    stage.config = replace(stage.config, identity_weight=0.0)
+    both = gradients([100, 100, 100])
+    drawn, photographed = seen[0], seen[-1]
+    assert len(drawn) == 3 and len(photographed) == 2
+    learned = stage.to_tell_apart[stage.face_discriminator]
+    assert torch.equal(learned.real[0], features(photographed)[0]) and torch.equal(
+        learned.share, torch.full((2,), 1.0) * learned.share[0]
+    )
+    # Whom no rollout made is not told apart, and what noise hides counts less.
+    assert both[:2].flatten(1).any(1).all() and not both[2].any()
+    hidden = gradients([900, 100, 100])
+    assert hidden[0].norm() < 0.5 * both[0].norm() and torch.allclose(hidden[1], both[1])
+    assert not gradients([100, 100, 100], held=False).any()
 
 
 def test_it_learns_alone_at_first(config: Config, run: Path, make_tiny_stage: MakeStage):

@@ -484,6 +484,35 @@ def test_a_rollout_starts_from_noise_alone_and_has_no_diffusion_loss(run: Path, 
     assert stage.loss(stage.module, StepRandom(0, 0, 0), 0)[0] == loss
 
 
+def test_a_rollout_runs_only_the_predictions_that_count(
+    run: Path, make_tiny_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+):
+    stage = make_tiny_stage("idadapter", run)
+    assert isinstance(stage, IdAdapterStage)
+    rolling(stage, 2)
+    guided = {"rollout_guidance_scale": 2.0, "rollout_identity_guidance_scale": 2.0, "rollout_guidance_rescale": 0.5}
+    early = {"rollout_early_guidance_scale": 5.0, "rollout_early_identity_guidance_scale": 1.0}
+    stage.config = replace(stage.config, **guided, **early)
+    batch = stage.draw(StepRandom(0, 0, 0), 0)
+    noise = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    features = (to_tensor(batch.crops), batch.index, batch.faces)
+    if stage.module.image_encoder is None:
+        features = (*stage.features(features[0], batch.index), batch.faces)
+    sizes: list[int] = []
+    denoise = stage.module.denoise
+    monkeypatch.setattr(stage.module, "denoise", lambda noisy, *rest: sizes.append(len(noisy)) or denoise(noisy, *rest))
+    drawn = stage.roll_out(batch, noise, features)
+    needed = [len(rows) for rows in batch.rolled_needed]
+    # The words alone count in the first steps, until timestep 800: at least in the first, and not in the last.
+    assert sizes == needed and needed[0] == 6 and needed[-1] < 6
+    everything = torch.arange(6)
+    assert torch.allclose(
+        stage.roll_out(batch._replace(rolled_needed=[everything] * 3), noise, features), drawn, atol=1e-5
+    )
+    times = batch.rolled_times
+    assert (times[0] == 999).all() and torch.equal(times[-1], batch.timesteps[batch.rolled])
+
+
 def test_a_rollout_is_told_what_no_photo_of_the_person_need_show(
     run: Path, make_tiny_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
 ):

@@ -45,7 +45,7 @@ class FaceWarp:
                 to 1.5 pixels in two of three calls; 0 for none of it.
 
         Returns:
-            what makes [count, 3, size, size] of [count, 3, h, w], the same changes for whatever it is given.
+            what makes [b, 3, size, size] of [b, 3, h, w], b at most `count`: the same changes for the same places.
         """
         angle, scale, *shift = strength * torch.randn(4, count, generator=generator)
         sigma = strength * 1.5 * float(torch.rand((), generator=generator).mul(1.5).sub(0.5).clamp_min(0))
@@ -57,8 +57,9 @@ class FaceWarp:
         def look(images: Tensor) -> Tensor:
             points = self._points(images.device)
             middle = points.mean((0, 1))
-            turned = torch.einsum("bij,vuj->bvui", turn.to(images.device, non_blocking=True), points - middle)
-            return self._sample(blurred(images, sigma), turned + middle + shifts.to(images.device, non_blocking=True))
+            turns, moves = (one[: len(images)].to(images.device, non_blocking=True) for one in (turn, shifts))
+            turned = torch.einsum("bij,vuj->bvui", turns, points - middle)
+            return self._sample(blurred(images, sigma), turned + middle + moves)
 
         return look
 

@@ -76,12 +76,30 @@ def make_head(width: int) -> nn.Sequential:
     )
 
 
-def looks_drawn(scores: list[Tensor]) -> Tensor:
-    """The generator's loss: non-saturating (Goodfellow et al. 2014), mean over places, then over heads."""
-    return torch.stack([functional.softplus(-one).mean() for one in scores]).mean()
+def looks_drawn(scores: list[Tensor], share: Tensor | None = None) -> Tensor:
+    """The generator's loss: non-saturating (Goodfellow et al. 2014), mean over places, then over heads.
+
+    Args:
+        scores: maps [b, h_i, w_i], one a head.
+        share: [b], how much each picture counts; None for all the same.
+    """
+    return torch.stack([_mean(functional.softplus(-one), share) for one in scores]).mean()
 
 
-def told_apart(drawn: list[Tensor], real: list[Tensor]) -> Tensor:
-    """The discriminator's logistic loss; 2 log 2 where it knows nothing."""
-    each = [functional.softplus(a).mean() + functional.softplus(-b).mean() for a, b in zip(drawn, real, strict=True)]
+def told_apart(drawn: list[Tensor], real: list[Tensor], share: Tensor | None = None) -> Tensor:
+    """The discriminator's logistic loss; 2 log 2 where it knows nothing.
+
+    Args:
+        drawn: maps [b, h_i, w_i], one a head.
+        real: as many of photos.
+        share: [b], how much each pair of them counts; None for all the same.
+    """
+    each = [
+        _mean(functional.softplus(a), share) + _mean(functional.softplus(-b), share)
+        for a, b in zip(drawn, real, strict=True)
+    ]
     return torch.stack(each).mean()
+
+
+def _mean(losses: Tensor, share: Tensor | None) -> Tensor:
+    return losses.mean() if share is None else (losses.mean((1, 2)) * share).mean()

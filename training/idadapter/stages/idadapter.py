@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from ..loop import Stage, StepRandom, mean_or_zero, mean_over_processes
 from ..models.attention import plain_attention
 from ..models.autoencoder import decode
 from ..models.clip import image_features
+from ..models.face_discriminator import STAGES_SEEN, FaceDiscriminator
 from ..models.face_warp import FaceWarp
 from ..models.idadapter import IdAdapterModel
 from ..models.identity_adapter import adapter_parameters, cross_attention_key_value_parameters
@@ -104,6 +105,8 @@ class DrawnPeople(NamedTuple):
         rolled_index: [r, K] which of these are whose.
         rolled_ids: [g r, L] token ids of every row of the guidance, kind by kind (`GuidanceSchedule.kinds`), and
         rolled_positions: [g r], the identifier's places.
+        rolled_times: [S + 1, r] timesteps of their denoising, from the schedule's end to their own in `timesteps`.
+        rolled_needed: S times which of the g r rows count there, ascending; known without waiting for a GPU.
         rolled_words: [r, L] token ids of their words alone.
         real_rows: [r], portraits that show what they are told, and
         real_variants: [r], which variants of them.
@@ -132,6 +135,8 @@ class DrawnPeople(NamedTuple):
     rolled_index: Tensor
     rolled_ids: Tensor
     rolled_positions: Tensor
+    rolled_times: Tensor
+    rolled_needed: list[Tensor]
     rolled_words: Tensor
     real_rows: np.ndarray
     real_variants: np.ndarray
@@ -144,7 +149,27 @@ class DrawnPeople(NamedTuple):
 
     def to(self, device: torch.device) -> DrawnPeople:
         """The same with its tensors on a device."""
-        return DrawnPeople(*(x.to(device, non_blocking=True) if isinstance(x, Tensor) else x for x in self))
+
+        def moved(value: Any) -> Any:
+            if isinstance(value, list):
+                return [moved(one) for one in value]
+            return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+
+        return DrawnPeople(*map(moved, self))
+
+
+class ToTellApart(NamedTuple):
+    """What a discriminator learns from after a step.
+
+    Attributes:
+        drawn: features of rollouts, for each head.
+        real: of as many photos.
+        share: [b], how much each pair counts; None for all the same.
+    """
+
+    drawn: list[Tensor]
+    real: list[Tensor]
+    share: Tensor | None
 
 
 class IdAdapterStage(Stage):
@@ -208,13 +233,16 @@ class IdAdapterStage(Stage):
         self.regions = region_masks(portraits.size)
         self.reference_regions = region_masks(self.image_encoder.config.image_size)
         self.emotion = EmotionClassifier.from_package() if config.emotion_weight else None
-        self.discriminator = self.discriminator_optimizer = None
-        self.to_tell_apart: tuple[list[Tensor], list[Tensor]] | None = None
-        if config.adversarial_weight and config.rollout_rows:
-            self.discriminator = LatentDiscriminator(model.unet, model.text_encoder)
-            self.discriminator_optimizer = torch.optim.AdamW(
-                self.discriminator.heads.parameters(), lr=config.adversarial_learning_rate, betas=(0.5, 0.99)
-            )
+        self.discriminator = LatentDiscriminator(model.unet, model.text_encoder) if config.adversarial_weight else None
+        self.face_discriminator = FaceDiscriminator() if config.face_adversarial_weight else None
+        if not config.rollout_rows:
+            self.discriminator = self.face_discriminator = None
+        self.to_tell_apart: dict[nn.Module, ToTellApart] = {}
+        self.discriminator_optimizer = None
+        if self.discriminators():
+            heads = [parameter for one in self.discriminators() for parameter in one.heads.parameters()]
+            rate = config.adversarial_learning_rate
+            self.discriminator_optimizer = torch.optim.AdamW(heads, lr=rate, betas=(0.5, 0.99))
         several = np.array([len(groups[identity[row]]) > 1 for row in clean])
         self.several, self.alone = clean[several], clean[~several]
         ending = with_identifier("", max(CLASS_NOUNS, key=len))
@@ -237,14 +265,15 @@ class IdAdapterStage(Stage):
         outside = [] if self.module.image_encoder is self.image_encoder else [self.image_encoder]
         reader = [] if self.reader is None else [self.reader]
         emotion = [] if self.emotion is None else [self.emotion]
-        discriminator = [] if self.discriminator is None else [self.discriminator]
-        return [self.vae, *outside, self.recognizer, self.detector, *reader, *emotion, *discriminator]
+        return [self.vae, *outside, self.recognizer, self.detector, *reader, *emotion, *self.discriminators()]
+
+    def discriminators(self) -> list[LatentDiscriminator | FaceDiscriminator]:
+        """Those of this run."""
+        return [one for one in (self.discriminator, self.face_discriminator) if one is not None]
 
     def kept(self) -> list[nn.Module | torch.optim.Optimizer]:
-        """See `Stage.kept`: the discriminator, whose UNet a run's parts do not bring back, and what trains it."""
-        if self.discriminator is None or self.discriminator_optimizer is None:
-            return []
-        return [self.discriminator, self.discriminator_optimizer]
+        """See `Stage.kept`: the discriminators, as no part of a run is what one looks through, and what trains them."""
+        return [*self.discriminators(), *filter(None, [self.discriminator_optimizer])]
 
     def place(self, device: torch.device) -> None:
         """See `Stage.place`."""
@@ -332,6 +361,7 @@ class IdAdapterStage(Stage):
         asked, whose = [prompts[i] for i in rolled], [nouns[i] for i in rolled]
         guided = self.guided_prompts(asked, whose)
         rolled_ids = encode_prompts(self.tokenizer, guided) if guided else ids[:0]
+        rolled_times = self.rollout_times(timesteps[torch.from_numpy(rolled)])
         words = [without_identifier(prompt, noun) for prompt, noun in zip(asked, whose, strict=True)]
         judged = np.setdiff1d(np.flatnonzero(~anonymous & (variants != 2)), photos)
         first = judged[~wordless[judged]][: config.recognized_told]
@@ -357,6 +387,8 @@ class IdAdapterStage(Stage):
             rolled_index=rolled_index,
             rolled_ids=rolled_ids,
             rolled_positions=identifier_positions(rolled_ids, self.identifier_id),
+            rolled_times=rolled_times,
+            rolled_needed=[self.rollout_needed(now) for now in rolled_times[:-1]],
             rolled_words=encode_prompts(self.tokenizer, words) if words else ids[:0],
             real_rows=real_rows[rolled],
             real_variants=real_variants[rolled],
@@ -438,8 +470,10 @@ class IdAdapterStage(Stage):
         weight = self.diffusion.weight(snr, config.snr_gamma) if config.snr_weighting else torch.ones_like(snr)
         diffusion = (weight[batch.drawn] * error).sum() / max(1, len(batch.drawn))
         judged = batch.judged
+        # What rollouts are told apart from.
+        real = self.latents(batch.real_rows, batch.real_variants).to(self.device, non_blocking=True)
         weights = config.identity_weight, config.caption_weight, config.emotion_weight, config.rollout_colour_weight
-        if any(weights) and len(judged):
+        if any((*weights, config.face_adversarial_weight)) and len(judged):
             clean = self.diffusion.clean(noisy[judged], predicted[judged], timesteps[judged])
             recognition, scalars = self.recognition_loss(
                 clean,
@@ -452,6 +486,8 @@ class IdAdapterStage(Stage):
                 batch.alike,
                 batch.emotions,
                 self.reference_colours(crops, batch) if config.rollout_colour_weight else None,
+                real[: len(batch.emotions)] if self.face_discriminator is not None else None,
+                step >= config.adversarial_after,
             )
         else:
             # The ablation without the identity loss does not pay for it either; and a batch may have nobody to judge.
@@ -460,7 +496,7 @@ class IdAdapterStage(Stage):
         if self.discriminator is not None and len(batch.rolled):
             rolled = batch.rolled
             clean = self.diffusion.clean(noisy[rolled], predicted[rolled], timesteps[rolled])
-            adversarial, more = self.adversarial_loss(clean, timesteps[rolled], batch, random)
+            adversarial, more = self.adversarial_loss(clean, real, timesteps[rolled], batch, random)
             adversarial = adversarial * config.adversarial_weight * (step >= config.adversarial_after)
             scalars |= more
         gate = [p.detach().abs().mean() for n, p in self.module.unet.named_parameters() if n.endswith("alpha_attn")]
@@ -487,21 +523,21 @@ class IdAdapterStage(Stage):
         return (share[:, :, None, None] * colours).sum(1)
 
     def adversarial_loss(
-        self, clean: Tensor, timesteps: Tensor, batch: DrawnPeople, random: StepRandom
+        self, clean: Tensor, real: Tensor, timesteps: Tensor, batch: DrawnPeople, random: StepRandom
     ) -> tuple[Tensor, dict[str, Tensor | float]]:
         """What gives rollouts away beside photos that show what they are told; keeps both for `after_step`.
 
         Args:
             clean: their predicted clean latents [r, c, h, w].
+            real: latents of the batch's `real_rows`, as many.
             timesteps: [r], of which they are predicted: as much noise, or more, is added before they are looked at.
-            batch: whose `real_rows` they are compared with.
+            batch: whose rollouts they are.
             random: draws how much, and the noise.
 
         Returns:
             the loss, and scalars.
         """
         assert self.discriminator is not None
-        real = self.latents(batch.real_rows, batch.real_variants).to(self.device, non_blocking=True)
         share = torch.rand(len(clean), generator=random.torch).to(self.device, non_blocking=True)
         end = torch.full_like(timesteps, LOOKED_AT_UP_TO)
         seen_at = (timesteps + share * (end - timesteps)).round().long()
@@ -510,7 +546,7 @@ class IdAdapterStage(Stage):
         features = self.discriminator.features(noisy, seen_at, batch.rolled_words)
         with torch.no_grad():
             real_features = self.discriminator.features(noisy_real, seen_at, batch.rolled_words)
-        self.to_tell_apart = [one.detach() for one in features], real_features
+        self.to_tell_apart[self.discriminator] = ToTellApart([one.detach() for one in features], real_features, None)
         scores = self.discriminator(features)
         with torch.no_grad():
             real_scores = self.discriminator(real_features)
@@ -520,22 +556,25 @@ class IdAdapterStage(Stage):
         return loss, {"adversarial": loss.detach(), "taken_for_real": fooled.detach(), "real_for_real": found}
 
     def after_step(self, random: StepRandom, step: int) -> dict[str, Tensor | float]:
-        """See `Stage.after_step`: the discriminator's turn, with what the step drew."""
-        if self.discriminator is None or self.discriminator_optimizer is None:
+        """See `Stage.after_step`: the discriminators' turn, with what the step drew."""
+        if self.discriminator_optimizer is None:
             return {}
-        heads = list(self.discriminator.heads.parameters())
-        if self.to_tell_apart is None:
-            loss, gradients = torch.zeros((), device=self.device), [torch.zeros_like(parameter) for parameter in heads]
-        else:
-            drawn, real = self.to_tell_apart
-            loss = told_apart(self.discriminator(drawn), self.discriminator(real))
-            gradients = torch.autograd.grad(loss, heads)
-        mean_over_processes(gradients)
-        for parameter, gradient in zip(heads, gradients, strict=True):
-            parameter.grad = gradient
+        losses: dict[str, Tensor | float] = {}
+        for discriminator in self.discriminators():
+            heads = list(discriminator.heads.parameters())
+            seen = self.to_tell_apart.pop(discriminator, None)
+            if seen is None:
+                loss, gradients = torch.zeros((), device=self.device), [torch.zeros_like(one) for one in heads]
+            else:
+                loss = told_apart(discriminator(seen.drawn), discriminator(seen.real), seen.share)
+                gradients = torch.autograd.grad(loss, heads)
+            mean_over_processes(gradients)
+            for parameter, gradient in zip(heads, gradients, strict=True):
+                parameter.grad = gradient
+            name = "discriminator" if discriminator is self.discriminator else "face_discriminator"
+            losses[name] = loss.detach()
         self.discriminator_optimizer.step()
-        self.to_tell_apart = None
-        return {"discriminator": loss.detach()}
+        return losses
 
     @torch.no_grad()
     def roll_out(self, batch: DrawnPeople, noise: Tensor, features: tuple[Tensor, Tensor, Tensor]) -> Tensor:
@@ -549,7 +588,7 @@ class IdAdapterStage(Stage):
         Returns:
             [r, c, h, w].
         """
-        config, rolled, timesteps = self.config, batch.rolled, batch.timesteps[batch.rolled]
+        config, rolled, count = self.config, batch.rolled, len(batch.rolled)
         patch, classes, faces = features
         if self.module.image_encoder is None:
             features = (patch[rolled], classes[rolled], faces[rolled])
@@ -557,29 +596,46 @@ class IdAdapterStage(Stage):
             features = (patch[batch.rolled_crops], batch.rolled_index, faces[rolled])
         known, bias = self.module.mix(features, batch.counts[rolled], torch.zeros_like(rolled, dtype=torch.bool))
         nobody = (torch.zeros_like(known[0]), torch.zeros_like(known[1]))
-        guidance = self.rollout_guidance()
-        kinds = guidance.kinds()
-        early, late = (
-            noise.new_tensor(guidance.weights_at(t))[:, None, None, None, None] for t in (float("inf"), float("-inf"))
-        )
+        kinds = self.rollout_guidance().kinds()
         who = [known if kind == "conditional" else nobody for kind in kinds]
-        identity = tuple(torch.cat(parts) for parts in zip(*who, strict=True))
-        bias = bias.repeat(len(kinds), 1)
-        noisy, now = noise, torch.full_like(timesteps, len(self.diffusion.alphas) - 1)
-        shares = torch.linspace(0, 1, config.rollout_steps + 1, device=self.device)[1:, None]
-        for then in (now + shares * (timesteps - now)).round().long():
-            inputs = noisy.repeat(len(kinds), 1, 1, 1).contiguous(memory_format=torch.channels_last)
+        identity = [torch.cat(parts) for parts in zip(*who, strict=True)]
+        noisy = noise
+        for now, then, needed in zip(batch.rolled_times, batch.rolled_times[1:], batch.rolled_needed, strict=False):
+            whose = needed % count
             rows = self.module.denoise(
-                inputs, now.repeat(len(kinds)), batch.rolled_ids, batch.rolled_positions, identity, bias
+                noisy[whose].contiguous(memory_format=torch.channels_last),
+                now[whose],
+                batch.rolled_ids[needed],
+                batch.rolled_positions[needed],
+                (identity[0][needed], identity[1][needed]),
+                bias[whose],
             ).float()
-            beginning = (now >= guidance.early_until)[:, None, None, None]
-            weights = torch.where(beginning, early, late)
-            each = rows.unflatten(0, (len(kinds), -1))
-            predicted = (weights * each).sum(0)
+            each = rows.new_zeros(len(kinds) * count, *rows.shape[1:]).index_copy(0, needed, rows)
+            each = each.unflatten(0, (len(kinds), count))
+            predicted = (self.rollout_weights(now)[:, :, None, None, None] * each).sum(0)
             if config.rollout_guidance_rescale and len(kinds) > 1:
                 predicted = self.diffusion.rescale(predicted, each[-1], noisy, now, config.rollout_guidance_rescale)
-            noisy, now = self.diffusion.step(noisy, predicted, now, then), then
+            noisy = self.diffusion.step(noisy, predicted, now, then)
         return noisy
+
+    def rollout_times(self, timesteps: Tensor) -> Tensor:
+        """Timesteps of a rollout's denoising: [rollout_steps + 1, r], from the schedule's end to [r]."""
+        shares = torch.linspace(0, 1, self.config.rollout_steps + 1)[:, None]
+        end = len(self.diffusion.alphas) - 1
+        return (end + shares * (timesteps - end)).round().long()
+
+    def rollout_weights(self, timesteps: Tensor) -> Tensor:
+        """What each kind of prediction counts at timesteps [r], in the order of `GuidanceSchedule.kinds`: [g, r]."""
+        guidance = self.rollout_guidance()
+        beginning = timesteps >= guidance.early_until
+        early, late = (guidance.weights_at(t) for t in (float("inf"), float("-inf")))
+        return torch.stack([torch.where(beginning, *both) for both in zip(early, late, strict=True)])
+
+    def rollout_needed(self, timesteps: Tensor) -> Tensor:
+        """Which of the g r rows of a rollout's guidance count at timesteps [r]; rescaling goes by the last kind's."""
+        counts = self.rollout_weights(timesteps) != 0
+        counts[-1] = True
+        return counts.flatten().nonzero()[:, 0]
 
     def recognition_loss(
         self,
@@ -593,6 +649,8 @@ class IdAdapterStage(Stage):
         alike: Tensor | None = None,
         emotions: Tensor | None = None,
         colours: Tensor | None = None,
+        real_latents: Tensor | None = None,
+        held_to_real: bool = True,
     ) -> tuple[Tensor, dict[str, Tensor | float]]:
         """lambda F(x0) L_id: 1 - cos(R(x0), f_a) where the detector finds a face, and what else R sees of x0.
 
@@ -613,6 +671,8 @@ class IdAdapterStage(Stage):
                 like it even so.
             emotions: [rolled], see `DrawnPeople`.
             colours: [rolled, 2, 3], what skin and hair of those rolled out are to be (`reference_colours`).
+            real_latents: of photos [rolled, c, h, w], whose faces those rolled out are to look as real as.
+            held_to_real: whether they are held to that already; else the discriminator learns alone.
 
         Returns:
             mean loss over k (0 where the gate is closed), and scalars.
@@ -671,6 +731,21 @@ class IdAdapterStage(Stage):
             total = (found[:rolled] * wrong).sum() / len(images)
             loss = loss + config.rollout_colour_weight * config.rollout_weight * total
             scalars["rollout_colour_off"] = mean_or_zero(wrong)
+        if self.face_discriminator is not None and real_latents is not None and rolled:
+            with torch.no_grad():
+                photographed = decode(self.vae, real_latents.contiguous(memory_format=torch.channels_last)).float()
+                real_features = self.recognizer.features(look(photographed.clamp(-0.1, 1.1)))[:STAGES_SEEN]
+            drawn_features = [one[:rolled] for one in features[:STAGES_SEEN]]
+            share = self.diffusion.visible(timesteps[:rolled])
+            kept = [one.detach() for one in drawn_features]
+            self.to_tell_apart[self.face_discriminator] = ToTellApart(kept, real_features, share)
+            scores = self.face_discriminator(drawn_features)
+            unreal = looks_drawn(scores, share)
+            # A mean over all that are judged, as the other losses are.
+            total = unreal * rolled / len(images) * held_to_real
+            loss = loss + config.face_adversarial_weight * total
+            fooled = torch.stack([(one > 0).float().mean((1, 2)) for one in scores]).mean(0)
+            scalars |= {"face_adversarial": unreal.detach(), "face_taken_for_real": mean_or_zero(fooled, share > 0.5)}
         return loss, scalars
 
     def write_parts(self, root: Path) -> None:
