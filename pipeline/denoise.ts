@@ -73,7 +73,8 @@ export function startDraft(seed: number, { createScheduler, ...settings }: Draft
   const generator = new TorchGenerator(seed);
   const scheduler = createScheduler(generator);
   const noise = generator.randn(settings.latentDims.reduce((product, side) => product * side, 1));
-  return { ...settings, scheduler, sample: noise.map((value) => value * scheduler.initNoiseSigma) };
+  for (let i = 0; i < noise.length; i++) noise[i]! *= scheduler.initNoiseSigma;
+  return { ...settings, scheduler, sample: noise };
 }
 
 /** Whether every step is taken. */

@@ -1,8 +1,9 @@
 import type { FaceDetector } from "../models/face_detector.ts";
+import type { FloatTensor } from "../models/tensor.ts";
 import type { Similarity } from "./geometry.ts";
 import type { Photo } from "./photo.ts";
 import { roundHalfEven } from "./round_half_even.ts";
-import { toTensor, warp } from "./warp.ts";
+import { warpToSquare } from "./warp.ts";
 
 /** A rectangle in photo pixels; the photo's first pixel reaches from 0 to 1. It may reach beyond the photo. */
 export interface Box {
@@ -45,7 +46,7 @@ export async function detectFaces(
   settings: DetectorSettings,
 ): Promise<ScoredBox[]> {
   const { square, scale } = fitToSquare(photo, settings.input_size);
-  const { boxes, scores } = await detector(toTensor([square]));
+  const { boxes, scores } = await detector(square);
   const candidates: ScoredBox[] = [];
   scores.data.forEach((score, index) => {
     if (score <= settings.score_threshold) return;
@@ -64,23 +65,18 @@ export async function detectFaces(
  *
  * @param photo the photo
  * @param side of the square
- * @returns the square, and s
+ * @returns the square as the detector wants it, [1, 3, side, side] RGB in 0..1, and s
  *
  * @example
  * ```ts
  * const { square, scale } = fitToSquare(photo, 416);
  * ```
  */
-export function fitToSquare(photo: Photo, side: number): { square: Photo; scale: number } {
+export function fitToSquare(photo: Photo, side: number): { square: FloatTensor; scale: number } {
   const scale = side / Math.max(photo.width, photo.height);
   const width = Math.max(1, roundHalfEven(scale * photo.width));
   const height = Math.max(1, roundHalfEven(scale * photo.height));
-  const scaled = warp(photo, scaling(scale, 0, 0), width, height);
-  const data = new Uint8Array(side * side * 3);
-  for (let row = 0; row < height; row++) {
-    data.set(scaled.data.subarray(row * width * 3, (row + 1) * width * 3), row * side * 3);
-  }
-  return { square: { width: side, height: side, data }, scale };
+  return { square: warpToSquare(photo, scaling(scale, 0, 0), width, height, side), scale };
 }
 
 /**

@@ -79,10 +79,9 @@ export function toPicture(image: FloatTensor): Photo {
   }
   const plane = width * height;
   const data = new Uint8Array(3 * plane);
-  for (let pixel = 0; pixel < plane; pixel++) {
-    for (let channel = 0; channel < 3; channel++) {
-      data[3 * pixel + channel] = Math.round(255 * image.data[channel * plane + pixel]!);
-    }
+  for (let channel = 0; channel < 3; channel++) {
+    const values = image.data.subarray(channel * plane, (channel + 1) * plane);
+    for (let pixel = 0, at = channel; pixel < plane; pixel++, at += 3) data[at] = 255 * values[pixel]! + 0.5;
   }
   return { width, height, data };
 }

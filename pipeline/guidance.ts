@@ -193,15 +193,25 @@ export function rescaleGuidance(
   rescale: number,
 ): Float32Array {
   if (rescale === 0 || guided === conditional) return guided;
-  const clean = (prediction: Float32Array) =>
-    prediction.map((value, i) => signal * noisy[i]! - noise * value);
-  const spread = standardDeviation(clean(guided));
-  const factor = spread === 0 ? 1 : rescale * standardDeviation(clean(conditional)) / spread + 1 - rescale;
+  const step = { noisy, signal, noise };
+  const spread = cleanSpread(guided, step);
+  const factor = spread === 0 ? 1 : rescale * cleanSpread(conditional, step) / spread + 1 - rescale;
   const kept = (1 - factor) * signal / noise;
-  return guided.map((value, i) => factor * value + kept * noisy[i]!);
+  const rescaled = new Float32Array(guided.length);
+  for (let i = 0; i < rescaled.length; i++) rescaled[i] = factor * guided[i]! + kept * noisy[i]!;
+  return rescaled;
 }
 
-function standardDeviation(values: Float32Array): number {
-  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
-  return Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / values.length);
+/** Standard deviation of the clean latent that a prediction means. */
+function cleanSpread(prediction: Float32Array, { noisy, signal, noise }: RescaledStep): number {
+  const count = prediction.length;
+  let sum = 0;
+  for (let i = 0; i < count; i++) sum += signal * noisy[i]! - noise * prediction[i]!;
+  const mean = sum / count;
+  let squares = 0;
+  for (let i = 0; i < count; i++) {
+    const off = signal * noisy[i]! - noise * prediction[i]! - mean;
+    squares += off * off;
+  }
+  return Math.sqrt(squares / count);
 }

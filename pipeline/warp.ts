@@ -1,6 +1,6 @@
 import type { FloatTensor } from "../models/tensor.ts";
 import { invertSimilarity, type Similarity } from "./geometry.ts";
-import { clamp, interpolate } from "./interpolate.ts";
+import { clamp, interpolate, interpolateSquare, type Source } from "./interpolate.ts";
 import type { Photo } from "./photo.ts";
 
 /** A rectangle of whole pixels: `left` and `top` belong to it, `right` and `bottom` are one beyond it. */
@@ -32,18 +32,55 @@ interface Region {
  * ```
  */
 export function warp(photo: Photo, transform: Similarity, width: number, height: number = width): Photo {
+  const { source, inverse } = look(photo, transform, width, height);
+  return interpolate(source, inverse, width, height);
+}
+
+/**
+ * {@linkcode warp} without rotation, as a graph wants the pixels; black at the right and bottom of a square.
+ *
+ * @param photo the photo
+ * @param transform photo pixels to output pixels, without rotation
+ * @param width of what shows the photo
+ * @param height of what shows the photo
+ * @param side of the square, `width` and `height` at least
+ * @returns [1, 3, side, side] RGB in 0..1
+ *
+ * @example
+ * ```ts
+ * const half = warpToSquare(photo, [0.5, 0, -0.25, 0, 0.5, -0.25], 128, 96, 128);
+ * ```
+ */
+export function warpToSquare(
+  photo: Photo,
+  transform: Similarity,
+  width: number,
+  height: number,
+  side: number,
+): FloatTensor {
+  const { source, inverse } = look(photo, transform, width, height);
+  return interpolateSquare(source, inverse, width, height, side);
+}
+
+/** What to interpolate, reduced first where the transform shrinks it, and where each output pixel looks. */
+function look(
+  photo: Photo,
+  transform: Similarity,
+  width: number,
+  height: number,
+): { source: Source; inverse: Similarity } {
   const factor = Math.floor(1 / Math.hypot(transform[0], transform[3]) + 1e-9);
   if (factor < 2) {
     const { width: columns, height: rows } = photo;
     const source = { part: photo, columns, rows, left: 0, top: 0 };
-    return interpolate(source, invertSimilarity(transform), width, height);
+    return { source, inverse: invertSimilarity(transform) };
   }
   const inverse = invertSimilarity(ofReduced(transform, factor));
   const columns = Math.ceil(photo.width / factor);
   const rows = Math.ceil(photo.height / factor);
   const region = touched(inverse, width, height, columns, rows);
   const reduced = reduceArea(photo, factor, region);
-  return interpolate({ part: reduced, columns, rows, ...region }, inverse, width, height);
+  return { source: { part: reduced, columns, rows, ...region }, inverse };
 }
 
 /** Bytes as shares of 255. */

@@ -48,7 +48,7 @@ export function createDdim(config: SchedulerConfig, numInferenceSteps: number): 
     },
     scaleModelInput(sample, i) {
       counter.check(i);
-      return Float32Array.from(sample);
+      return new Float32Array(sample);
     },
     step(prediction, sample) {
       const timestep = timesteps[counter.next(prediction, sample)]!;

@@ -61,7 +61,7 @@ function createSolver(
     },
     scaleModelInput(sample, i) {
       counter.check(i);
-      return Float32Array.from(sample);
+      return new Float32Array(sample);
     },
     step(prediction, sample) {
       const index = counter.next(prediction, sample);

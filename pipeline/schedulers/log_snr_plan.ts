@@ -46,9 +46,11 @@ export function predictClean(
   { alpha, sigma }: Pick<NoiseLevel, "alpha" | "sigma">,
   predictsVelocity: boolean,
 ): Float32Array {
-  return sample.map((x, i) =>
-    predictsVelocity ? alpha * x - sigma * prediction[i]! : (x - sigma * prediction[i]!) / alpha
-  );
+  const keep = predictsVelocity ? alpha : 1 / alpha;
+  const take = predictsVelocity ? sigma : sigma / alpha;
+  const clean = new Float32Array(sample.length);
+  for (let i = 0; i < clean.length; i++) clean[i] = keep * sample[i]! - take * prediction[i]!;
+  return clean;
 }
 
 /**

@@ -47,7 +47,7 @@ export function createUniPc(config: SchedulerConfig, numInferenceSteps: number):
     },
     scaleModelInput(sample, i) {
       counter.check(i);
-      return Float32Array.from(sample);
+      return new Float32Array(sample);
     },
     step(prediction, sample) {
       const index = counter.next(prediction, sample);
@@ -56,7 +56,7 @@ export function createUniPc(config: SchedulerConfig, numInferenceSteps: number):
       const corrected = last === undefined ? sample : correct(last, history, { clean, level });
       history = [{ clean, level }, ...history.slice(0, 1)];
       const order = orderOf(index);
-      last = { sample: Float32Array.from(corrected), order };
+      last = { sample: new Float32Array(corrected), order };
       return predict(corrected, history, noiseLevel(sigmas[index + 1]!), order);
     },
   };
@@ -75,10 +75,10 @@ function predict(
   const gain = -to.alpha * Math.expm1(-width);
   const before = order === 1 ? undefined : earlier;
   const slope = before === undefined ? 0 : 0.5 * gain * width / (before.level.lambda - from.lambda);
+  const past = before?.clean ?? clean;
   const result = new Float32Array(sample.length);
   for (let i = 0; i < result.length; i++) {
-    const change = before === undefined ? 0 : slope * (before.clean[i]! - clean[i]!);
-    result[i] = keep * sample[i]! + gain * clean[i]! + change;
+    result[i] = keep * sample[i]! + gain * clean[i]! + slope * (past[i]! - clean[i]!);
   }
   return result;
 }
@@ -100,10 +100,12 @@ function correct(
   const ratio = before === undefined ? 0 : (before.level.lambda - from.lambda) / width;
   const past = before === undefined ? 0 : (first - second) / (1 - ratio);
   const present = before === undefined ? 1 / 2 : first - past;
+  const slope = before === undefined ? 0 : past / ratio;
+  const [earlierClean, reachedClean] = [before?.clean ?? clean, reached.clean];
   const result = new Float32Array(sample.length);
   for (let i = 0; i < result.length; i++) {
-    const change = before === undefined ? 0 : past * (before.clean[i]! - clean[i]!) / ratio;
-    result[i] = keep * sample[i]! + gain * (clean[i]! + change + present * (reached.clean[i]! - clean[i]!));
+    const change = slope * (earlierClean[i]! - clean[i]!) + present * (reachedClean[i]! - clean[i]!);
+    result[i] = keep * sample[i]! + gain * (clean[i]! + change);
   }
   return result;
 }

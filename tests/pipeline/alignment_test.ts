@@ -4,7 +4,7 @@ import { alignFace } from "../../pipeline/alignment.ts";
 import type { Point } from "../../pipeline/geometry.ts";
 import type { FivePoints } from "../../pipeline/landmarks.ts";
 import type { Photo } from "../../pipeline/photo.ts";
-import { toTensor, warp } from "../../pipeline/warp.ts";
+import { toTensor, warp, warpToSquare } from "../../pipeline/warp.ts";
 import { readJson } from "../read_fixture.ts";
 
 interface AlignmentFixture {
@@ -68,6 +68,40 @@ Deno.test("means of a reduction are rounded as docs/bundle.md says, halves up", 
   const data = Uint8Array.from(rows.flat().flatMap((value) => [value, value, value]));
   const reduced = warp({ width: 8, height: 2, data }, [0.5, 0, -0.25, 0, 0.5, -0.25], 4, 1);
   assert.deepEqual([...reduced.data].filter((_, index) => index % 3 === 0), [1, 2, 0, 1]);
+});
+
+Deno.test("upright warps are the rule's, pixel by pixel, and come as squares for a graph too", () => {
+  const photo = patternPhoto(23, 17);
+  const halfToEven = (value: number) =>
+    Math.abs(value % 1) === 0.5 ? 2 * Math.round(value / 2) : Math.round(value);
+  for (const [scale, shiftX, shiftY] of [[2, 0.5, 0.5], [4, -20, 5.5], [1, -3.25, 2.5]] as const) {
+    const [width, height, side] = [29, 21, 32];
+    const warped = warp(photo, [scale, 0, shiftX, 0, scale, shiftY], width, height);
+    const square = warpToSquare(photo, [scale, 0, shiftX, 0, scale, shiftY], width, height, side);
+    assert.deepEqual(square.dims, [1, 3, side, side]);
+    const pixel = (x: number, y: number, channel: number) =>
+      photo.data[(Math.max(0, Math.min(16, y)) * 23 + Math.max(0, Math.min(22, x))) * 3 + channel]!;
+    for (let at = 0; at < 3 * side * side; at++) {
+      const [channel, v, u] = [Math.floor(at / side / side), Math.floor(at / side) % side, at % side];
+      const shown = u < width && v < height;
+      const [x, y] = [(u - shiftX) / scale, (v - shiftY) / scale];
+      const [x0, y0] = [Math.floor(x), Math.floor(y)];
+      const row = (y: number) => pixel(x0, y, channel) * (1 - x + x0) + pixel(x0 + 1, y, channel) * (x - x0);
+      const exact = row(y0) * (1 - y + y0) + row(y0 + 1) * (y - y0);
+      const found = warped.data[(v * width + u) * 3 + channel];
+      if (shown) assert.equal(found, halfToEven(exact), `${scale}: ${u}, ${v}`);
+      assert.equal(square.data[at], shown ? Math.fround(found! / 255) : 0);
+    }
+  }
+});
+
+Deno.test("a square of a photo that is shrunk is its reduction", () => {
+  const photo = patternPhoto(90, 60);
+  const transform = [0.3, 0, -0.35, 0, 0.3, -0.35] as const;
+  const { data } = warpToSquare(photo, transform, 27, 18, 27);
+  const expected = toTensor([warp(photo, transform, 27, 18)]);
+  assert.deepEqual(data.subarray(0, 27 * 18), expected.data.subarray(0, 27 * 18));
+  assert.ok(data.subarray(27 * 18, 27 * 27).every((value) => value === 0));
 });
 
 Deno.test("tensors are planar, RGB, 0..1", () => {

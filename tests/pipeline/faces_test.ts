@@ -46,8 +46,12 @@ Deno.test("a photo is fitted to the square, black at the right and bottom", () =
   const photo = { width: 40, height: 20, data: new Uint8Array(40 * 20 * 3).fill(200) };
   const { square, scale } = fitToSquare(photo, 80);
   assert.equal(scale, 2);
-  const at = (x: number, y: number) => square.data[(y * 80 + x) * 3];
-  assert.deepEqual([at(0, 0), at(79, 39), at(0, 40), at(79, 79)], [200, 200, 0, 0]);
+  assert.deepEqual(square.dims, [1, 3, 80, 80]);
+  for (const channel of [0, 1, 2]) {
+    const at = (x: number, y: number) => square.data[(channel * 80 + y) * 80 + x];
+    const shown = Math.fround(200 / 255);
+    assert.deepEqual([at(0, 0), at(79, 39), at(0, 40), at(79, 79)], [shown, shown, 0, 0]);
+  }
 });
 
 Deno.test("five points are means of the eyes' points, nose and mouth corners", () => {
