@@ -45,14 +45,18 @@ export function interpolate(source: Source, inverse: Similarity, width: number, 
       const y0 = Math.floor(y);
       const fx = x - x0;
       const fy = y - y0;
-      const column0 = clamp(x0, 0, columns - 1) - left;
-      const column1 = clamp(x0 + 1, 0, columns - 1) - left;
-      const row0 = (clamp(y0, 0, rows - 1) - top) * stride;
-      const row1 = (clamp(y0 + 1, 0, rows - 1) - top) * stride;
-      const upper0 = (row0 + column0) * 3;
-      const upper1 = (row0 + column1) * 3;
-      const lower0 = (row1 + column0) * 3;
-      const lower1 = (row1 + column1) * 3;
+      let upper0 = ((y0 - top) * stride + x0 - left) * 3;
+      let upper1 = upper0 + 3;
+      let lower0 = upper0 + stride * 3;
+      let lower1 = lower0 + 3;
+      if (x0 < 0 || y0 < 0 || x0 + 1 >= columns || y0 + 1 >= rows) {
+        const column0 = clamp(x0, 0, columns - 1) - left;
+        const column1 = clamp(x0 + 1, 0, columns - 1) - left;
+        const row0 = (clamp(y0, 0, rows - 1) - top) * stride;
+        const row1 = (clamp(y0 + 1, 0, rows - 1) - top) * stride;
+        [upper0, upper1] = [(row0 + column0) * 3, (row0 + column1) * 3];
+        [lower0, lower1] = [(row1 + column0) * 3, (row1 + column1) * 3];
+      }
       for (let channel = 0; channel < 3; channel++) {
         const upper = pixels[upper0 + channel]! * (1 - fx) + pixels[upper1 + channel]! * fx;
         const lower = pixels[lower0 + channel]! * (1 - fx) + pixels[lower1 + channel]! * fx;
@@ -65,6 +69,9 @@ export function interpolate(source: Source, inverse: Similarity, width: number, 
 
 /** Added and taken away again, it leaves the nearest whole number, of two the even one: 1.5 times 2^52. */
 const ROUND = 6_755_399_441_055_744;
+
+/** Shares of 255: for every byte the same number in single precision as its quotient. */
+const UNIT = 1 / 255;
 
 /** Where along one axis each output pixel looks, and how much of the further of two neighbours it takes. */
 interface Axis {
@@ -87,6 +94,88 @@ function planAxis(length: number, scale: number, shift: number, sourceLength: nu
     plan.share[index] = position - floor;
   }
   return plan;
+}
+
+/** A row of the picture, interpolated across: [3, width]. */
+interface Line {
+  row: number;
+  readonly values: Float64Array;
+}
+
+/** The lines that an output's rows lie between, each interpolated once: rows come in order, so two are all it needs. */
+class Lines {
+  /** between which the row lies */
+  upper: Float64Array;
+  lower: Float64Array;
+  /** how much of the lower one it takes */
+  share = 0;
+  readonly #part: Photo;
+  readonly #across: Axis;
+  readonly #down: Axis;
+  #near: Line;
+  #far: Line;
+
+  constructor(
+    { part, columns, rows, left, top }: Source,
+    [a, , c, , e, f]: Similarity,
+    width: number,
+    height: number,
+  ) {
+    this.#part = part;
+    this.#across = planAxis(width, a, c, columns, left);
+    this.#down = planAxis(height, e, f, rows, top);
+    this.#near = { row: -1, values: new Float64Array(3 * width) };
+    this.#far = { row: -1, values: new Float64Array(3 * width) };
+    this.upper = this.lower = this.#near.values;
+  }
+
+  /** Goes to row v of the output; they are asked for in order. */
+  goTo(v: number): void {
+    const [near, far] = [this.#down.near[v]!, this.#down.far[v]!];
+    if (this.#near.row !== near) [this.#near, this.#far] = [this.#far, this.#near];
+    this.#fill(this.#near, near);
+    if (far !== near) this.#fill(this.#far, far);
+    this.upper = this.#near.values;
+    this.lower = far === near ? this.upper : this.#far.values;
+    this.share = this.#down.share[v]!;
+  }
+
+  #fill(line: Line, row: number): void {
+    if (line.row === row) return;
+    line.row = row;
+    const { near, far, share } = this.#across;
+    const { data, width } = this.#part;
+    const values = line.values;
+    const count = near.length;
+    const start = row * width;
+    for (let u = 0; u < count; u++) {
+      const one = (start + near[u]!) * 3;
+      const other = (start + far[u]!) * 3;
+      const part = share[u]!;
+      const rest = 1 - part;
+      values[u] = data[one]! * rest + data[other]! * part;
+      values[count + u] = data[one + 1]! * rest + data[other + 1]! * part;
+      values[2 * count + u] = data[one + 2]! * rest + data[other + 2]! * part;
+    }
+  }
+}
+
+/** {@linkcode interpolate} without rotation, each source row once: the same sums in the same order, ten times faster. */
+function interpolateUpright(source: Source, inverse: Similarity, width: number, height: number): Photo {
+  const data = new Uint8Array(width * height * 3);
+  const lines = new Lines(source, inverse, width, height);
+  for (let v = 0; v < height; v++) {
+    lines.goTo(v);
+    const { upper, lower, share } = lines;
+    const rest = 1 - share;
+    for (let channel = 0; channel < 3; channel++) {
+      const from = channel * width;
+      for (let u = 0, at = v * width * 3 + channel; u < width; u++, at += 3) {
+        data[at] = upper[from + u]! * rest + lower[from + u]! * share + ROUND - ROUND;
+      }
+    }
+  }
+  return { width, height, data };
 }
 
 /**
@@ -114,80 +203,20 @@ export function interpolateSquare(
   side: number,
 ): FloatTensor {
   const data = new Float32Array(3 * side * side);
-  eachLine(source, inverse, width, height, (v, upper, lower, share) => {
+  const lines = new Lines(source, inverse, width, height);
+  for (let v = 0; v < height; v++) {
+    lines.goTo(v);
+    const { upper, lower, share } = lines;
     const rest = 1 - share;
     for (let channel = 0; channel < 3; channel++) {
       const from = channel * width;
       const to = (channel * side + v) * side;
       for (let u = 0; u < width; u++) {
-        data[to + u] = (upper[from + u]! * rest + lower[from + u]! * share + ROUND - ROUND) / 255;
+        data[to + u] = (upper[from + u]! * rest + lower[from + u]! * share + ROUND - ROUND) * UNIT;
       }
     }
-  });
+  }
   return { data, dims: [1, 3, side, side] };
-}
-
-/** {@linkcode interpolate} without rotation, each source row once: the same sums in the same order, ten times faster. */
-function interpolateUpright(source: Source, inverse: Similarity, width: number, height: number): Photo {
-  const data = new Uint8Array(width * height * 3);
-  eachLine(source, inverse, width, height, (v, upper, lower, share) => {
-    const rest = 1 - share;
-    for (let channel = 0; channel < 3; channel++) {
-      const from = channel * width;
-      for (let u = 0, at = v * width * 3 + channel; u < width; u++, at += 3) {
-        data[at] = upper[from + u]! * rest + lower[from + u]! * share + ROUND - ROUND;
-      }
-    }
-  });
-  return { width, height, data };
-}
-
-/** What a row v of the output is made of: two lines [3, width] and how much it takes of the lower one. */
-type OnLine = (v: number, upper: Float64Array, lower: Float64Array, share: number) => void;
-
-function eachLine(
-  { part, columns, rows, left, top }: Source,
-  [a, , c, , e, f]: Similarity,
-  width: number,
-  height: number,
-  onLine: OnLine,
-): void {
-  const across = planAxis(width, a, c, columns, left);
-  const down = planAxis(height, e, f, rows, top);
-  // Rows come in order, so that two lines are all that is ever needed.
-  let upper = { row: -1, line: new Float64Array(3 * width) };
-  let lower = { row: -1, line: new Float64Array(3 * width) };
-  for (let v = 0; v < height; v++) {
-    const [near, far] = [down.near[v]!, down.far[v]!];
-    if (upper.row !== near) {
-      [upper, lower] = [lower, upper];
-      fillLine(upper, part, near, across);
-    }
-    if (far !== near) fillLine(lower, part, far, across);
-    onLine(v, upper.line, far === near ? upper.line : lower.line, down.share[v]!);
-  }
-}
-
-/** Interpolates a row of the picture, channel by channel, unless the line has it. */
-function fillLine(
-  line: { row: number; readonly line: Float64Array },
-  { data, width }: Photo,
-  row: number,
-  { near, far, share }: Axis,
-): void {
-  if (line.row === row) return;
-  line.row = row;
-  const values = line.line;
-  const count = near.length;
-  for (let u = 0; u < count; u++) {
-    const one = (row * width + near[u]!) * 3;
-    const other = (row * width + far[u]!) * 3;
-    const part = share[u]!;
-    const rest = 1 - part;
-    values[u] = data[one]! * rest + data[other]! * part;
-    values[count + u] = data[one + 1]! * rest + data[other + 1]! * part;
-    values[2 * count + u] = data[one + 2]! * rest + data[other + 2]! * part;
-  }
 }
 
 /**

@@ -2,7 +2,7 @@ import type { FaceLandmarks } from "../models/face_landmarks.ts";
 import { type Box, scaling } from "./detection.ts";
 import type { Point } from "./geometry.ts";
 import type { Photo } from "./photo.ts";
-import { toTensor, warp } from "./warp.ts";
+import { warpToSquare } from "./warp.ts";
 
 /** Right eye, left eye, nose, right and left mouth corner; right and left are the person's own. */
 export type FivePoints = readonly [Point, Point, Point, Point, Point];
@@ -40,8 +40,8 @@ export async function findLandmarks(
   const side = Math.max(box.width, box.height) * settings.margin;
   const left = box.x + (box.width - side) / 2;
   const top = box.y + (box.height - side) / 2;
-  const crop = warp(photo, scaling(settings.input_size / side, left, top), settings.input_size);
-  const { data } = await landmarks(toTensor([crop]));
+  const size = settings.input_size;
+  const { data } = await landmarks(warpToSquare(photo, scaling(size / side, left, top), size, size, size));
   return Array.from({ length: 68 }, (_, index) => [
     left + data[2 * index]! * side - 0.5,
     top + data[2 * index + 1]! * side - 0.5,
