@@ -473,7 +473,7 @@ class IdAdapterStage(Stage):
         # What rollouts are told apart from.
         real = self.latents(batch.real_rows, batch.real_variants).to(self.device, non_blocking=True)
         weights = config.identity_weight, config.caption_weight, config.emotion_weight, config.rollout_colour_weight
-        if any((*weights, config.face_adversarial_weight)) and len(judged):
+        if (any(weights) or self.face_discriminator is not None) and len(judged):
             clean = self.diffusion.clean(noisy[judged], predicted[judged], timesteps[judged])
             recognition, scalars = self.recognition_loss(
                 clean,
