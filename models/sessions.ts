@@ -60,9 +60,8 @@ export async function createSession(
       intraOpNumThreads: settings.threads,
       // Warnings about operators placed on the CPU beside CUDA are expected; errors are thrown anyway.
       logSeverityLevel: 3,
-      // Each session has threads of its own. Those that spin from one operator to the next are there at once (a step of
-      // the UNet takes a tenth less time than with threads that sleep); idle ones that spun would take the cores from the
-      // session at work and from the main thread.
+      // Each session has threads of its own. Those that spin from one operator to the next are there at once; idle ones
+      // that spun would take the cores from the session at work and from the main thread.
       extra: {
         session: {
           intra_op: { allow_spinning: "1" },
