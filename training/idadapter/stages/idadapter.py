@@ -233,10 +233,11 @@ class IdAdapterStage(Stage):
         self.regions = region_masks(portraits.size)
         self.reference_regions = region_masks(self.image_encoder.config.image_size)
         self.emotion = EmotionClassifier.from_package() if config.emotion_weight else None
-        self.discriminator = LatentDiscriminator(model.unet, model.text_encoder) if config.adversarial_weight else None
-        self.face_discriminator = FaceDiscriminator() if config.face_adversarial_weight else None
-        if not config.rollout_rows:
-            self.discriminator = self.face_discriminator = None
+        self.discriminator = self.face_discriminator = None
+        if config.rollout_rows and config.adversarial_weight:
+            self.discriminator = LatentDiscriminator(model.unet, model.text_encoder)
+        if config.rollout_rows and config.face_adversarial_weight:
+            self.face_discriminator = FaceDiscriminator()
         self.to_tell_apart: dict[nn.Module, ToTellApart] = {}
         self.discriminator_optimizer = None
         if self.discriminators():
