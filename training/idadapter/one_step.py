@@ -37,8 +37,7 @@ from .models.text_encoder import encode_text, identifier_positions
 from .noise_schedule import Diffusion, read_noise_schedule
 from .parts import read_image_encoder, read_mixed_features, read_text_encoder, read_unet, read_vae
 from .sampling import to_pictures
-from .stages.idadapter import with_identifier
-from .tokenizer import IDENTIFIER, encode_prompts, load_tokenizer
+from .tokenizer import IDENTIFIER, encode_prompts, load_tokenizer, with_identifier
 
 RATIOS = (0.15, 0.3, 0.6, 1.2, 2.5, 5.0, 50.0)
 """Standard deviations of the noise over the latents' own."""

@@ -92,3 +92,13 @@ def shortened(tokenizer: CLIPTokenizer, caption: str, reserved: int = 0) -> str:
 def load_tokenizer(folder: Path) -> CLIPTokenizer:
     """The tokenizer of a bundle's `tokenizer/` folder."""
     return CLIPTokenizer.from_pretrained(str(folder))
+
+
+def with_identifier(prompt: str, noun: str) -> str:
+    """The prompt with "[class noun] is sks" appended (section 3.2)."""
+    return f"{prompt}, {noun} is {IDENTIFIER}"
+
+
+def without_identifier(prompt: str, noun: str) -> str:
+    """The words alone of a prompt that `with_identifier` made."""
+    return prompt.removesuffix(with_identifier("", noun))

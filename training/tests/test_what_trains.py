@@ -26,9 +26,10 @@ from idadapter.models.idadapter import IdAdapterModel
 from idadapter.models.text_encoder import encode_text
 from idadapter.models.unet import make_unet, pooled_text_parameters
 from idadapter.parts import read_text_encoder, write_unet, write_vae
+from idadapter.rollouts import roll_out
 from idadapter.stages import clip, diffusion, idadapter
-from idadapter.stages.idadapter import IdAdapterStage, with_identifier
-from idadapter.tokenizer import encode_prompts
+from idadapter.stages.idadapter import IdAdapterStage
+from idadapter.tokenizer import encode_prompts, with_identifier
 
 MakeStage = Callable[..., Stage]
 
@@ -99,7 +100,9 @@ def test_identity_loss_is_gated_by_the_detector(run: Path, make_tiny_stage: Make
         clean = latents.clone().requires_grad_(True)
         photos, means = to_tensor(stage.portraits.photos[:3]), torch.from_numpy(stage.means[:3])
         untold = torch.full((3, len(TOLD)), torch.nan)
-        loss, scalars = stage.recognition_loss(clean, means, timesteps, photos, untold, StepRandom(0, 0, 0))
+        loss, scalars = stage.recognition_loss(
+            stage.decoded(clean), means, timesteps, photos, untold, StepRandom(0, 0, 0)
+        )
         loss.backward()
         return loss.item(), clean.grad, scalars
 
@@ -130,7 +133,9 @@ def test_features_are_compared_through_a_closed_gate_as_far_as_the_picture_is_vi
         clean = latents.clone().requires_grad_(True)
         timesteps, means = torch.tensor([10, 999]), torch.from_numpy(stage.means[:2])
         untold = torch.full((2, len(TOLD)), torch.nan)
-        loss, scalars = stage.recognition_loss(clean, means, timesteps, photos, untold, StepRandom(0, 0, 0))
+        loss, scalars = stage.recognition_loss(
+            stage.decoded(clean), means, timesteps, photos, untold, StepRandom(0, 0, 0)
+        )
         assert scalars["faces"] == 0
         loss.backward()
         return loss.item(), clean.grad.abs().amax((1, 2, 3))
@@ -387,8 +392,8 @@ def test_rows_that_are_told_more_are_judged_first(
     monkeypatch.setattr(
         stage,
         "recognition_loss",
-        lambda clean, wanted, timesteps, photos, told, *_: (
-            judged.append((~told.isnan().all(1)).numpy()) or clean.sum() * 0,
+        lambda images, wanted, timesteps, photos, told, *_: (
+            judged.append((~told.isnan().all(1)).numpy()) or images.sum() * 0,
             {},
         ),
     )
@@ -432,7 +437,12 @@ def test_what_a_caption_tells_moves_the_picture(run: Path, make_tiny_stage: Make
     told[0, 0] = 1
     photos = to_tensor(stage.portraits.photos[:2])
     loss, scalars = stage.recognition_loss(
-        clean, torch.from_numpy(stage.means[:2]), torch.tensor([900, 900]), photos, told, StepRandom(0, 0, 0)
+        stage.decoded(clean),
+        torch.from_numpy(stage.means[:2]),
+        torch.tensor([900, 900]),
+        photos,
+        told,
+        StepRandom(0, 0, 0),
     )
     loss.backward()
     assert loss > 0 and scalars["told_wrong_high_noise"] > 0 and scalars["told_wrong_low_noise"] == 0
@@ -501,14 +511,14 @@ def test_a_rollout_runs_only_the_predictions_that_count(
     sizes: list[int] = []
     denoise = stage.module.denoise
     monkeypatch.setattr(stage.module, "denoise", lambda noisy, *rest: sizes.append(len(noisy)) or denoise(noisy, *rest))
-    drawn = stage.roll_out(batch, noise, features)
+    drawn = roll_out(stage.config, stage.module, stage.diffusion, batch, noise, features)
     needed = [len(rows) for rows in batch.rolled_needed]
     # The words alone count in the first steps, until timestep 800: at least in the first, and not in the last.
     assert sizes == needed and needed[0] == 6 and needed[-1] < 6
     everything = torch.arange(6)
-    assert torch.allclose(
-        stage.roll_out(batch._replace(rolled_needed=[everything] * 3), noise, features), drawn, atol=1e-5
-    )
+    whole = batch._replace(rolled_needed=[everything] * 3)
+    again = roll_out(stage.config, stage.module, stage.diffusion, whole, noise, features)
+    assert torch.allclose(again, drawn, atol=1e-5)
     times = batch.rolled_times
     assert (times[0] == 999).all() and torch.equal(times[-1], batch.timesteps[batch.rolled])
 
@@ -544,7 +554,7 @@ def test_rollouts_count_as_much_as_they_are_set_to(
     def gradients(rolled: int, alike: bool) -> torch.Tensor:
         clean = latents.clone().requires_grad_(True)
         loss, _ = stage.recognition_loss(
-            clean,
+            stage.decoded(clean),
             torch.from_numpy(stage.means[:2]),
             torch.tensor([10, 10]),
             photos,
@@ -662,7 +672,9 @@ def test_a_rollout_is_to_show_the_emotion_it_is_told(
     def wrong(rolled: int, emotions: list[int]) -> tuple[torch.Tensor, dict]:
         told = torch.tensor(emotions)
         random = StepRandom(0, 0, 0)
-        return stage.recognition_loss(clean, means, timesteps, photos, untold, random, rolled, None, told)
+        return stage.recognition_loss(
+            stage.decoded(clean), means, timesteps, photos, untold, random, rolled, None, told
+        )
 
     loss, scalars = wrong(2, [CLASSES.index("sad"), -1])
     assert loss.item() == pytest.approx(
@@ -691,7 +703,9 @@ def test_a_rollout_has_the_colours_of_its_reference(
 
     def off(colours: torch.Tensor) -> torch.Tensor:
         random, nothing = StepRandom(0, 0, 0), torch.tensor([-1, -1])
-        return stage.recognition_loss(clean, means, timesteps, photos, told, random, 2, None, nothing, colours)[0]
+        return stage.recognition_loss(
+            stage.decoded(clean), means, timesteps, photos, told, random, 2, None, nothing, colours
+        )[0]
 
     assert off(drawn) < 1e-6
     other = drawn + torch.tensor([[[0.3], [0.0]], [[0.0], [0.3]]])

@@ -20,6 +20,7 @@ from ..data.renditions import RENDITIONS
 from ..loop import Stage, StepRandom, mean_or_zero
 from ..models.attention import plain_attention
 from ..models.autoencoder import decode
+from ..models.group_norm import contiguous_group_norms
 from ..models.identity_adapter import predict
 from ..models.text_encoder import encode_text
 from ..noise_schedule import Diffusion, read_noise_schedule, stratified_timesteps
@@ -123,6 +124,7 @@ class DiffusionStage(Stage):
         super().place(device)
         if device.type == "cpu":
             plain_attention(self.module.unet, self.module.text_encoder)
+            contiguous_group_norms(self.module.unet)
 
     def draw(self, random: StepRandom, step: int) -> DrawnCaptions:
         """See `Stage.draw`."""

@@ -26,16 +26,14 @@ from ..faces.detector import SCORE_THRESHOLD, FaceDetector
 from ..faces.emotion import CLASSES, EmotionClassifier
 from ..faces.fact_reader import open_fact_reader
 from ..faces.recognizer import TEMPLATE, FaceRecognizer
-from ..guidance import GuidanceSchedule
-from ..loop import Stage, StepRandom, mean_or_zero, mean_over_processes
+from ..loop import Stage, StepRandom, mean_or_zero
 from ..models.attention import plain_attention
 from ..models.autoencoder import decode
 from ..models.clip import image_features
-from ..models.face_discriminator import STAGES_SEEN, FaceDiscriminator
 from ..models.face_warp import FaceWarp
+from ..models.group_norm import contiguous_group_norms
 from ..models.idadapter import IdAdapterModel
 from ..models.identity_adapter import adapter_parameters, cross_attention_key_value_parameters
-from ..models.latent_discriminator import LatentDiscriminator, looks_drawn, told_apart
 from ..models.text_encoder import identifier_positions
 from ..models.unet import pooled_text_parameters
 from ..noise_schedule import Diffusion, read_noise_schedule, stratified_timesteps
@@ -46,10 +44,12 @@ from ..parts import (
     write_text_encoder,
     write_unet,
 )
+from ..rollouts import guided_prompts, roll_out, rollout_needed, rollout_times
 from ..sampling import sample_latents, to_pictures
-from ..tokenizer import IDENTIFIER, encode_prompts, shortened
+from ..tokenizer import IDENTIFIER, encode_prompts, shortened, with_identifier, without_identifier
 from .autoencoder import face_mask, feature_distance, feature_mask
 from .diffusion import CaptionedPhotos
+from .discriminators import Discriminators
 
 SAMPLE_PROMPTS = (
     "{}",
@@ -64,25 +64,12 @@ SAMPLE_PROMPTS = (
 ROLLOUT_TIMESTEPS = (100, 700)
 """Where a rollout ends and is judged: from where on one step shows a face, to where nothing of it changes any more."""
 
-LOOKED_AT_UP_TO = 800
-"""The most noise, as a timestep, through which a discriminator sees a rollout: what words decide shows that far."""
-
 CHANGEABLE = ("smiling", "mouth_open", "emotion", "glasses", "hat", "yaw")
 """Facts in which two photos of a person may differ: a rollout is told another photo's."""
 
 
 TURNED = 0.2
 """The least `Facts.yaw` of a photo that looks clearly to a side."""
-
-
-def with_identifier(prompt: str, noun: str) -> str:
-    """The prompt with "[class noun] is sks" appended (section 3.2)."""
-    return f"{prompt}, {noun} is {IDENTIFIER}"
-
-
-def without_identifier(prompt: str, noun: str) -> str:
-    """The words alone of a prompt that `with_identifier` made."""
-    return prompt.removesuffix(with_identifier("", noun))
 
 
 class DrawnPeople(NamedTuple):
@@ -110,6 +97,7 @@ class DrawnPeople(NamedTuple):
         rolled_words: [r, L] token ids of their words alone.
         real_rows: [r], portraits that show what they are told, and
         real_variants: [r], which variants of them.
+        kinds: [r], see `Discriminators.picture_loss`.
         judged: [j] rows that the recogniser sees.
         told: [j, 6] what their captions tell (`told_values`).
         emotions: int64, of those rolled out and judged: which of `faces.emotion.CLASSES` their captions tell, -1 for
@@ -140,6 +128,7 @@ class DrawnPeople(NamedTuple):
     rolled_words: Tensor
     real_rows: np.ndarray
     real_variants: np.ndarray
+    kinds: Tensor
     judged: Tensor
     told: Tensor
     emotions: Tensor
@@ -156,20 +145,6 @@ class DrawnPeople(NamedTuple):
             return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
 
         return DrawnPeople(*map(moved, self))
-
-
-class ToTellApart(NamedTuple):
-    """What a discriminator learns from after a step.
-
-    Attributes:
-        drawn: features of rollouts, for each head.
-        real: of as many photos.
-        share: [b], how much each pair counts; None for all the same.
-    """
-
-    drawn: list[Tensor]
-    real: list[Tensor]
-    share: Tensor | None
 
 
 class IdAdapterStage(Stage):
@@ -220,10 +195,9 @@ class IdAdapterStage(Stage):
             config.single_share,
         )
         side = self.module.unet.config.sample_size
-        face = functional.adaptive_avg_pool2d(face_mask(portraits.size), side)
-        features = functional.adaptive_avg_pool2d(feature_mask(portraits.size), side)
+        face, features = face_mask(portraits.size), feature_mask(portraits.size)
         weight = 1 + (config.face_weight - 1) * face + config.eyes_and_mouth_weight * features
-        self.place_weight = weight / weight.mean()
+        self.place_weight = functional.adaptive_avg_pool2d(weight / weight.mean(), side)
         clean = np.concatenate([rows for rows in groups.values()])
         clean = np.intersect1d(clean, portraits.train)
         train, facts = self.portraits.train, self.batch.facts
@@ -233,17 +207,7 @@ class IdAdapterStage(Stage):
         self.regions = region_masks(portraits.size)
         self.reference_regions = region_masks(self.image_encoder.config.image_size)
         self.emotion = EmotionClassifier.from_package() if config.emotion_weight else None
-        self.discriminator = self.face_discriminator = None
-        if config.rollout_rows and config.adversarial_weight:
-            self.discriminator = LatentDiscriminator(model.unet, model.text_encoder)
-        if config.rollout_rows and config.face_adversarial_weight:
-            self.face_discriminator = FaceDiscriminator()
-        self.to_tell_apart: dict[nn.Module, ToTellApart] = {}
-        self.discriminator_optimizer = None
-        if self.discriminators():
-            heads = [parameter for one in self.discriminators() for parameter in one.heads.parameters()]
-            rate = config.adversarial_learning_rate
-            self.discriminator_optimizer = torch.optim.AdamW(heads, lr=rate, betas=(0.5, 0.99))
+        self.discriminators = Discriminators(config, model, recognizer, self.warp, weight, self.diffusion)
         several = np.array([len(groups[identity[row]]) > 1 for row in clean])
         self.several, self.alone = clean[several], clean[~several]
         ending = with_identifier("", max(CLASS_NOUNS, key=len))
@@ -266,25 +230,30 @@ class IdAdapterStage(Stage):
         outside = [] if self.module.image_encoder is self.image_encoder else [self.image_encoder]
         reader = [] if self.reader is None else [self.reader]
         emotion = [] if self.emotion is None else [self.emotion]
-        return [self.vae, *outside, self.recognizer, self.detector, *reader, *emotion, *self.discriminators()]
-
-    def discriminators(self) -> list[LatentDiscriminator | FaceDiscriminator]:
-        """Those of this run."""
-        return [one for one in (self.discriminator, self.face_discriminator) if one is not None]
+        return [
+            self.vae,
+            *outside,
+            self.recognizer,
+            self.detector,
+            *reader,
+            *emotion,
+            *self.discriminators.networks().values(),
+        ]
 
     def kept(self) -> list[nn.Module | torch.optim.Optimizer]:
-        """See `Stage.kept`: the discriminators, as no part of a run is what one looks through, and what trains them."""
-        return [*self.discriminators(), *filter(None, [self.discriminator_optimizer])]
+        """See `Stage.kept`."""
+        return self.discriminators.kept()
 
     def place(self, device: torch.device) -> None:
         """See `Stage.place`."""
         super().place(device)
         self.place_weight = self.place_weight.to(device)
         self.regions, self.reference_regions = self.regions.to(device), self.reference_regions.to(device)
+        self.discriminators.place(device)
         if device.type == "cpu":
-            plain_attention(self.module.unet, self.module.text_encoder)
-            if self.discriminator is not None:
-                plain_attention(self.discriminator.unet, self.discriminator.text_encoder)
+            for network in filter(None, (self.module, self.discriminators.latent)):
+                plain_attention(network.unet, network.text_encoder)
+                contiguous_group_norms(network.unet)
             if self.module.image_encoder is not None:
                 self.image_encoder.set_attn_implementation("eager")
 
@@ -360,9 +329,9 @@ class IdAdapterStage(Stage):
         photos, rolled = rolled, np.concatenate([rolled, renditions])
         rolled_crops, rolled_index = torch.unique(index[torch.from_numpy(rolled)], return_inverse=True)
         asked, whose = [prompts[i] for i in rolled], [nouns[i] for i in rolled]
-        guided = self.guided_prompts(asked, whose)
+        guided = guided_prompts(config, asked, whose)
         rolled_ids = encode_prompts(self.tokenizer, guided) if guided else ids[:0]
-        rolled_times = self.rollout_times(timesteps[torch.from_numpy(rolled)])
+        rolled_times = rollout_times(config, timesteps[torch.from_numpy(rolled)], len(self.diffusion.alphas) - 1)
         words = [without_identifier(prompt, noun) for prompt, noun in zip(asked, whose, strict=True)]
         judged = np.setdiff1d(np.flatnonzero(~anonymous & (variants != 2)), photos)
         first = judged[~wordless[judged]][: config.recognized_told]
@@ -389,10 +358,11 @@ class IdAdapterStage(Stage):
             rolled_ids=rolled_ids,
             rolled_positions=identifier_positions(rolled_ids, self.identifier_id),
             rolled_times=rolled_times,
-            rolled_needed=[self.rollout_needed(now) for now in rolled_times[:-1]],
+            rolled_needed=[rollout_needed(config, now) for now in rolled_times[:-1]],
             rolled_words=encode_prompts(self.tokenizer, words) if words else ids[:0],
             real_rows=real_rows[rolled],
             real_variants=real_variants[rolled],
+            kinds=torch.from_numpy(np.where(variants == 2, 1 + self.portraits.rendition_class[rows], 0)[rolled]),
             judged=torch.from_numpy(judged),
             told=torch.from_numpy(np.array(told, np.float32).reshape(-1, len(TOLD))),
             emotions=torch.tensor(emotions, dtype=torch.int64),
@@ -410,30 +380,6 @@ class IdAdapterStage(Stage):
         if self.emotional and 0 <= kind < config.rollout_emotion_share:
             return int(draw.choice(self.emotional[draw.integers(len(self.emotional))]))
         return int(draw.choice(self.portraits.train))
-
-    def guided_prompts(self, prompts: list[str], nouns: list[str]) -> list[str]:
-        """What every row of a rollout's guidance is told, kind by kind.
-
-        Args:
-            prompts: of those rolled out, with the identifier.
-            nouns: theirs.
-        """
-        asked = {
-            "unconditional": [""] * len(prompts),
-            "words": [without_identifier(prompt, noun) for prompt, noun in zip(prompts, nouns, strict=True)],
-            "conditional": prompts,
-        }
-        return [prompt for kind in self.rollout_guidance().kinds() for prompt in asked[kind]]
-
-    def rollout_guidance(self) -> GuidanceSchedule:
-        """How a rollout is guided."""
-        config = self.config
-        return GuidanceSchedule(
-            config.rollout_guidance_scale,
-            config.rollout_identity_guidance_scale,
-            config.rollout_early_guidance_scale,
-            config.rollout_early_identity_guidance_scale,
-        )
 
     def loss(
         self, module: nn.Module, random: StepRandom, step: int, drawn: DrawnPeople | None = None
@@ -456,7 +402,7 @@ class IdAdapterStage(Stage):
             more = config.input_perturbation * random.normal(*latents.shape, device=self.device)
             noisy, _, _ = self.diffusion.add_noise(latents, noise + more, timesteps)
         if len(batch.rolled):
-            noisy[batch.rolled] = self.roll_out(batch, noise[batch.rolled], features)
+            noisy[batch.rolled] = roll_out(config, self.module, self.diffusion, batch, noise[batch.rolled], features)
         predicted = module(
             noisy.contiguous(memory_format=torch.channels_last),
             timesteps,
@@ -470,35 +416,49 @@ class IdAdapterStage(Stage):
         error = (squares * self.place_weight).mean((1, 2, 3))
         weight = self.diffusion.weight(snr, config.snr_gamma) if config.snr_weighting else torch.ones_like(snr)
         diffusion = (weight[batch.drawn] * error).sum() / max(1, len(batch.drawn))
-        judged = batch.judged
+        judged, rolled = batch.judged, batch.rolled
         # What rollouts are told apart from.
         real = self.latents(batch.real_rows, batch.real_variants).to(self.device, non_blocking=True)
         weights = config.identity_weight, config.caption_weight, config.emotion_weight, config.rollout_colour_weight
-        if (any(weights) or self.face_discriminator is not None) and len(judged):
-            clean = self.diffusion.clean(noisy[judged], predicted[judged], timesteps[judged])
+        # The ablation without the identity loss does not pay for it either; and a batch may have nobody to judge.
+        recognition, scalars = predicted.new_zeros(()), {}
+        photos = len(batch.emotions)
+        decoded_judges = self.discriminators.face, self.discriminators.picture
+        told_apart = 0 if decoded_judges == (None, None) else photos if decoded_judges[1] is None else len(rolled)
+        recognized = judged if any(weights) or told_apart else judged[:0]
+        decoded = torch.cat([recognized, rolled[photos:told_apart]])
+        if len(decoded):
+            clean = self.diffusion.clean(noisy[decoded], predicted[decoded], timesteps[decoded])
+            images = self.decoded(clean)
+            with torch.no_grad():
+                photographed = self.decoded(real[:told_apart])
+        if len(recognized):
             recognition, scalars = self.recognition_loss(
-                clean,
+                images[: len(recognized)],
                 batch.means,
                 timesteps[judged],
                 to_tensor(batch.photos),
                 batch.told,
                 random,
-                len(batch.emotions),
+                photos,
                 batch.alike,
                 batch.emotions,
                 self.reference_colours(crops, batch) if config.rollout_colour_weight else None,
-                real[: len(batch.emotions)] if self.face_discriminator is not None else None,
+                photographed[:photos] if self.discriminators.face is not None else None,
                 step >= config.adversarial_after,
             )
-        else:
-            # The ablation without the identity loss does not pay for it either; and a batch may have nobody to judge.
-            recognition, scalars = predicted.new_zeros(()), {}
-        adversarial = predicted.new_zeros(())
-        if self.discriminator is not None and len(batch.rolled):
-            rolled = batch.rolled
+        adversarial, held = predicted.new_zeros(()), step >= config.adversarial_after
+        if self.discriminators.latent is not None and len(rolled):
             clean = self.diffusion.clean(noisy[rolled], predicted[rolled], timesteps[rolled])
-            adversarial, more = self.adversarial_loss(clean, real, timesteps[rolled], batch, random)
-            adversarial = adversarial * config.adversarial_weight * (step >= config.adversarial_after)
+            loss, more = self.discriminators.latent_loss(clean, real, timesteps[rolled], batch.rolled_words, random)
+            adversarial = adversarial + config.adversarial_weight * held * loss
+            scalars |= more
+        if self.discriminators.picture is not None and len(rolled):
+            drawn_pictures = torch.cat([images[:photos], images[len(recognized) :]])
+            loss, more = self.discriminators.picture_loss(
+                drawn_pictures, photographed, timesteps[rolled], batch.kinds, random
+            )
+            adversarial = adversarial + config.picture_adversarial_weight * held * loss
             scalars |= more
         gate = [p.detach().abs().mean() for n, p in self.module.unet.named_parameters() if n.endswith("alpha_attn")]
         low = timesteps[batch.drawn] < 500
@@ -510,6 +470,10 @@ class IdAdapterStage(Stage):
             "gamma": torch.stack(gate).mean(),
             **scalars,
         }
+
+    def decoded(self, latents: Tensor) -> Tensor:
+        """Pictures of latents [b, c, h, w]: RGB [b, 3, s, s], a little beyond [0, 1] for a loss to push back."""
+        return decode(self.vae, latents.contiguous(memory_format=torch.channels_last)).float().clamp(-0.1, 1.1)
 
     def reference_colours(self, crops: Tensor, batch: DrawnPeople) -> Tensor:
         """Mean colours of skin and hair in the references of those rolled out and judged: [r, 2, 3].
@@ -523,124 +487,13 @@ class IdAdapterStage(Stage):
         colours = region_colours(crops, self.reference_regions)[batch.index[rows]]
         return (share[:, :, None, None] * colours).sum(1)
 
-    def adversarial_loss(
-        self, clean: Tensor, real: Tensor, timesteps: Tensor, batch: DrawnPeople, random: StepRandom
-    ) -> tuple[Tensor, dict[str, Tensor | float]]:
-        """What gives rollouts away beside photos that show what they are told; keeps both for `after_step`.
-
-        Args:
-            clean: their predicted clean latents [r, c, h, w].
-            real: latents of the batch's `real_rows`, as many.
-            timesteps: [r], of which they are predicted: as much noise, or more, is added before they are looked at.
-            batch: whose rollouts they are.
-            random: draws how much, and the noise.
-
-        Returns:
-            the loss, and scalars.
-        """
-        assert self.discriminator is not None
-        share = torch.rand(len(clean), generator=random.torch).to(self.device, non_blocking=True)
-        end = torch.full_like(timesteps, LOOKED_AT_UP_TO)
-        seen_at = (timesteps + share * (end - timesteps)).round().long()
-        noisy, _, _ = self.diffusion.add_noise(clean, random.normal(*clean.shape, device=self.device), seen_at)
-        noisy_real, _, _ = self.diffusion.add_noise(real, random.normal(*real.shape, device=self.device), seen_at)
-        features = self.discriminator.features(noisy, seen_at, batch.rolled_words)
-        with torch.no_grad():
-            real_features = self.discriminator.features(noisy_real, seen_at, batch.rolled_words)
-        self.to_tell_apart[self.discriminator] = ToTellApart([one.detach() for one in features], real_features, None)
-        scores = self.discriminator(features)
-        with torch.no_grad():
-            real_scores = self.discriminator(real_features)
-        loss = looks_drawn(scores)
-        found = torch.stack([(one > 0).float().mean() for one in real_scores]).mean()
-        fooled = torch.stack([(one > 0).float().mean() for one in scores]).mean()
-        return loss, {"adversarial": loss.detach(), "taken_for_real": fooled.detach(), "real_for_real": found}
-
     def after_step(self, random: StepRandom, step: int) -> dict[str, Tensor | float]:
         """See `Stage.after_step`: the discriminators' turn, with what the step drew."""
-        if self.discriminator_optimizer is None:
-            return {}
-        losses: dict[str, Tensor | float] = {}
-        for discriminator in self.discriminators():
-            heads = list(discriminator.heads.parameters())
-            seen = self.to_tell_apart.pop(discriminator, None)
-            if seen is None:
-                loss, gradients = torch.zeros((), device=self.device), [torch.zeros_like(one) for one in heads]
-            else:
-                loss = told_apart(discriminator(seen.drawn), discriminator(seen.real), seen.share)
-                gradients = torch.autograd.grad(loss, heads)
-            mean_over_processes(gradients)
-            for parameter, gradient in zip(heads, gradients, strict=True):
-                parameter.grad = gradient
-            name = "discriminator" if discriminator is self.discriminator else "face_discriminator"
-            losses[name] = loss.detach()
-        self.discriminator_optimizer.step()
-        return losses
-
-    @torch.no_grad()
-    def roll_out(self, batch: DrawnPeople, noise: Tensor, features: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """z_t of a batch's `rolled` rows at their timesteps, as the model itself denoises their noise by DDIM.
-
-        Args:
-            batch: on the stage's device.
-            noise: [r, c, h, w] standard normal, z_t at the schedule's end.
-            features: of all rows, as `IdAdapterModel.forward` takes them.
-
-        Returns:
-            [r, c, h, w].
-        """
-        config, rolled, count = self.config, batch.rolled, len(batch.rolled)
-        patch, classes, faces = features
-        if self.module.image_encoder is None:
-            features = (patch[rolled], classes[rolled], faces[rolled])
-        else:
-            features = (patch[batch.rolled_crops], batch.rolled_index, faces[rolled])
-        known, bias = self.module.mix(features, batch.counts[rolled], torch.zeros_like(rolled, dtype=torch.bool))
-        nobody = (torch.zeros_like(known[0]), torch.zeros_like(known[1]))
-        kinds = self.rollout_guidance().kinds()
-        who = [known if kind == "conditional" else nobody for kind in kinds]
-        identity = [torch.cat(parts) for parts in zip(*who, strict=True)]
-        noisy = noise
-        for now, then, needed in zip(batch.rolled_times, batch.rolled_times[1:], batch.rolled_needed, strict=False):
-            whose = needed % count
-            rows = self.module.denoise(
-                noisy[whose].contiguous(memory_format=torch.channels_last),
-                now[whose],
-                batch.rolled_ids[needed],
-                batch.rolled_positions[needed],
-                (identity[0][needed], identity[1][needed]),
-                bias[whose],
-            ).float()
-            each = rows.new_zeros(len(kinds) * count, *rows.shape[1:]).index_copy(0, needed, rows)
-            each = each.unflatten(0, (len(kinds), count))
-            predicted = (self.rollout_weights(now)[:, :, None, None, None] * each).sum(0)
-            if config.rollout_guidance_rescale and len(kinds) > 1:
-                predicted = self.diffusion.rescale(predicted, each[-1], noisy, now, config.rollout_guidance_rescale)
-            noisy = self.diffusion.step(noisy, predicted, now, then)
-        return noisy
-
-    def rollout_times(self, timesteps: Tensor) -> Tensor:
-        """Timesteps of a rollout's denoising: [rollout_steps + 1, r], from the schedule's end to [r]."""
-        shares = torch.linspace(0, 1, self.config.rollout_steps + 1)[:, None]
-        end = len(self.diffusion.alphas) - 1
-        return (end + shares * (timesteps - end)).round().long()
-
-    def rollout_weights(self, timesteps: Tensor) -> Tensor:
-        """What each kind of prediction counts at timesteps [r], in the order of `GuidanceSchedule.kinds`: [g, r]."""
-        guidance = self.rollout_guidance()
-        beginning = timesteps >= guidance.early_until
-        early, late = (guidance.weights_at(t) for t in (float("inf"), float("-inf")))
-        return torch.stack([torch.where(beginning, *both) for both in zip(early, late, strict=True)])
-
-    def rollout_needed(self, timesteps: Tensor) -> Tensor:
-        """Which of the g r rows of a rollout's guidance count at timesteps [r]; rescaling goes by the last kind's."""
-        counts = self.rollout_weights(timesteps) != 0
-        counts[-1] = True
-        return counts.flatten().nonzero()[:, 0]
+        return self.discriminators.learn()
 
     def recognition_loss(
         self,
-        clean: Tensor,
+        images: Tensor,
         wanted: Tensor,
         timesteps: Tensor,
         photos: Tensor,
@@ -650,7 +503,7 @@ class IdAdapterStage(Stage):
         alike: Tensor | None = None,
         emotions: Tensor | None = None,
         colours: Tensor | None = None,
-        real_latents: Tensor | None = None,
+        photographed: Tensor | None = None,
         held_to_real: bool = True,
     ) -> tuple[Tensor, dict[str, Tensor | float]]:
         """lambda F(x0) L_id: 1 - cos(R(x0), f_a) where the detector finds a face, and what else R sees of x0.
@@ -661,7 +514,7 @@ class IdAdapterStage(Stage):
         nobody would call a face, and those do not outlive being moved and blurred.
 
         Args:
-            clean: predicted clean latents [k, c, h, w].
+            images: decoded predictions [k, 3, s, s].
             wanted: [k, d_a], the identity's mean embedding.
             timesteps: [k].
             photos: [k, 3, s, s] in [0, 1], what was to be predicted.
@@ -672,14 +525,13 @@ class IdAdapterStage(Stage):
                 like it even so.
             emotions: [rolled], see `DrawnPeople`.
             colours: [rolled, 2, 3], what skin and hair of those rolled out are to be (`reference_colours`).
-            real_latents: of photos [rolled, c, h, w], whose faces those rolled out are to look as real as.
+            photographed: decoded photos [rolled, 3, s, s], whose faces those rolled out are to look as real as.
             held_to_real: whether they are held to that already; else the discriminator learns alone.
 
         Returns:
             mean loss over k (0 where the gate is closed), and scalars.
         """
         config = self.config
-        images = decode(self.vae, clean.contiguous(memory_format=torch.channels_last)).float().clamp(-0.1, 1.1)
         with torch.no_grad():
             found = (self.detector.portrait_scores(images.clamp(0, 1)) > SCORE_THRESHOLD).float()
         look = self.warp.jittered(random.torch, len(images), config.jitter)
@@ -732,21 +584,15 @@ class IdAdapterStage(Stage):
             total = (found[:rolled] * wrong).sum() / len(images)
             loss = loss + config.rollout_colour_weight * config.rollout_weight * total
             scalars["rollout_colour_off"] = mean_or_zero(wrong)
-        if self.face_discriminator is not None and real_latents is not None and rolled:
+        if self.discriminators.face is not None and photographed is not None and rolled:
             with torch.no_grad():
-                photographed = decode(self.vae, real_latents.contiguous(memory_format=torch.channels_last)).float()
-                real_features = self.recognizer.features(look(photographed.clamp(-0.1, 1.1)))[:STAGES_SEEN]
-            drawn_features = [one[:rolled] for one in features[:STAGES_SEEN]]
-            share = self.diffusion.visible(timesteps[:rolled])
-            kept = [one.detach() for one in drawn_features]
-            self.to_tell_apart[self.face_discriminator] = ToTellApart(kept, real_features, share)
-            scores = self.face_discriminator(drawn_features)
-            unreal = looks_drawn(scores, share)
+                real = self.recognizer.features(look(photographed))
+            drawn_features = [one[:rolled] for one in features]
+            unreal, more = self.discriminators.face_loss(drawn_features, real, timesteps[:rolled])
             # A mean over all that are judged, as the other losses are.
             total = unreal * rolled / len(images) * held_to_real
             loss = loss + config.face_adversarial_weight * total
-            fooled = torch.stack([(one > 0).float().mean((1, 2)) for one in scores]).mean(0)
-            scalars |= {"face_adversarial": unreal.detach(), "face_taken_for_real": mean_or_zero(fooled, share > 0.5)}
+            scalars |= more
         return loss, scalars
 
     def write_parts(self, root: Path) -> None:
