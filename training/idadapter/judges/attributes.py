@@ -29,7 +29,7 @@ LFW_PHOTOS, RENDITION_PHOTOS = 3000, 1500
 """How many of LFW's training photos are learnt from (all of CelebA's are), and of how many photos the renditions."""
 
 TEST_RENDITIONS = 400
-VERSION = 1
+VERSION = 2
 """Changes with anything that changes the classifiers."""
 
 
