@@ -121,6 +121,15 @@ def mean_over_processes(gradients: Sequence[Tensor]) -> None:
             gradient /= torch.distributed.get_world_size()
 
 
+def any_process(here: bool, device: torch.device) -> bool:
+    """Whether something is so in any of the processes, the same in all: they stop together, or wait for each other."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return here
+    answer = torch.tensor(float(here), device=device)
+    torch.distributed.all_reduce(answer, torch.distributed.ReduceOp.MAX)
+    return bool(answer)
+
+
 class Stage(ABC):
     """What one stage trains and how."""
 
@@ -356,7 +365,11 @@ def train(
     summed = 0
     workers = default_workers() if workers is None else workers
     ahead = draws(stage, config.seed, accelerator.process_index, range(step, end), workers)
-    while step < end and (minutes is None or time.monotonic() - started < minutes * 60):
+
+    def over() -> bool:
+        return minutes is not None and any_process(time.monotonic() - started >= 60 * minutes, accelerator.device)
+
+    while step < end and not over():
         random = StepRandom(config.seed, step, accelerator.process_index)
         prepared.train()
         drawn = next(ahead)

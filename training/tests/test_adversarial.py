@@ -10,14 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.distributed
-import torch.multiprocessing
 from safetensors.torch import load_file
 
 from idadapter.config import Config
 from idadapter.data.vision_crops import to_tensor
 from idadapter.faces.recognizer import TEMPLATE, WIDTHS
-from idadapter.loop import Stage, StepRandom, latest_checkpoint, mean_over_processes, train
+from idadapter.loop import Stage, StepRandom, latest_checkpoint, train
 from idadapter.models.decoded_discriminator import DecodedDiscriminator
 from idadapter.models.latent_discriminator import LatentDiscriminator, looks_drawn, told_apart
 from idadapter.stages import idadapter
@@ -330,18 +328,3 @@ def test_a_resumed_run_has_the_discriminators_of_an_uninterrupted_one(
     for whole, resumed in zip(*runs, strict=True):
         assert whole.keys() == resumed.keys()
         assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
-
-
-def mean_in_process(rank: int, rendezvous: str) -> None:
-    torch.distributed.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=2)
-    gradients = [torch.full((2,), float(rank)), torch.tensor([4.0 * rank])]
-    mean_over_processes(gradients)
-    assert gradients[0].tolist() == [0.5, 0.5] and gradients[1].tolist() == [2.0]
-    torch.distributed.destroy_process_group()
-
-
-def test_processes_train_it_by_the_mean_of_their_gradients(tmp_path: Path):
-    torch.multiprocessing.spawn(mean_in_process, (f"file://{tmp_path / 'rendezvous'}",), nprocs=2)
-    alone = [torch.ones(2)]
-    mean_over_processes(alone)
-    assert alone[0].tolist() == [1, 1]
