@@ -430,6 +430,7 @@ class IdAdapterStage(Stage):
         if len(decoded):
             clean = self.diffusion.clean(noisy[decoded], predicted[decoded], timesteps[decoded])
             images = self.decoded(clean)
+        if told_apart:
             with torch.no_grad():
                 photographed = self.decoded(real[:told_apart])
         if len(recognized):
