@@ -445,7 +445,7 @@ class IdAdapterStage(Stage):
                 batch.alike,
                 batch.emotions,
                 self.reference_colours(crops, batch) if config.rollout_colour_weight else None,
-                photographed[:photos] if self.discriminators.face is not None else None,
+                photographed[:photos] if told_apart and self.discriminators.face is not None else None,
                 step >= config.adversarial_after,
             )
         adversarial, held = predicted.new_zeros(()), step >= config.adversarial_after
