@@ -196,10 +196,7 @@ class IdAdapterConfig:
             told (`models.latent_discriminator`): what nothing else here sees, colours and brushwork, gives drawn
             pictures away to it. Beyond the paper.
         face_adversarial_weight: of the loss of another, which sees decoded faces as the recogniser does
-            (`models.decoded_discriminator`), the more of the picture is visible at its timestep the more; eyes and
-            mouth count more, as in the diffusion loss (`face_weight`, `eyes_and_mouth_weight`).
-        picture_adversarial_weight: of the loss of a third like it, which sees all of the picture and the renditions
-            too, each beside pictures of its kind.
+            (`models.face_discriminator`), the more of the picture is visible at its timestep the more.
         adversarial_learning_rate: the discriminators'.
         adversarial_after: steps in which only the discriminators learn, first.
         several_share: how many of the photos are of people with several.
@@ -264,7 +261,6 @@ class IdAdapterConfig:
     rollout_renditions: int = 0
     adversarial_weight: float = 0.0
     face_adversarial_weight: float = 0.0
-    picture_adversarial_weight: float = 0.0
     adversarial_learning_rate: float = 1e-3
     adversarial_after: int = 0
     several_share: float = 0.7

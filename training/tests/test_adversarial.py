@@ -14,9 +14,7 @@ from safetensors.torch import load_file
 
 from idadapter.config import Config
 from idadapter.data.vision_crops import to_tensor
-from idadapter.faces.recognizer import TEMPLATE, WIDTHS
 from idadapter.loop import Stage, StepRandom, latest_checkpoint, train
-from idadapter.models.decoded_discriminator import DecodedDiscriminator
 from idadapter.models.latent_discriminator import LatentDiscriminator, looks_drawn, told_apart
 from idadapter.stages import idadapter
 from idadapter.stages.idadapter import IdAdapterStage
@@ -160,14 +158,14 @@ def test_it_learns_what_photos_and_rollouts_look_like_by_how_much_is_visible(
     def gradients(timesteps: list[int], held: bool = True) -> torch.Tensor:
         leaf = clean.clone().requires_grad_(True)
         loss, _ = stage.recognition_loss(
-            stage.decoded(leaf),
+            leaf,
             torch.from_numpy(stage.means[:3]),
             torch.tensor(timesteps),
             to_tensor(stage.portraits.photos[:3]),
             told,
             StepRandom(0, 0, 0),
             rolled=2,
-            photographed=stage.decoded(real[:2]),
+            real_latents=real[:2],
             held_to_real=held,
         )
         loss.backward()
@@ -185,69 +183,6 @@ def test_it_learns_what_photos_and_rollouts_look_like_by_how_much_is_visible(
     hidden = gradients([900, 100, 100])
     assert hidden[0].norm() < 0.5 * both[0].norm() and torch.allclose(hidden[1], both[1])
     assert not gradients([100, 100, 100], held=False).any()
-
-
-def test_whole_pictures_are_held_to_pictures_of_their_kind(
-    config: Config, run: Path, make_tiny_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
-):
-    kinds = {"rendition_share": 0.5, "rollout_renditions": 1, "rollout_rows": 1}
-    settings = {"adversarial_weight": 0.0, "picture_adversarial_weight": 2.0, **kinds}
-    stage = make_tiny_stage("idadapter", run, adversarial(config, **settings))
-    assert isinstance(stage, IdAdapterStage) and stage.kept()[0] is stage.discriminators.picture
-    step = next(i for i in range(20) if stage.draw(StepRandom(0, i, 0), i).kinds.gt(0).tolist() == [False, True])
-    random = StepRandom(0, step, 0)
-    batch = stage.draw(random, step)
-    classes = stage.portraits.rendition_class[batch.rows[batch.rolled.numpy()]]
-    assert batch.kinds.tolist() == [0, 1 + classes[1]]
-    gradients, pictures = watched_gradients(stage, monkeypatch), []
-    features = stage.recognizer.features
-    monkeypatch.setattr(stage.recognizer, "features", lambda seen: pictures.append(seen) or features(seen))
-    loss, scalars = stage.loss(stage.module, random, step, batch)
-    loss.backward()
-    assert loss.item() == pytest.approx(float(scalars["diffusion"] + 2 * scalars["picture_adversarial"]), rel=1e-5)
-    # The rendition has no other loss.
-    assert gradients[0][batch.rolled].flatten(1).any(1).all()
-    learned = stage.discriminators.seen["picture_discriminator"]
-    assert torch.equal(learned.kinds, batch.kinds)
-    assert torch.equal(learned.share, stage.diffusion.visible(batch.timesteps[batch.rolled]))
-    drawn, real = pictures[-2:]
-    assert len(drawn) == len(real) == 2
-    assert torch.equal(learned.drawn[0], features(drawn)[0]) and torch.equal(learned.real[0], features(real)[0])
-    heads = [head[-1].weight.clone() for head in stage.discriminators.picture.heads]
-    assert stage.after_step(random, step)["picture_discriminator"] > 0
-    for before, head in zip(heads, stage.discriminators.picture.heads, strict=True):
-        assert (before != head[-1].weight).flatten(1).any(1)[batch.kinds].all()
-    assert stage.after_step(random, step)["picture_discriminator"] == 0
-
-
-def test_a_kind_of_picture_is_judged_by_its_own_kind_alone():
-    torch.manual_seed(0)
-    discriminator = DecodedDiscriminator(kinds=3)
-    features = [torch.randn(2, width, 5, 5) for width in WIDTHS]
-    of_first, of_others = (discriminator(features, torch.tensor(kinds)) for kinds in ([0, 0], [2, 0]))
-    for one, other in zip(of_first, of_others, strict=True):
-        assert one.shape == (2, 5, 5) and torch.equal(one[1], other[1]) and not torch.allclose(one[0], other[0])
-    looks_drawn(of_others).backward()
-    for head in discriminator.heads:
-        assert head[-1].weight.grad.flatten(1).any(1).tolist() == [True, False, True]
-    assert all(torch.equal(one, other) for one, other in zip(discriminator(features), of_first, strict=True))
-
-
-def test_eyes_and_mouth_count_more_to_the_discriminator_of_faces(config: Config, run: Path, make_tiny_stage: MakeStage):
-    stage = make_tiny_stage("idadapter", run, face_adversarial(config, eyes_and_mouth_weight=3.0))
-    assert isinstance(stage, IdAdapterStage)
-    finest = stage.discriminators.places[0]
-    assert [len(one) for one in stage.discriminators.places] == [35, 17, 8]
-    assert all(one.mean() == pytest.approx(1) for one in stage.discriminators.places)
-    eye, corner = (TEMPLATE[0] * 35 / 150).astype(int), (2, 2)
-    assert finest[eye[1], eye[0]] > 1.5 * finest[corner]
-    scores = [torch.zeros(1, 2, 2, requires_grad=True)]
-    places = [torch.tensor([[0.0, 1.0], [0.0, 3.0]])]
-    looks_drawn(scores, None, places).backward()
-    gradient = scores[0].grad[0]
-    assert not gradient[:, 0].any() and gradient[1, 1] == 3 * gradient[0, 1] != 0
-    alike = told_apart(scores, [torch.zeros(1, 2, 2)], None, places)
-    assert alike.item() == pytest.approx(2 * np.log(2))
 
 
 def test_it_learns_alone_at_first(config: Config, run: Path, make_tiny_stage: MakeStage):
@@ -307,23 +242,33 @@ def test_without_rollouts_there_is_nothing_for_it_to_judge(config: Config, run: 
     assert not len(stage.draw(StepRandom(0, 0, 0), 0).rolled)
 
 
+def test_a_batch_of_nobody_known_teaches_neither_the_model_nor_discriminators(
+    config: Config, run: Path, make_tiny_stage: MakeStage
+):
+    nobody = {"condition_dropout": 1.0, "identity_weight": 0.1}
+    stage = make_tiny_stage("idadapter", run, adversarial(config, face_adversarial_weight=1.0, **nobody))
+    assert isinstance(stage, IdAdapterStage)
+    loss, scalars = stage.loss(stage.module, StepRandom(0, 0, 0), 0)
+    assert loss.item() == pytest.approx(float(scalars["diffusion"])) and not stage.discriminators.seen
+    assert stage.after_step(StepRandom(0, 0, 0), 0) == {"discriminator": 0, "face_discriminator": 0}
+
+
 def test_a_resumed_run_has_the_discriminators_of_an_uninterrupted_one(
     config: Config, parts: Path, make_tiny_stage: MakeStage, tmp_path: Path
 ):
-    weights = {"face_adversarial_weight": 1.0, "picture_adversarial_weight": 1.0}
-    every, runs = adversarial(config, joint=True, **weights), []
+    both, runs = adversarial(config, joint=True, face_adversarial_weight=1.0), []
     for kind, stops in {"whole": [None], "resumed": [2, None]}.items():
         run = tmp_path / kind
         shutil.copytree(parts, run / "parts")
         for stop_at in stops:
             # Parts change as soon as a run stops; what the discriminator looks through may not.
-            stage = make_tiny_stage("idadapter", run, every)
-            train(stage, every.idadapter.loop, run / "idadapter", run / "parts", stop_at)
+            stage = make_tiny_stage("idadapter", run, both)
+            train(stage, both.idadapter.loop, run / "idadapter", run / "parts", stop_at)
         assert isinstance(stage, IdAdapterStage)
         checkpoint = latest_checkpoint(run / "idadapter")
         assert checkpoint is not None
         kept = [one.state_dict() for one in stage.discriminators.networks().values()]
-        assert len(kept) == 3
+        assert len(kept) == 2
         runs.append((load_file(checkpoint / "model.safetensors"), *kept))
     for whole, resumed in zip(*runs, strict=True):
         assert whole.keys() == resumed.keys()

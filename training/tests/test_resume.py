@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from idadapter import loop
 from idadapter.__main__ import STAGES
 from idadapter.config import Config
 from idadapter.loop import Stage, StepRandom, latest_checkpoint, learning_rate_factor, lock_folder, train
@@ -47,6 +48,16 @@ def test_a_resumed_run_has_the_weights_of_an_uninterrupted_one(
     for key, value in averaged.items():
         assert torch.equal(value, resumed_average[key]), key
     assert any(not torch.equal(value, initial[key]) for key, value in averaged.items())
+
+
+def test_it_stops_when_the_minutes_of_any_process_are_over(
+    config: Config, run: Path, make_tiny_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+):
+    # Another process's are over after a step; alone this one would take them all.
+    others = iter([False, True])
+    monkeypatch.setattr(loop, "any_process", lambda here, _: here or next(others))
+    train(make_tiny_stage("idadapter", run), config.idadapter.loop, run / "idadapter", minutes=1000)
+    assert latest_checkpoint(run / "idadapter").name == "checkpoint-00000001"
 
 
 def test_an_image_encoder_that_trains_too_resumes_to_the_same_weights(

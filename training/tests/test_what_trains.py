@@ -100,9 +100,7 @@ def test_identity_loss_is_gated_by_the_detector(run: Path, make_tiny_stage: Make
         clean = latents.clone().requires_grad_(True)
         photos, means = to_tensor(stage.portraits.photos[:3]), torch.from_numpy(stage.means[:3])
         untold = torch.full((3, len(TOLD)), torch.nan)
-        loss, scalars = stage.recognition_loss(
-            stage.decoded(clean), means, timesteps, photos, untold, StepRandom(0, 0, 0)
-        )
+        loss, scalars = stage.recognition_loss(clean, means, timesteps, photos, untold, StepRandom(0, 0, 0))
         loss.backward()
         return loss.item(), clean.grad, scalars
 
@@ -133,9 +131,7 @@ def test_features_are_compared_through_a_closed_gate_as_far_as_the_picture_is_vi
         clean = latents.clone().requires_grad_(True)
         timesteps, means = torch.tensor([10, 999]), torch.from_numpy(stage.means[:2])
         untold = torch.full((2, len(TOLD)), torch.nan)
-        loss, scalars = stage.recognition_loss(
-            stage.decoded(clean), means, timesteps, photos, untold, StepRandom(0, 0, 0)
-        )
+        loss, scalars = stage.recognition_loss(clean, means, timesteps, photos, untold, StepRandom(0, 0, 0))
         assert scalars["faces"] == 0
         loss.backward()
         return loss.item(), clean.grad.abs().amax((1, 2, 3))
@@ -392,8 +388,8 @@ def test_rows_that_are_told_more_are_judged_first(
     monkeypatch.setattr(
         stage,
         "recognition_loss",
-        lambda images, wanted, timesteps, photos, told, *_: (
-            judged.append((~told.isnan().all(1)).numpy()) or images.sum() * 0,
+        lambda clean, wanted, timesteps, photos, told, *_: (
+            judged.append((~told.isnan().all(1)).numpy()) or clean.sum() * 0,
             {},
         ),
     )
@@ -437,12 +433,7 @@ def test_what_a_caption_tells_moves_the_picture(run: Path, make_tiny_stage: Make
     told[0, 0] = 1
     photos = to_tensor(stage.portraits.photos[:2])
     loss, scalars = stage.recognition_loss(
-        stage.decoded(clean),
-        torch.from_numpy(stage.means[:2]),
-        torch.tensor([900, 900]),
-        photos,
-        told,
-        StepRandom(0, 0, 0),
+        clean, torch.from_numpy(stage.means[:2]), torch.tensor([900, 900]), photos, told, StepRandom(0, 0, 0)
     )
     loss.backward()
     assert loss > 0 and scalars["told_wrong_high_noise"] > 0 and scalars["told_wrong_low_noise"] == 0
@@ -554,7 +545,7 @@ def test_rollouts_count_as_much_as_they_are_set_to(
     def gradients(rolled: int, alike: bool) -> torch.Tensor:
         clean = latents.clone().requires_grad_(True)
         loss, _ = stage.recognition_loss(
-            stage.decoded(clean),
+            clean,
             torch.from_numpy(stage.means[:2]),
             torch.tensor([10, 10]),
             photos,
@@ -672,9 +663,7 @@ def test_a_rollout_is_to_show_the_emotion_it_is_told(
     def wrong(rolled: int, emotions: list[int]) -> tuple[torch.Tensor, dict]:
         told = torch.tensor(emotions)
         random = StepRandom(0, 0, 0)
-        return stage.recognition_loss(
-            stage.decoded(clean), means, timesteps, photos, untold, random, rolled, None, told
-        )
+        return stage.recognition_loss(clean, means, timesteps, photos, untold, random, rolled, None, told)
 
     loss, scalars = wrong(2, [CLASSES.index("sad"), -1])
     assert loss.item() == pytest.approx(
@@ -703,9 +692,7 @@ def test_a_rollout_has_the_colours_of_its_reference(
 
     def off(colours: torch.Tensor) -> torch.Tensor:
         random, nothing = StepRandom(0, 0, 0), torch.tensor([-1, -1])
-        return stage.recognition_loss(
-            stage.decoded(clean), means, timesteps, photos, told, random, 2, None, nothing, colours
-        )[0]
+        return stage.recognition_loss(clean, means, timesteps, photos, told, random, 2, None, nothing, colours)[0]
 
     assert off(drawn) < 1e-6
     other = drawn + torch.tensor([[[0.3], [0.0]], [[0.0], [0.3]]])

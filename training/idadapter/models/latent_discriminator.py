@@ -64,53 +64,42 @@ class LatentDiscriminator(nn.Module):
         return [head(one)[:, 0] for head, one in zip(self.heads, features, strict=True)]
 
 
-def make_head(width: int, kinds: int = 1) -> nn.Sequential:
-    """Judges a map [b, width, h, w] by each place and its neighbours: [b, kinds, h, w]."""
+def make_head(width: int) -> nn.Sequential:
+    """Judges a map [b, width, h, w] by each place and its neighbours: [b, 1, h, w]."""
     return nn.Sequential(
         nn.GroupNorm(1, width),
         nn.Conv2d(width, HEAD_WIDTH, 1),
         nn.SiLU(),
         nn.Conv2d(HEAD_WIDTH, HEAD_WIDTH, 3, padding=1),
         nn.SiLU(),
-        nn.Conv2d(HEAD_WIDTH, kinds, 1),
+        nn.Conv2d(HEAD_WIDTH, 1, 1),
     )
 
 
-def looks_drawn(scores: list[Tensor], share: Tensor | None = None, places: list[Tensor] | None = None) -> Tensor:
+def looks_drawn(scores: list[Tensor], share: Tensor | None = None) -> Tensor:
     """The generator's loss: non-saturating (Goodfellow et al. 2014), mean over places, then over heads.
 
     Args:
         scores: maps [b, h_i, w_i], one a head.
         share: [b], how much each picture counts; None for all the same.
-        places: maps [h_i, w_i], one a head, how much each place counts; None for all the same.
     """
-    each = [_mean(functional.softplus(-one), share, place) for one, place in _with_places(scores, places)]
-    return torch.stack(each).mean()
+    return torch.stack([_mean(functional.softplus(-one), share) for one in scores]).mean()
 
 
-def told_apart(
-    drawn: list[Tensor], real: list[Tensor], share: Tensor | None = None, places: list[Tensor] | None = None
-) -> Tensor:
+def told_apart(drawn: list[Tensor], real: list[Tensor], share: Tensor | None = None) -> Tensor:
     """The discriminator's logistic loss; 2 log 2 where it knows nothing.
 
     Args:
         drawn: maps [b, h_i, w_i], one a head.
         real: as many of photos.
         share: [b], how much each pair of them counts; None for all the same.
-        places: as `looks_drawn`'s.
     """
     each = [
-        _mean(functional.softplus(a), share, place) + _mean(functional.softplus(-b), share, place)
-        for a, (b, place) in zip(drawn, _with_places(real, places), strict=True)
+        _mean(functional.softplus(a), share) + _mean(functional.softplus(-b), share)
+        for a, b in zip(drawn, real, strict=True)
     ]
     return torch.stack(each).mean()
 
 
-def _with_places(maps: list[Tensor], places: list[Tensor] | None) -> list[tuple[Tensor, Tensor | None]]:
-    return list(zip(maps, places or [None] * len(maps), strict=True))
-
-
-def _mean(losses: Tensor, share: Tensor | None, places: Tensor | None) -> Tensor:
-    if places is not None:
-        losses = losses * places
+def _mean(losses: Tensor, share: Tensor | None) -> Tensor:
     return losses.mean() if share is None else (losses.mean((1, 2)) * share).mean()

@@ -97,7 +97,6 @@ class DrawnPeople(NamedTuple):
         rolled_words: [r, L] token ids of their words alone.
         real_rows: [r], portraits that show what they are told, and
         real_variants: [r], which variants of them.
-        kinds: [r], see `Discriminators.picture_loss`.
         judged: [j] rows that the recogniser sees.
         told: [j, 6] what their captions tell (`told_values`).
         emotions: int64, of those rolled out and judged: which of `faces.emotion.CLASSES` their captions tell, -1 for
@@ -128,7 +127,6 @@ class DrawnPeople(NamedTuple):
     rolled_words: Tensor
     real_rows: np.ndarray
     real_variants: np.ndarray
-    kinds: Tensor
     judged: Tensor
     told: Tensor
     emotions: Tensor
@@ -195,9 +193,10 @@ class IdAdapterStage(Stage):
             config.single_share,
         )
         side = self.module.unet.config.sample_size
-        face, features = face_mask(portraits.size), feature_mask(portraits.size)
+        face = functional.adaptive_avg_pool2d(face_mask(portraits.size), side)
+        features = functional.adaptive_avg_pool2d(feature_mask(portraits.size), side)
         weight = 1 + (config.face_weight - 1) * face + config.eyes_and_mouth_weight * features
-        self.place_weight = functional.adaptive_avg_pool2d(weight / weight.mean(), side)
+        self.place_weight = weight / weight.mean()
         clean = np.concatenate([rows for rows in groups.values()])
         clean = np.intersect1d(clean, portraits.train)
         train, facts = self.portraits.train, self.batch.facts
@@ -207,7 +206,7 @@ class IdAdapterStage(Stage):
         self.regions = region_masks(portraits.size)
         self.reference_regions = region_masks(self.image_encoder.config.image_size)
         self.emotion = EmotionClassifier.from_package() if config.emotion_weight else None
-        self.discriminators = Discriminators(config, model, recognizer, self.warp, weight, self.diffusion)
+        self.discriminators = Discriminators(config, model, self.diffusion)
         several = np.array([len(groups[identity[row]]) > 1 for row in clean])
         self.several, self.alone = clean[several], clean[~several]
         ending = with_identifier("", max(CLASS_NOUNS, key=len))
@@ -230,15 +229,8 @@ class IdAdapterStage(Stage):
         outside = [] if self.module.image_encoder is self.image_encoder else [self.image_encoder]
         reader = [] if self.reader is None else [self.reader]
         emotion = [] if self.emotion is None else [self.emotion]
-        return [
-            self.vae,
-            *outside,
-            self.recognizer,
-            self.detector,
-            *reader,
-            *emotion,
-            *self.discriminators.networks().values(),
-        ]
+        judges = [self.recognizer, self.detector, *reader, *emotion, *self.discriminators.networks().values()]
+        return [self.vae, *outside, *judges]
 
     def kept(self) -> list[nn.Module | torch.optim.Optimizer]:
         """See `Stage.kept`."""
@@ -249,7 +241,6 @@ class IdAdapterStage(Stage):
         super().place(device)
         self.place_weight = self.place_weight.to(device)
         self.regions, self.reference_regions = self.regions.to(device), self.reference_regions.to(device)
-        self.discriminators.place(device)
         if device.type == "cpu":
             for network in filter(None, (self.module, self.discriminators.latent)):
                 plain_attention(network.unet, network.text_encoder)
@@ -362,7 +353,6 @@ class IdAdapterStage(Stage):
             rolled_words=encode_prompts(self.tokenizer, words) if words else ids[:0],
             real_rows=real_rows[rolled],
             real_variants=real_variants[rolled],
-            kinds=torch.from_numpy(np.where(variants == 2, 1 + self.portraits.rendition_class[rows], 0)[rolled]),
             judged=torch.from_numpy(judged),
             told=torch.from_numpy(np.array(told, np.float32).reshape(-1, len(TOLD))),
             emotions=torch.tensor(emotions, dtype=torch.int64),
@@ -402,7 +392,8 @@ class IdAdapterStage(Stage):
             more = config.input_perturbation * random.normal(*latents.shape, device=self.device)
             noisy, _, _ = self.diffusion.add_noise(latents, noise + more, timesteps)
         if len(batch.rolled):
-            noisy[batch.rolled] = roll_out(config, self.module, self.diffusion, batch, noise[batch.rolled], features)
+            rolled_noise = noise[batch.rolled]
+            noisy[batch.rolled] = roll_out(config, self.module, self.diffusion, batch, rolled_noise, features)
         predicted = module(
             noisy.contiguous(memory_format=torch.channels_last),
             timesteps,
@@ -416,50 +407,36 @@ class IdAdapterStage(Stage):
         error = (squares * self.place_weight).mean((1, 2, 3))
         weight = self.diffusion.weight(snr, config.snr_gamma) if config.snr_weighting else torch.ones_like(snr)
         diffusion = (weight[batch.drawn] * error).sum() / max(1, len(batch.drawn))
-        judged, rolled = batch.judged, batch.rolled
+        judged = batch.judged
         # What rollouts are told apart from.
         real = self.latents(batch.real_rows, batch.real_variants).to(self.device, non_blocking=True)
         weights = config.identity_weight, config.caption_weight, config.emotion_weight, config.rollout_colour_weight
-        # The ablation without the identity loss does not pay for it either; and a batch may have nobody to judge.
-        recognition, scalars = predicted.new_zeros(()), {}
-        photos = len(batch.emotions)
-        decoded_judges = self.discriminators.face, self.discriminators.picture
-        told_apart = 0 if decoded_judges == (None, None) else photos if decoded_judges[1] is None else len(rolled)
-        recognized = judged if any(weights) or told_apart else judged[:0]
-        decoded = torch.cat([recognized, rolled[photos:told_apart]])
-        if len(decoded):
-            clean = self.diffusion.clean(noisy[decoded], predicted[decoded], timesteps[decoded])
-            images = self.decoded(clean)
-        if told_apart:
-            with torch.no_grad():
-                photographed = self.decoded(real[:told_apart])
-        if len(recognized):
+        if (any(weights) or self.discriminators.face is not None) and len(judged):
+            clean = self.diffusion.clean(noisy[judged], predicted[judged], timesteps[judged])
             recognition, scalars = self.recognition_loss(
-                images[: len(recognized)],
+                clean,
                 batch.means,
                 timesteps[judged],
                 to_tensor(batch.photos),
                 batch.told,
                 random,
-                photos,
+                len(batch.emotions),
                 batch.alike,
                 batch.emotions,
                 self.reference_colours(crops, batch) if config.rollout_colour_weight else None,
-                photographed[:photos] if told_apart and self.discriminators.face is not None else None,
+                real[: len(batch.emotions)] if self.discriminators.face is not None else None,
                 step >= config.adversarial_after,
             )
-        adversarial, held = predicted.new_zeros(()), step >= config.adversarial_after
-        if self.discriminators.latent is not None and len(rolled):
+        else:
+            # The ablation without the identity loss does not pay for it either; and a batch may have nobody to judge.
+            recognition, scalars = predicted.new_zeros(()), {}
+        adversarial = predicted.new_zeros(())
+        if self.discriminators.latent is not None and len(batch.rolled):
+            rolled = batch.rolled
             clean = self.diffusion.clean(noisy[rolled], predicted[rolled], timesteps[rolled])
-            loss, more = self.discriminators.latent_loss(clean, real, timesteps[rolled], batch.rolled_words, random)
-            adversarial = adversarial + config.adversarial_weight * held * loss
-            scalars |= more
-        if self.discriminators.picture is not None and len(rolled):
-            drawn_pictures = torch.cat([images[:photos], images[len(recognized) :]])
-            loss, more = self.discriminators.picture_loss(
-                drawn_pictures, photographed, timesteps[rolled], batch.kinds, random
-            )
-            adversarial = adversarial + config.picture_adversarial_weight * held * loss
+            words = batch.rolled_words
+            adversarial, more = self.discriminators.latent_loss(clean, real, timesteps[rolled], words, random)
+            adversarial = adversarial * config.adversarial_weight * (step >= config.adversarial_after)
             scalars |= more
         gate = [p.detach().abs().mean() for n, p in self.module.unet.named_parameters() if n.endswith("alpha_attn")]
         low = timesteps[batch.drawn] < 500
@@ -471,10 +448,6 @@ class IdAdapterStage(Stage):
             "gamma": torch.stack(gate).mean(),
             **scalars,
         }
-
-    def decoded(self, latents: Tensor) -> Tensor:
-        """Pictures of latents [b, c, h, w]: RGB [b, 3, s, s], a little beyond [0, 1] for a loss to push back."""
-        return decode(self.vae, latents.contiguous(memory_format=torch.channels_last)).float().clamp(-0.1, 1.1)
 
     def reference_colours(self, crops: Tensor, batch: DrawnPeople) -> Tensor:
         """Mean colours of skin and hair in the references of those rolled out and judged: [r, 2, 3].
@@ -494,7 +467,7 @@ class IdAdapterStage(Stage):
 
     def recognition_loss(
         self,
-        images: Tensor,
+        clean: Tensor,
         wanted: Tensor,
         timesteps: Tensor,
         photos: Tensor,
@@ -504,7 +477,7 @@ class IdAdapterStage(Stage):
         alike: Tensor | None = None,
         emotions: Tensor | None = None,
         colours: Tensor | None = None,
-        photographed: Tensor | None = None,
+        real_latents: Tensor | None = None,
         held_to_real: bool = True,
     ) -> tuple[Tensor, dict[str, Tensor | float]]:
         """lambda F(x0) L_id: 1 - cos(R(x0), f_a) where the detector finds a face, and what else R sees of x0.
@@ -515,7 +488,7 @@ class IdAdapterStage(Stage):
         nobody would call a face, and those do not outlive being moved and blurred.
 
         Args:
-            images: decoded predictions [k, 3, s, s].
+            clean: predicted clean latents [k, c, h, w].
             wanted: [k, d_a], the identity's mean embedding.
             timesteps: [k].
             photos: [k, 3, s, s] in [0, 1], what was to be predicted.
@@ -526,13 +499,14 @@ class IdAdapterStage(Stage):
                 like it even so.
             emotions: [rolled], see `DrawnPeople`.
             colours: [rolled, 2, 3], what skin and hair of those rolled out are to be (`reference_colours`).
-            photographed: decoded photos [rolled, 3, s, s], whose faces those rolled out are to look as real as.
+            real_latents: of photos [rolled, c, h, w], whose faces those rolled out are to look as real as.
             held_to_real: whether they are held to that already; else the discriminator learns alone.
 
         Returns:
             mean loss over k (0 where the gate is closed), and scalars.
         """
         config = self.config
+        images = decode(self.vae, clean.contiguous(memory_format=torch.channels_last)).float().clamp(-0.1, 1.1)
         with torch.no_grad():
             found = (self.detector.portrait_scores(images.clamp(0, 1)) > SCORE_THRESHOLD).float()
         look = self.warp.jittered(random.torch, len(images), config.jitter)
@@ -585,11 +559,12 @@ class IdAdapterStage(Stage):
             total = (found[:rolled] * wrong).sum() / len(images)
             loss = loss + config.rollout_colour_weight * config.rollout_weight * total
             scalars["rollout_colour_off"] = mean_or_zero(wrong)
-        if self.discriminators.face is not None and photographed is not None and rolled:
+        if self.discriminators.face is not None and real_latents is not None and rolled:
             with torch.no_grad():
-                real = self.recognizer.features(look(photographed))
-            drawn_features = [one[:rolled] for one in features]
-            unreal, more = self.discriminators.face_loss(drawn_features, real, timesteps[:rolled])
+                photographed = decode(self.vae, real_latents.contiguous(memory_format=torch.channels_last)).float()
+                real_features = self.recognizer.features(look(photographed.clamp(-0.1, 1.1)))
+            drawn = [one[:rolled] for one in features]
+            unreal, more = self.discriminators.face_loss(drawn, real_features, timesteps[:rolled])
             # A mean over all that are judged, as the other losses are.
             total = unreal * rolled / len(images) * held_to_real
             loss = loss + config.face_adversarial_weight * total
