@@ -177,6 +177,7 @@ class IdAdapterConfig:
             model itself has drawn so far out of noise, under words that no photo of the person need fit, and their
             losses are the recogniser's of what it draws next (ReFL: Xu et al. 2023, section 4). Beyond the paper.
         rollout_steps: denoising steps that lead there, without gradients.
+        rollout_ancestral: whether each of these adds noise of its own, as the stochastic samplers do.
         rollout_weight: how much more the recogniser's losses of such a row count than of another.
         rollout_guidance_scale: guidance of the words on the way there.
         rollout_identity_guidance_scale: guidance of the person; with both 1 a step takes a third of the time.
@@ -248,6 +249,7 @@ class IdAdapterConfig:
     recognized_told: int = 0
     rollout_rows: int = 0
     rollout_steps: int = 4
+    rollout_ancestral: bool = False
     rollout_weight: float = 1.0
     rollout_guidance_scale: float = 1.0
     rollout_identity_guidance_scale: float = 1.0

@@ -82,18 +82,25 @@ class Diffusion:
         clean = signal * noisy - noise * predicted
         return clean / a.sqrt() if self.predicts_noise else clean
 
-    def step(self, noisy: Tensor, predicted: Tensor, timesteps: Tensor, then: Tensor) -> Tensor:
-        """One deterministic step of DDIM (Song et al. 2021, equation 12 with sigma 0) from timesteps [b] to others [b].
+    def step(
+        self, noisy: Tensor, predicted: Tensor, timesteps: Tensor, then: Tensor, fresh: Tensor | None = None
+    ) -> Tensor:
+        """One step of DDIM (Song et al. 2021, equation 12) from timesteps [b] to others [b].
 
         Args:
             noisy: z_t [b, c, h, w]; timesteps are above 0.
             predicted: the model's prediction of it.
             timesteps: [b] int64, where z_t is.
             then: [b] int64, where it shall be.
+            fresh: standard normal [b, c, h, w], for a step with noise of its own (equation 16 with eta 1, ancestral
+                sampling); without it sigma is 0.
         """
         now, later = (self._alphas(noisy.device)[t].view(-1, 1, 1, 1) for t in (timesteps, then))
         clean = self.clean(noisy, predicted, timesteps)
         noise = (noisy - now.sqrt() * clean) / (1 - now).sqrt()
+        if fresh is not None:
+            kept = (1 - later) / (1 - now) * now / later
+            noise = kept.sqrt() * noise + (1 - kept).clamp_min(0).sqrt() * fresh
         return later.sqrt() * clean + (1 - later).sqrt() * noise
 
     def rescale(self, guided: Tensor, conditional: Tensor, noisy: Tensor, timesteps: Tensor, phi: float) -> Tensor:

@@ -73,14 +73,15 @@ def roll_out(
     noise: Tensor,
     features: tuple[Tensor, Tensor, Tensor],
 ) -> Tensor:
-    """z_t of a batch's `rolled` rows at their timesteps, as the model itself denoises their noise by DDIM.
+    """z_t of a batch's `rolled` rows at their timesteps, as the model itself denoises their noise.
 
     Args:
         config: the stage's.
         module: the model.
         diffusion: the noise it is trained with.
         batch: on the model's device.
-        noise: [r, c, h, w] standard normal, z_t at the schedule's end.
+        noise: standard normal [n, r, c, h, w]: the first is z_t at the schedule's end, the others are the steps' own if
+            there are any (`Diffusion.step`), else the steps are deterministic.
         features: of all rows, as `IdAdapterModel.forward` takes them.
 
     Returns:
@@ -97,8 +98,9 @@ def roll_out(
     kinds = rollout_guidance(config).kinds()
     who = [known if kind == "conditional" else nobody for kind in kinds]
     identity = [torch.cat(parts) for parts in zip(*who, strict=True)]
-    noisy = noise
-    for now, then, needed in zip(batch.rolled_times, batch.rolled_times[1:], batch.rolled_needed, strict=False):
+    noisy, *steps_noise = noise
+    steps = zip(batch.rolled_times, batch.rolled_times[1:], batch.rolled_needed, strict=False)
+    for (now, then, needed), fresh in zip(steps, steps_noise or [None] * config.rollout_steps, strict=True):
         whose = needed % count
         rows = module.denoise(
             noisy[whose].contiguous(memory_format=torch.channels_last),
@@ -113,5 +115,5 @@ def roll_out(
         predicted = (rollout_weights(config, now)[:, :, None, None, None] * each).sum(0)
         if config.rollout_guidance_rescale and len(kinds) > 1:
             predicted = diffusion.rescale(predicted, each[-1], noisy, now, config.rollout_guidance_rescale)
-        noisy = diffusion.step(noisy, predicted, now, then)
+        noisy = diffusion.step(noisy, predicted, now, then, fresh)
     return noisy

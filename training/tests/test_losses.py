@@ -104,15 +104,17 @@ def test_shifted_timesteps_are_more_often_late():
 
 
 @pytest.mark.parametrize("prediction_type", ["v_prediction", "epsilon"])
-def test_a_step_is_ddims(prediction_type: str):
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_a_step_is_ddims(prediction_type: str, eta: float):
     beta_schedule = "squaredcos_cap_v2" if prediction_type == "v_prediction" else "scaled_linear"
     schedule = make_noise_schedule(prediction_type, beta_schedule)
     if prediction_type == "epsilon":
         schedule = DDPMScheduler.from_config({**schedule.config, "rescale_betas_zero_snr": False})
     reference = DDIMScheduler.from_config(schedule.config)
     reference.set_timesteps(4)
-    noisy, predicted = (torch.randn(2, 4, 8, 8, generator=generator(seed)) for seed in (0, 1))
+    noisy, predicted, noise = (torch.randn(2, 4, 8, 8, generator=generator(seed)) for seed in (0, 1, 2))
+    fresh = noise if eta else None
     for now, then in itertools.pairwise(reference.timesteps.tolist()):
-        wanted = reference.step(predicted, now, noisy, eta=0.0).prev_sample
-        found = Diffusion(schedule).step(noisy, predicted, torch.tensor([now] * 2), torch.tensor([then] * 2))
+        wanted = reference.step(predicted, now, noisy, eta=eta, variance_noise=fresh).prev_sample
+        found = Diffusion(schedule).step(noisy, predicted, torch.tensor([now] * 2), torch.tensor([then] * 2), fresh)
         assert torch.allclose(found, wanted, rtol=1e-5, atol=1e-5)

@@ -495,7 +495,7 @@ def test_a_rollout_runs_only_the_predictions_that_count(
     early = {"rollout_early_guidance_scale": 5.0, "rollout_early_identity_guidance_scale": 1.0}
     stage.config = replace(stage.config, **guided, **early)
     batch = stage.draw(StepRandom(0, 0, 0), 0)
-    noise = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(1, 2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     features = (to_tensor(batch.crops), batch.index, batch.faces)
     if stage.module.image_encoder is None:
         features = (*stage.features(features[0], batch.index), batch.faces)
@@ -512,6 +512,27 @@ def test_a_rollout_runs_only_the_predictions_that_count(
     assert torch.allclose(again, drawn, atol=1e-5)
     times = batch.rolled_times
     assert (times[0] == 999).all() and torch.equal(times[-1], batch.timesteps[batch.rolled])
+
+
+def test_a_rollouts_steps_add_noise_where_that_is_set(run: Path, make_tiny_stage: MakeStage):
+    stage = make_tiny_stage("idadapter", run)
+    assert isinstance(stage, IdAdapterStage)
+    rolling(stage, 2)
+    step, added = stage.diffusion.step, []
+
+    def watched(*given: torch.Tensor | None) -> torch.Tensor:
+        added.append(given[-1])
+        return step(*given)
+
+    stage.diffusion.step = watched
+    with torch.no_grad():
+        stage.loss(stage.module, StepRandom(0, 0, 0), 0)
+        assert added == [None] * 3
+        stage.config = replace(stage.config, rollout_ancestral=True)
+        stage.loss(stage.module, StepRandom(0, 0, 0), 0)
+    fresh = torch.stack(added[3:])
+    assert fresh.shape == (3, 2, 4, 16, 16) and abs(float(fresh.std()) - 1) < 0.05
+    assert not torch.equal(fresh[0], fresh[1]) and not torch.equal(fresh[0, 0], fresh[0, 1])
 
 
 def test_a_rollout_is_told_what_no_photo_of_the_person_need_show(
@@ -589,8 +610,8 @@ def test_a_rollout_is_guided_as_the_service_guides(run: Path, make_tiny_stage: M
     stage.module.denoise = denoise
     steps: list[torch.Tensor] = []
     step = stage.diffusion.step
-    stage.diffusion.step = lambda noisy, predicted, now, then: (
-        steps.append(torch.cat([predicted[:, 0, 0, 0], now, then])) or step(noisy, predicted, now, then)
+    stage.diffusion.step = lambda noisy, predicted, now, then, fresh: (
+        steps.append(torch.cat([predicted[:, 0, 0, 0], now, then])) or step(noisy, predicted, now, then, fresh)
     )
     with torch.no_grad():
         stage.loss(stage.module, StepRandom(0, 0, 0), 0)
@@ -621,10 +642,12 @@ def test_a_rollouts_guidance_is_rescaled_as_far_as_is_set(run: Path, make_tiny_s
             stage.loss(stage.module, StepRandom(0, 0, 0), 0)
         return list(steps)
 
-    def watched(noisy: torch.Tensor, predicted: torch.Tensor, now: torch.Tensor, then: torch.Tensor) -> torch.Tensor:
+    def watched(
+        noisy: torch.Tensor, predicted: torch.Tensor, now: torch.Tensor, then: torch.Tensor, fresh: torch.Tensor | None
+    ) -> torch.Tensor:
         clean = [stage.diffusion.clean(noisy, one, now).std((1, 2, 3)) for one in (predicted, kinds[-1])]
         steps.append(tuple(clean))
-        return step(noisy, predicted, now, then)
+        return step(noisy, predicted, now, then, fresh)
 
     stage.diffusion.step = watched
     assert all((guided > 1.5 * conditional).all() for guided, conditional in spreads(0.0)[:1])

@@ -392,7 +392,10 @@ class IdAdapterStage(Stage):
             more = config.input_perturbation * random.normal(*latents.shape, device=self.device)
             noisy, _, _ = self.diffusion.add_noise(latents, noise + more, timesteps)
         if len(batch.rolled):
-            rolled_noise = noise[batch.rolled]
+            rolled_noise = noise[None, batch.rolled]
+            if config.rollout_ancestral:
+                steps_noise = random.normal(config.rollout_steps, *rolled_noise.shape[1:], device=self.device)
+                rolled_noise = torch.cat([rolled_noise, steps_noise])
             noisy[batch.rolled] = roll_out(config, self.module, self.diffusion, batch, rolled_noise, features)
         predicted = module(
             noisy.contiguous(memory_format=torch.channels_last),
