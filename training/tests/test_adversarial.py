@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from predictions import judged
 from safetensors.torch import load_file
 
 from idadapter.config import Config
-from idadapter.data.vision_crops import to_tensor
 from idadapter.loop import Stage, StepRandom, latest_checkpoint, train
 from idadapter.models.latent_discriminator import LatentDiscriminator, looks_drawn, told_apart
 from idadapter.stages import idadapter
@@ -150,24 +150,15 @@ def test_it_learns_what_photos_and_rollouts_look_like_by_how_much_is_visible(
     assert isinstance(stage, IdAdapterStage) and stage.discriminators.face is not None
     random = torch.Generator().manual_seed(0)
     clean, real = torch.randn(2, 3, 4, 16, 16, generator=random)
-    told = torch.full((3, 6), torch.nan)
     seen: list[torch.Tensor] = []
-    features = stage.recognizer.features
-    monkeypatch.setattr(stage.recognizer, "features", lambda faces: seen.append(faces) or features(faces))
+    recognizer = stage.recognition.recognizer
+    features = recognizer.features
+    monkeypatch.setattr(recognizer, "features", lambda faces: seen.append(faces) or features(faces))
 
     def gradients(timesteps: list[int], held: bool = True) -> torch.Tensor:
         leaf = clean.clone().requires_grad_(True)
-        loss, _ = stage.recognition_loss(
-            leaf,
-            torch.from_numpy(stage.means[:3]),
-            torch.tensor(timesteps),
-            to_tensor(stage.portraits.photos[:3]),
-            told,
-            StepRandom(0, 0, 0),
-            rolled=2,
-            real_latents=real[:2],
-            held_to_real=held,
-        )
+        rolled = judged(stage, leaf, timesteps, 2, real=real[:2])
+        loss, _ = stage.recognition(stage.config, rolled, StepRandom(0, 0, 0), held)
         loss.backward()
         return leaf.grad
 

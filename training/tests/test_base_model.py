@@ -128,7 +128,7 @@ def test_gradient_checkpointing_changes_no_gradient(
     base_parts: Path, config: Config, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("IDADAPTER_DATA", str(data))
-    monkeypatch.setattr("idadapter.stages.idadapter.SCORE_THRESHOLD", -1.0)
+    monkeypatch.setattr("idadapter.stages.recognition.SCORE_THRESHOLD", -1.0)
     gradients = []
     for checkpointing in (False, True):
         settings = replace(config.idadapter, gradient_checkpointing=checkpointing)

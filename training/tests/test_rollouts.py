@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from predictions import judged
 
 from idadapter.data.told import TOLD
 from idadapter.data.vision_crops import to_tensor
@@ -18,7 +19,7 @@ from idadapter.faces.fact_reader import FactReader
 from idadapter.loop import Stage, StepRandom
 from idadapter.models.autoencoder import decode
 from idadapter.rollouts import roll_out
-from idadapter.stages import idadapter
+from idadapter.stages import idadapter, recognition
 from idadapter.stages.idadapter import IdAdapterStage
 from idadapter.tokenizer import encode_prompts
 
@@ -35,7 +36,7 @@ def rolling(stage: IdAdapterStage, rows: int) -> None:
         words_alone_share=0.0,
         caption_weight=1.0,
     )
-    stage.reader = FactReader()
+    stage.recognition.reader = FactReader()
     stage.batch.rendition_share = 0.0
 
 
@@ -127,7 +128,9 @@ def test_a_rollout_is_told_what_no_photo_of_the_person_need_show(
     facts = [replace(fact, glasses=False, hat=False) for fact in stage.batch.facts]
     stage.batch.facts = facts
     wanted = []
-    monkeypatch.setattr(stage.reader, "losses", lambda features, told: wanted.append(told) or told.new_zeros(len(told)))
+    monkeypatch.setattr(
+        stage.recognition.reader, "losses", lambda features, told: wanted.append(told) or told.new_zeros(len(told))
+    )
     monkeypatch.setattr(idadapter, "caption", lambda facts, *_: "a man with glasses" if facts.glasses else "a man")
     with torch.no_grad():
         stage.loss(stage.module, StepRandom(0, 0, 0), 0)
@@ -141,24 +144,15 @@ def test_a_rollout_is_told_what_no_photo_of_the_person_need_show(
 def test_rollouts_count_as_much_as_they_are_set_to(
     run: Path, make_tiny_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(idadapter, "SCORE_THRESHOLD", -1.0)
+    monkeypatch.setattr(recognition, "SCORE_THRESHOLD", -1.0)
     stage = make_tiny_stage("idadapter", run)
     stage.config = replace(stage.config, identity_weight=1.0, feature_weight=1.0, rollout_weight=3.0)
     latents = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
-    photos, untold = to_tensor(stage.portraits.photos[:2]), torch.full((2, len(TOLD)), torch.nan)
 
     def gradients(rolled: int, alike: bool) -> torch.Tensor:
         clean = latents.clone().requires_grad_(True)
-        loss, _ = stage.recognition_loss(
-            clean,
-            torch.from_numpy(stage.means[:2]),
-            torch.tensor([10, 10]),
-            photos,
-            untold,
-            StepRandom(0, 0, 0),
-            rolled,
-            torch.full((2,), alike),
-        )
+        seen = judged(stage, clean, [10, 10], rolled, alike=torch.full((2,), alike))
+        loss, _ = stage.recognition(stage.config, seen, StepRandom(0, 0, 0))
         return torch.autograd.grad(loss, clean)[0]
 
     none, one, one_alike = gradients(0, False), gradients(1, False), gradients(1, True)
@@ -259,20 +253,17 @@ def test_rollouts_are_told_of_turned_heads_and_emotions_as_often_as_is_set(run: 
 def test_a_rollout_is_to_show_the_emotion_it_is_told(
     run: Path, make_tiny_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(idadapter, "SCORE_THRESHOLD", -1.0)
+    monkeypatch.setattr(recognition, "SCORE_THRESHOLD", -1.0)
     stage = make_tiny_stage("idadapter", run)
-    stage.emotion = EmotionClassifier.from_package()
+    stage.recognition.emotion = EmotionClassifier.from_package()
     stage.config = replace(stage.config, identity_weight=0.0, caption_weight=0.0, emotion_weight=1.0, jitter=0.0)
     clean = torch.randn(3, 4, 16, 16, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
-    photos, untold = to_tensor(stage.portraits.photos[:3]), torch.full((3, len(TOLD)), torch.nan)
-    means, timesteps = torch.from_numpy(stage.means[:3]), torch.tensor([10, 10, 10])
 
-    def wrong(rolled: int, emotions: list[int]) -> tuple[torch.Tensor, dict]:
-        told = torch.tensor(emotions)
-        random = StepRandom(0, 0, 0)
-        return stage.recognition_loss(clean, means, timesteps, photos, untold, random, rolled, None, told)
+    def wrong(emotions: list[int]) -> tuple[torch.Tensor, dict]:
+        seen = judged(stage, clean, [10, 10, 10], emotions=torch.tensor(emotions))
+        return stage.recognition(stage.config, seen, StepRandom(0, 0, 0))
 
-    loss, scalars = wrong(2, [CLASSES.index("sad"), -1])
+    loss, scalars = wrong([CLASSES.index("sad"), -1])
     assert loss.item() == pytest.approx(
         float(scalars["rollout_emotion_wrong"]) * stage.config.rollout_weight / 3, rel=1e-4
     )
@@ -281,25 +272,24 @@ def test_a_rollout_is_to_show_the_emotion_it_is_told(
     assert gradient[0].any() and not gradient[1:].any()
     with torch.no_grad():
         clean -= 0.05 * gradient.sign()
-    assert wrong(2, [CLASSES.index("sad"), -1])[0] < loss
+    assert wrong([CLASSES.index("sad"), -1])[0] < loss
 
 
 def test_a_rollout_has_the_colours_of_its_reference(
     run: Path, make_tiny_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(idadapter, "SCORE_THRESHOLD", -1.0)
+    monkeypatch.setattr(recognition, "SCORE_THRESHOLD", -1.0)
     stage = make_tiny_stage("idadapter", run)
     assert isinstance(stage, IdAdapterStage)
     stage.config = replace(stage.config, identity_weight=0.0, caption_weight=0.0, rollout_colour_weight=1.0)
     clean = torch.randn(3, 4, 16, 16, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
-    photos, told = to_tensor(stage.portraits.photos[:3]), torch.full((3, len(TOLD)), torch.nan)
-    means, timesteps = torch.from_numpy(stage.means[:3]), torch.tensor([10, 10, 10])
+    told = torch.full((3, len(TOLD)), torch.nan)
     with torch.no_grad():
-        drawn = region_colours(decode(stage.vae, clean).clamp(-0.1, 1.1), stage.regions)[:2]
+        drawn = region_colours(decode(stage.vae, clean).clamp(-0.1, 1.1), stage.recognition.regions)[:2]
 
     def off(colours: torch.Tensor) -> torch.Tensor:
-        random, nothing = StepRandom(0, 0, 0), torch.tensor([-1, -1])
-        return stage.recognition_loss(clean, means, timesteps, photos, told, random, 2, None, nothing, colours)[0]
+        seen = judged(stage, clean, [10, 10, 10], 2, told=told, colours=colours)
+        return stage.recognition(stage.config, seen, StepRandom(0, 0, 0))[0]
 
     assert off(drawn) < 1e-6
     other = drawn + torch.tensor([[[0.3], [0.0]], [[0.0], [0.3]]])
@@ -317,7 +307,7 @@ def test_colours_count_where_they_alone_are_set_to(run: Path, make_tiny_stage: M
     stage = make_tiny_stage("idadapter", run)
     assert isinstance(stage, IdAdapterStage)
     rolling(stage, 2)
-    stage.reader = None
+    stage.recognition.reader = None
     stage.config = replace(stage.config, identity_weight=0.0, caption_weight=0.0)
     assert "rollout_colour_off" not in stage.loss(stage.module, StepRandom(0, 0, 0), 0)[1]
     stage.config = replace(stage.config, rollout_colour_weight=1.0)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from predictions import judged
 from torch import nn
 
 from idadapter.__main__ import make_stage
@@ -19,12 +20,12 @@ from idadapter.data.told import TOLD
 from idadapter.data.vision_crops import to_tensor
 from idadapter.faces.fact_reader import FactReader
 from idadapter.loop import Stage, StepRandom, parameter_groups, train
-from idadapter.models.autoencoder import make_autoencoder
+from idadapter.models.autoencoder import decode, make_autoencoder
 from idadapter.models.idadapter import IdAdapterModel
 from idadapter.models.text_encoder import encode_text
 from idadapter.models.unet import make_unet, pooled_text_parameters
 from idadapter.parts import read_text_encoder, write_unet, write_vae
-from idadapter.stages import clip, diffusion, idadapter
+from idadapter.stages import clip, diffusion, recognition
 from idadapter.stages.idadapter import IdAdapterStage
 from idadapter.tokenizer import encode_prompts, with_identifier
 
@@ -48,14 +49,14 @@ def papers_choice(model: IdAdapterModel) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("threshold", [idadapter.SCORE_THRESHOLD, -1.0], ids=["gate_closed", "gate_open"])
+@pytest.mark.parametrize("threshold", [recognition.SCORE_THRESHOLD, -1.0], ids=["gate_closed", "gate_open"])
 def test_exactly_the_papers_parameters_change(
     threshold: float, config: Config, run: Path, make_tiny_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(idadapter, "SCORE_THRESHOLD", threshold)
+    monkeypatch.setattr(recognition, "SCORE_THRESHOLD", threshold)
     stage = make_tiny_stage("idadapter", run)
     assert isinstance(stage, IdAdapterStage)
-    judges = (stage.vae, stage.image_encoder, stage.recognizer, stage.detector)
+    judges = (stage.vae, stage.image_encoder, *stage.recognition.networks())
     before, judges_before = snapshot(stage.module), [snapshot(judge) for judge in judges]
     # No weight decay: what changes has had a gradient.
     assert config.idadapter.loop.weight_decay == 0
@@ -90,26 +91,24 @@ def test_identity_loss_is_gated_by_the_detector(run: Path, make_tiny_stage: Make
     assert isinstance(stage, IdAdapterStage)
     stage.config = replace(stage.config, identity_weight=1.0)
     latents = torch.randn(3, 4, 16, 16, generator=torch.Generator().manual_seed(0))
-    timesteps = torch.tensor([10, 300, 900])
 
     def gradient(threshold: float) -> tuple[float, torch.Tensor, dict]:
-        monkeypatch.setattr(idadapter, "SCORE_THRESHOLD", threshold)
+        monkeypatch.setattr(recognition, "SCORE_THRESHOLD", threshold)
         clean = latents.clone().requires_grad_(True)
-        photos, means = to_tensor(stage.portraits.photos[:3]), torch.from_numpy(stage.means[:3])
-        untold = torch.full((3, len(TOLD)), torch.nan)
-        loss, scalars = stage.recognition_loss(clean, means, timesteps, photos, untold, StepRandom(0, 0, 0))
+        seen = judged(stage, clean, [10, 300, 900])
+        loss, scalars = stage.recognition(stage.config, seen, StepRandom(0, 0, 0))
         loss.backward()
         return loss.item(), clean.grad, scalars
 
     # What a random decoder makes of noise is no face.
-    loss, closed, scalars = gradient(idadapter.SCORE_THRESHOLD)
+    loss, closed, scalars = gradient(recognition.SCORE_THRESHOLD)
     assert loss == 0 and scalars["faces"] == 0
     assert not closed.any()
     loss, opened, scalars = gradient(-1.0)
     assert 0 < loss < 2 and scalars["faces"] == 1
     assert opened.abs().amax((1, 2, 3)).min() > 0
     with torch.no_grad():
-        scores = stage.detector.portrait_scores(idadapter.decode(stage.vae, latents).clamp(0, 1))
+        scores = stage.recognition.detector.portrait_scores(decode(stage.vae, latents).clamp(0, 1))
     highest = int(scores.argmax())
     _, one, _ = gradient(float(scores.sort().values[1]))
     assert [bool(row.any()) for row in one] == [row == highest for row in range(3)]
@@ -122,13 +121,12 @@ def test_features_are_compared_through_a_closed_gate_as_far_as_the_picture_is_vi
     stage.config = replace(stage.config, identity_weight=1.0, feature_weight=1.0, jitter=1.0)
     latents = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        own = idadapter.decode(stage.vae, latents).clamp(0, 1)
+        own = decode(stage.vae, latents).clamp(0, 1)
 
     def gradient(photos: torch.Tensor) -> tuple[float, torch.Tensor]:
         clean = latents.clone().requires_grad_(True)
-        timesteps, means = torch.tensor([10, 999]), torch.from_numpy(stage.means[:2])
-        untold = torch.full((2, len(TOLD)), torch.nan)
-        loss, scalars = stage.recognition_loss(clean, means, timesteps, photos, untold, StepRandom(0, 0, 0))
+        seen = judged(stage, clean, [10, 999], photos=photos)
+        loss, scalars = stage.recognition(stage.config, seen, StepRandom(0, 0, 0))
         assert scalars["faces"] == 0
         loss.backward()
         return loss.item(), clean.grad.abs().amax((1, 2, 3))
@@ -381,14 +379,11 @@ def test_rows_that_are_told_more_are_judged_first(
     stage = make_tiny_stage("idadapter", run)
     stage.batch.rendition_share = 0.0
     monkeypatch.setattr(diffusion, "caption", lambda *_: "wearing a hat")
-    judged = []
+    told_something = []
     monkeypatch.setattr(
         stage,
-        "recognition_loss",
-        lambda clean, wanted, timesteps, photos, told, *_: (
-            judged.append((~told.isnan().all(1)).numpy()) or clean.sum() * 0,
-            {},
-        ),
+        "recognition",
+        lambda _, seen, *__: (told_something.append((~seen.told.isnan().all(1)).numpy()) or seen.clean.sum() * 0, {}),
     )
     prompts = []
     stage.module.register_forward_pre_hook(lambda _, inputs: prompts.append(inputs[2].clone()))
@@ -396,7 +391,7 @@ def test_rows_that_are_told_more_are_judged_first(
     hats = [replace(facts, hat=True) for facts in stage.batch.facts]
     monkeypatch.setattr(stage.batch, "facts", hats)
     for first in (0, 2):
-        judged.clear(), prompts.clear()
+        told_something.clear(), prompts.clear()
         stage.config = replace(
             stage.config,
             itself_share=0.5,
@@ -411,8 +406,8 @@ def test_rows_that_are_told_more_are_judged_first(
             for step in range(12):
                 stage.loss(stage.module, StepRandom(0, step, 0), step)
         told = [int((~(ids[:, None] == nouns).all(2).any(1)).sum()) for ids in prompts]
-        count = [int(rows.sum()) for rows in judged]
-        assert all(len(rows) == 2 for rows in judged)
+        count = [int(rows.sum()) for rows in told_something]
+        assert all(len(rows) == 2 for rows in told_something)
         if first:
             assert count == [min(2, rows) for rows in told]
         else:
@@ -420,18 +415,15 @@ def test_rows_that_are_told_more_are_judged_first(
 
 
 def test_what_a_caption_tells_moves_the_picture(run: Path, make_tiny_stage: MakeStage, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(idadapter, "SCORE_THRESHOLD", -1.0)
+    monkeypatch.setattr(recognition, "SCORE_THRESHOLD", -1.0)
     stage = make_tiny_stage("idadapter", run)
-    stage.reader = FactReader()
-    torch.nn.init.normal_(stage.reader.linear.weight, generator=torch.Generator().manual_seed(0))
+    stage.recognition.reader = FactReader()
+    torch.nn.init.normal_(stage.recognition.reader.linear.weight, generator=torch.Generator().manual_seed(0))
     stage.config = replace(stage.config, identity_weight=0.0, caption_weight=1.0)
     clean = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
     told = torch.full((2, len(TOLD)), torch.nan)
     told[0, 0] = 1
-    photos = to_tensor(stage.portraits.photos[:2])
-    loss, scalars = stage.recognition_loss(
-        clean, torch.from_numpy(stage.means[:2]), torch.tensor([900, 900]), photos, told, StepRandom(0, 0, 0)
-    )
+    loss, scalars = stage.recognition(stage.config, judged(stage, clean, [900, 900], told=told), StepRandom(0, 0, 0))
     loss.backward()
     assert loss > 0 and scalars["told_wrong_high_noise"] > 0 and scalars["told_wrong_low_noise"] == 0
     # Of whom nothing is told nothing is asked.

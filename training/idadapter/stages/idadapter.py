@@ -18,19 +18,17 @@ from ..data.embeddings import by_identity, clean_identities, open_embeddings
 from ..data.latents import Latents
 from ..data.portraits import Portraits
 from ..data.references import References
-from ..data.templates import portrait_template
 from ..data.told import TOLD, told_emotion, told_values
 from ..data.vision_crops import crop, to_tensor
 from ..faces.colours import region_colours, region_masks
-from ..faces.detector import SCORE_THRESHOLD, FaceDetector
+from ..faces.detector import FaceDetector
 from ..faces.emotion import CLASSES, EmotionClassifier
 from ..faces.fact_reader import open_fact_reader
-from ..faces.recognizer import TEMPLATE, FaceRecognizer
+from ..faces.recognizer import FaceRecognizer
 from ..loop import Stage, StepRandom, mean_or_zero
 from ..models.attention import plain_attention
 from ..models.autoencoder import decode
 from ..models.clip import image_features
-from ..models.face_warp import FaceWarp
 from ..models.group_norm import contiguous_group_norms
 from ..models.idadapter import IdAdapterModel
 from ..models.identity_adapter import adapter_parameters, cross_attention_key_value_parameters
@@ -47,9 +45,10 @@ from ..parts import (
 from ..rollouts import guided_prompts, roll_out, rollout_needed, rollout_times
 from ..sampling import sample_latents, to_pictures
 from ..tokenizer import IDENTIFIER, encode_prompts, shortened, with_identifier, without_identifier
-from .autoencoder import face_mask, feature_distance, feature_mask
+from .autoencoder import face_mask, feature_mask
 from .diffusion import CaptionedPhotos
 from .discriminators import Discriminators
+from .recognition import Judged, RecognitionLoss
 
 SAMPLE_PROMPTS = (
     "{}",
@@ -173,12 +172,6 @@ class IdAdapterStage(Stage):
             model.unet.enable_gradient_checkpointing()
             self.vae.enable_gradient_checkpointing()
         self.image_encoder = model.image_encoder or read_image_encoder(parts)
-        self.recognizer = recognizer.to(memory_format=torch.channels_last)
-        self.detector = detector
-        self.warp = FaceWarp(portrait_template(portraits.size), TEMPLATE, recognizer.input_size)
-        self.reader = (
-            open_fact_reader(cache, portraits, self.batch.facts, recognizer) if config.caption_weight else None
-        )
         self.embeddings = open_embeddings(cache, portraits, recognizer)
         identity, groups = by_identity(portraits)
         groups, self.means = clean_identities(self.embeddings, groups)
@@ -203,10 +196,18 @@ class IdAdapterStage(Stage):
         self.turned = train[[abs(facts[row].yaw) >= TURNED for row in train]]
         shown = [facts[row].emotion if not facts[row].smiling else None for row in train]
         self.emotional = [train[[one == emotion for one in shown]] for emotion in sorted({*shown} - {None})]
-        self.regions = region_masks(portraits.size)
         self.reference_regions = region_masks(self.image_encoder.config.image_size)
-        self.emotion = EmotionClassifier.from_package() if config.emotion_weight else None
         self.discriminators = Discriminators(config, model, self.diffusion)
+        self.recognition = RecognitionLoss(
+            self.vae,
+            self.diffusion,
+            recognizer,
+            detector,
+            open_fact_reader(cache, portraits, self.batch.facts, recognizer) if config.caption_weight else None,
+            EmotionClassifier.from_package() if config.emotion_weight else None,
+            self.discriminators,
+            portraits.size,
+        )
         several = np.array([len(groups[identity[row]]) > 1 for row in clean])
         self.several, self.alone = clean[several], clean[~several]
         ending = with_identifier("", max(CLASS_NOUNS, key=len))
@@ -227,10 +228,7 @@ class IdAdapterStage(Stage):
     def frozen(self) -> list[nn.Module]:
         """See `Stage.frozen`."""
         outside = [] if self.module.image_encoder is self.image_encoder else [self.image_encoder]
-        reader = [] if self.reader is None else [self.reader]
-        emotion = [] if self.emotion is None else [self.emotion]
-        judges = [self.recognizer, self.detector, *reader, *emotion, *self.discriminators.networks().values()]
-        return [self.vae, *outside, *judges]
+        return [self.vae, *outside, *self.recognition.networks(), *self.discriminators.networks().values()]
 
     def kept(self) -> list[nn.Module | torch.optim.Optimizer]:
         """See `Stage.kept`."""
@@ -240,7 +238,8 @@ class IdAdapterStage(Stage):
         """See `Stage.place`."""
         super().place(device)
         self.place_weight = self.place_weight.to(device)
-        self.regions, self.reference_regions = self.regions.to(device), self.reference_regions.to(device)
+        self.reference_regions = self.reference_regions.to(device)
+        self.recognition.place(device)
         if device.type == "cpu":
             for network in filter(None, (self.module, self.discriminators.latent)):
                 plain_attention(network.unet, network.text_encoder)
@@ -415,21 +414,18 @@ class IdAdapterStage(Stage):
         real = self.latents(batch.real_rows, batch.real_variants).to(self.device, non_blocking=True)
         weights = config.identity_weight, config.caption_weight, config.emotion_weight, config.rollout_colour_weight
         if (any(weights) or self.discriminators.face is not None) and len(judged):
-            clean = self.diffusion.clean(noisy[judged], predicted[judged], timesteps[judged])
-            recognition, scalars = self.recognition_loss(
-                clean,
-                batch.means,
+            seen = Judged(
+                self.diffusion.clean(noisy[judged], predicted[judged], timesteps[judged]),
                 timesteps[judged],
+                batch.means,
                 to_tensor(batch.photos),
                 batch.told,
-                random,
-                len(batch.emotions),
                 batch.alike,
                 batch.emotions,
                 self.reference_colours(crops, batch) if config.rollout_colour_weight else None,
                 real[: len(batch.emotions)] if self.discriminators.face is not None else None,
-                step >= config.adversarial_after,
             )
+            recognition, scalars = self.recognition(config, seen, random, step >= config.adversarial_after)
         else:
             # The ablation without the identity loss does not pay for it either; and a batch may have nobody to judge.
             recognition, scalars = predicted.new_zeros(()), {}
@@ -467,112 +463,6 @@ class IdAdapterStage(Stage):
     def after_step(self, random: StepRandom, step: int) -> dict[str, Tensor | float]:
         """See `Stage.after_step`: the discriminators' turn, with what the step drew."""
         return self.discriminators.learn()
-
-    def recognition_loss(
-        self,
-        clean: Tensor,
-        wanted: Tensor,
-        timesteps: Tensor,
-        photos: Tensor,
-        told: Tensor,
-        random: StepRandom,
-        rolled: int = 0,
-        alike: Tensor | None = None,
-        emotions: Tensor | None = None,
-        colours: Tensor | None = None,
-        real_latents: Tensor | None = None,
-        held_to_real: bool = True,
-    ) -> tuple[Tensor, dict[str, Tensor | float]]:
-        """lambda F(x0) L_id: 1 - cos(R(x0), f_a) where the detector finds a face, and what else R sees of x0.
-
-        Its middle features near the photo's (`feature_weight`), and in them what the caption tells (`caption_weight`).
-
-        The recogniser looks through a random small similarity and blur (`FaceWarp.jittered`): it is pleased by patterns
-        nobody would call a face, and those do not outlive being moved and blurred.
-
-        Args:
-            clean: predicted clean latents [k, c, h, w].
-            wanted: [k, d_a], the identity's mean embedding.
-            timesteps: [k].
-            photos: [k, 3, s, s] in [0, 1], what was to be predicted.
-            told: [k, 6], what the captions tell of them (`told_values`).
-            random: draws the similarities and the blur.
-            rolled: the first so many are rolled out; `photos` are not what they were to be.
-            alike: [k] bool, whose references show the photo, with nothing told: a rolled out one of these is to look
-                like it even so.
-            emotions: [rolled], see `DrawnPeople`.
-            colours: [rolled, 2, 3], what skin and hair of those rolled out are to be (`reference_colours`).
-            real_latents: of photos [rolled, c, h, w], whose faces those rolled out are to look as real as.
-            held_to_real: whether they are held to that already; else the discriminator learns alone.
-
-        Returns:
-            mean loss over k (0 where the gate is closed), and scalars.
-        """
-        config = self.config
-        images = decode(self.vae, clean.contiguous(memory_format=torch.channels_last)).float().clamp(-0.1, 1.1)
-        with torch.no_grad():
-            found = (self.detector.portrait_scores(images.clamp(0, 1)) > SCORE_THRESHOLD).float()
-        look = self.warp.jittered(random.torch, len(images), config.jitter)
-        seen = look(images)
-        features = self.recognizer.features(seen)
-        embedding = self.recognizer.embed(features)
-        cosine = (embedding * wanted).sum(1)
-        drawn = torch.arange(len(images), device=self.device) >= rolled
-        share = torch.where(drawn, 1.0, config.rollout_weight)
-        loss = config.identity_weight * (share * found * (1 - cosine)).mean()
-        low = timesteps < 500
-        scalars = {
-            "faces": found.mean(),
-            "cosine_low_noise": mean_or_zero(cosine, low & drawn),
-            "cosine_high_noise": mean_or_zero(cosine, ~low & drawn),
-        }
-        if rolled:
-            scalars |= {"rollout_faces": found[:rolled].mean(), "rollout_cosine": mean_or_zero(cosine[:rolled])}
-        if config.feature_weight:
-            with torch.no_grad():
-                real = self.recognizer.features(look(photos))
-            # The more of the picture is still visible, the more of it there is to get right.
-            visible = self.diffusion.visible(timesteps)
-            comparable = drawn if alike is None else drawn | alike
-            feature = (share * comparable * visible * feature_distance(features, real)).mean()
-            loss = loss + config.identity_weight * config.feature_weight * feature
-            scalars["feature"] = feature.detach()
-        if self.reader is not None:
-            wrong = self.reader.losses(features, told)
-            loss = loss + config.caption_weight * (share * found * wrong).mean()
-            facts = (~told.isnan()).sum(1)
-            a_fact = wrong.detach() / facts.clamp_min(1)
-            some = facts > 0
-            scalars["told_wrong_low_noise"] = mean_or_zero(a_fact, some & low & drawn)
-            scalars["told_wrong_high_noise"] = mean_or_zero(a_fact, some & ~low & drawn)
-            if rolled:
-                scalars["rollout_told_wrong"] = mean_or_zero(a_fact, some & ~drawn)
-        if self.emotion is not None and emotions is not None and len(emotions):
-            wrong = functional.cross_entropy(self.emotion(seen[:rolled]), emotions, ignore_index=-1, reduction="none")
-            # A mean over all that are judged, as the other losses are.
-            total = (found[:rolled] * wrong).sum() / len(images)
-            loss = loss + config.emotion_weight * config.rollout_weight * total
-            scalars["rollout_emotion_wrong"] = mean_or_zero(wrong, emotions >= 0)
-        if config.rollout_colour_weight and colours is not None and rolled:
-            off = (region_colours(images[:rolled], self.regions) - colours).abs().mean(2)
-            # Who is told of a hat, or of none, may have other colours there than the reference.
-            bare = told[:rolled, TOLD.index("hat")].isnan()
-            counts = torch.stack([torch.ones_like(bare), bare], 1).float()
-            wrong = (counts * off).sum(1) / counts.sum(1)
-            total = (found[:rolled] * wrong).sum() / len(images)
-            loss = loss + config.rollout_colour_weight * config.rollout_weight * total
-            scalars["rollout_colour_off"] = mean_or_zero(wrong)
-        if self.discriminators.face is not None and real_latents is not None and rolled:
-            with torch.no_grad():
-                photographed = decode(self.vae, real_latents.contiguous(memory_format=torch.channels_last)).float()
-                real_features = self.recognizer.features(look(photographed.clamp(-0.1, 1.1)))
-            drawn = [one[:rolled] for one in features]
-            unreal, more = self.discriminators.face_loss(drawn, real_features, timesteps[:rolled])
-            # A mean over all that are judged, as the other losses are.
-            total = unreal * rolled / len(images) * held_to_real
-            loss = loss + config.face_adversarial_weight * total
-            scalars |= more
-        return loss, scalars
 
     def write_parts(self, root: Path) -> None:
         """See `Stage.write_parts`."""
