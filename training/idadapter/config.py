@@ -213,6 +213,8 @@ class IdAdapterConfig:
             image for a reference: the same person, looking to the other side.
         least_timestep: the smallest timestep trained at; below some 400 the latents tell more than any reference.
         rendition_share: how many of the pictures are art renditions.
+        rendition_itself_share: how many of these have the photo that they were made of among their references, rather
+            than other photos alone.
         timestep_shift: moves the timesteps trained at towards more noise (`noise_schedule.stratified_timesteps`).
         condition_dropout: share of each unconditional kind that guidance needs: nothing known, and the person alone.
         words_alone_share: of the third, whose words nothing but the picture itself competes with.
@@ -273,6 +275,7 @@ class IdAdapterConfig:
     itself_mirrored_share: float = 0.0
     least_timestep: int = 0
     rendition_share: float = 0.1
+    rendition_itself_share: float = 0.0
     condition_dropout: float = 0.08
     words_alone_share: float = 0.08
     timestep_shift: float = 1.0

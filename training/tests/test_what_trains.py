@@ -209,8 +209,9 @@ def test_who_is_shown_the_very_picture_may_be_told_the_noun_alone(
     assert all(words == (timestep < 500) for timestep, words in described)
 
 
-def test_a_rendition_is_asked_for_by_its_caption_and_never_its_own_reference(
-    config: Config, run: Path, make_tiny_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_rendition_is_asked_for_by_its_caption_and_has_its_photo_for_a_reference_as_often_as_is_set(
+    share: float, config: Config, run: Path, make_tiny_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
 ):
     stage = make_tiny_stage("idadapter", run)
     stage.config = replace(
@@ -218,6 +219,7 @@ def test_a_rendition_is_asked_for_by_its_caption_and_never_its_own_reference(
         itself_share=1.0,
         itself_share_low_noise=1.0,
         itself_wordless_share=1.0,
+        rendition_itself_share=share,
         condition_dropout=0.0,
         words_alone_share=0.0,
     )
@@ -246,7 +248,8 @@ def test_a_rendition_is_asked_for_by_its_caption_and_never_its_own_reference(
         for step in range(4):
             stage.loss(stage.module, StepRandom(0, step, 0), step)
     drawings = [variant == 2 for variant in variants]
-    assert {True, False} == set(drawings) and described == drawings and itself == [not drawn for drawn in drawings]
+    assert {True, False} == set(drawings) and described == drawings
+    assert itself == [not drawn or share == 1 for drawn in drawings]
 
 
 def test_a_frozen_base_gets_nothing_new_that_nobody_trains(config: Config, run: Path, make_tiny_stage: MakeStage):

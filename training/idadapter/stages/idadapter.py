@@ -279,11 +279,12 @@ class IdAdapterStage(Stage):
         timesteps = stratified_timesteps(uniform, 1000 - config.least_timestep, config.timestep_shift)
         timesteps = (timesteps + config.least_timestep)[torch.from_numpy(draw.permutation(count))]
         itself_share = np.where(timesteps.numpy() < 500, config.itself_share_low_noise, config.itself_share)
-        # A rendition's reference is a photo, never the picture itself; and only its caption asks for the rendition.
-        itself = (draw.random(count) < itself_share) & (variants != 2)
+        rendition = variants == 2
+        # A rendition's reference is the photo that it was made of, or another; and only its caption asks for it.
+        itself = draw.random(count) < np.where(rendition, config.rendition_itself_share, itself_share)
         # Whose reference shows the very picture is seldom told more: words then ask for another picture.
-        untold = itself & (draw.random(count) < config.itself_wordless_share)
-        turned = itself & ~untold & (draw.random(count) < config.itself_mirrored_share)
+        untold = itself & ~rendition & (draw.random(count) < config.itself_wordless_share)
+        turned = itself & ~rendition & ~untold & (draw.random(count) < config.itself_mirrored_share)
         crops, index, faces, counts = self.references(rows, (variants == 1) ^ turned, draw, itself)
         nouns = [self.batch.facts[row].noun for row in rows]
         nouns = [noun if draw.random() > 0.1 else "person" for noun in nouns]
