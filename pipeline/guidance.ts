@@ -91,7 +91,7 @@ export function guidanceAt({ early, ...late }: GuidanceSchedule, timestep: numbe
  * With words w, person p, and scales s of each (Brooks et al. 2023, equation 3, words before person):
  * `e(0, 0) + s_w (e(w, 0) - e(0, 0)) + s_p (e(w, p) - e(w, 0))`, which for equal scales is the guidance of Ho & Salimans
  * 2022. Person before words would lead away from what the person alone looks like in the photo, and so from the person:
- * smiling portraits had an ID-Sim of 0.07 so and have 0.21 (docs/training.md, eighth session). A row that would count
+ * smiling portraits had an ID-Sim of 0.07 so and have 0.21 (docs/training_log.md, eighth session). A row that would count
  * nothing is left out: two rows in the common case, one without guidance.
  *
  * @returns in the order above, the conditional row last; the weights add up to 1
@@ -171,7 +171,7 @@ export interface RescaledStep extends CleanParts {
  * does not overexpose (Lin et al. 2024, equations 15 and 16).
  *
  * They rescale the prediction itself, and so does diffusers. But what a smaller velocity, or less noise, leaves in z_t is
- * noise, and pictures had grain of it (docs/training.md, fourteenth session). Where z_t is noise alone, a velocity is
+ * noise, and pictures had grain of it (docs/training_log.md, fourteenth session). Where z_t is noise alone, a velocity is
  * rescaled as theirs is.
  *
  * @param guided prediction after guidance

@@ -70,7 +70,8 @@ def variant_config(config: Config, variant: Variant, steps: int) -> Config:
     """The run's configuration for a variant: the paper's frozen base, N different photos, so many steps.
 
     The photo to be drawn is one of the N [ours; the paper does not say]: adapters that never see it learn next to
-    nothing in so few steps (docs/training.md, sixth session). N then says how much else is mixed into what they copy.
+    nothing in so few steps (docs/training_log.md, sixth session). N then says how much else is mixed into what they
+    copy.
 
     Args:
         config: of the run; its loop, learning rate and loss weights are kept.

@@ -66,7 +66,7 @@ def rescale_guidance(
     """Gives the clean latents that a guided prediction means the spread of the conditional ones', by phi.
 
     Lin et al. 2024, equations 15 and 16, for z_0 instead of the prediction itself: what a smaller velocity or noise
-    leaves in z_t is noise, and pictures had grain of it (docs/training.md, fourteenth session). Where z_t is noise
+    leaves in z_t is noise, and pictures had grain of it (docs/training_log.md, fourteenth session). Where z_t is noise
     alone, both are the same for a velocity.
 
     Args:

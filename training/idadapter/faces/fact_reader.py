@@ -29,7 +29,8 @@ class FactReader(nn.Module):
     """Linear maps of the recogniser's last two middle layers to the facts of `TOLD`.
 
     A velocity's squared error hardly knows of a smile (captions explain 5 % of the latents' variance,
-    docs/training.md), as it hardly knows of identity. What the identity loss is for f_a, this is for words.
+    docs/training_log.md, seventh session), as it hardly knows of identity. What the identity loss is for f_a, this is
+    for words.
     """
 
     WIDTHS = (128, 256)

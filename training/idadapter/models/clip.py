@@ -56,8 +56,8 @@ def make_text_encoder(config: ClipConfig, tokenizer: CLIPTokenizer) -> CLIPTextM
 
     Random features tell all words of the captions apart, wherever they stand. A text encoder that trains along with
     the UNet unlearns that: what the UNet cannot read yet is noise to it, and within two hundred steps the fastest way
-    to less of that was to make all tokens the same (docs/training.md, seventh session). Stable Diffusion's is frozen
-    too.
+    to less of that was to make all tokens the same (docs/training_log.md, seventh session). Stable Diffusion's
+    is frozen too.
     """
     model = CLIPTextModel(_text_config_for(config, tokenizer, None))
     embeddings = model.get_input_embeddings().weight

@@ -89,7 +89,7 @@ def colour_differences(images: Tensor, factor: int = 4) -> Tensor:
     """Red against blue, and green against both, of pictures averaged over blocks: [b, 2, h / factor, w / factor].
 
     What tells yellow from orange and green from brown is a twentieth of a photo's contrast, so an autoencoder that is
-    asked for pixels alone gives it up first (docs/training.md, seventh session).
+    asked for pixels alone gives it up first (docs/training_log.md, seventh session).
 
     Args:
         images: [b, 3, h, w].
