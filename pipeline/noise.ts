@@ -103,9 +103,10 @@ export class TorchGenerator {
   #twist(): void {
     const state = this.#state;
     for (let i = 0; i < STATE_SIZE; i++) {
-      const mixed = (state[i]! & 0x80000000) | (state[(i + 1) % STATE_SIZE]! & 0x7fffffff);
-      const twisted = (mixed >>> 1) ^ ((mixed & 1) === 1 ? 0x9908b0df : 0);
-      state[i] = state[(i + SHIFT_SIZE) % STATE_SIZE]! ^ twisted;
+      const next = state[i + 1 < STATE_SIZE ? i + 1 : 0]!;
+      const mixed = (state[i]! & 0x80000000) | (next & 0x7fffffff);
+      const twisted = (mixed >>> 1) ^ (-(mixed & 1) & 0x9908b0df);
+      state[i] = state[i < STATE_SIZE - SHIFT_SIZE ? i + SHIFT_SIZE : i + SHIFT_SIZE - STATE_SIZE]! ^ twisted;
     }
     this.#position = 0;
   }

@@ -2,9 +2,7 @@
 
 import { type Scheduler, StepCounter } from "./scheduler.ts";
 import type { SchedulerConfig } from "./scheduler_config.ts";
-import { planSigmas, scaleInput, slopeAt } from "./sigma_plan.ts";
-
-const round = Math.fround;
+import { eulerStep, planSigmas, scaleInput } from "./sigma_plan.ts";
 
 /**
  * An Euler sampler that walks as diffusers' `EulerDiscreteScheduler` does. Its samples are scaled so that their noise
@@ -31,10 +29,8 @@ export function createEuler(config: SchedulerConfig, numInferenceSteps: number):
     },
     step(prediction, sample) {
       const index = counter.next(prediction, sample);
-      const sigma = sigmas[index]!;
-      const difference = round(sigmas[index + 1]! - sigma);
-      const slope = slopeAt(sigma, predictsVelocity);
-      return sample.map((x, i) => x + round(slope(x, prediction[i]!) * difference));
+      const levels = { from: sigmas[index]!, to: sigmas[index + 1]! };
+      return eulerStep(sample, prediction, levels, predictsVelocity);
     },
   };
 }

@@ -3,7 +3,7 @@
 import type { TorchGenerator } from "../noise.ts";
 import { type Scheduler, StepCounter } from "./scheduler.ts";
 import type { SchedulerConfig } from "./scheduler_config.ts";
-import { planSigmas, scaleInput, slopeAt } from "./sigma_plan.ts";
+import { eulerStep, planSigmas, scaleInput } from "./sigma_plan.ts";
 
 const round = Math.fround;
 
@@ -41,12 +41,10 @@ export function createEulerAncestral(
       const index = counter.next(prediction, sample);
       const sigma = sigmas[index]!;
       const { down, up } = splitNoise(sigma, sigmas[index + 1]!);
-      const difference = round(down - sigma);
-      const slope = slopeAt(sigma, predictsVelocity);
+      const result = eulerStep(sample, prediction, { from: sigma, to: down }, predictsVelocity);
       const noise = generator.randn(sample.length);
-      return sample.map((x, i) =>
-        round(x + round(slope(x, prediction[i]!) * difference)) + round(noise[i]! * up)
-      );
+      for (let i = 0; i < result.length; i++) result[i]! += round(noise[i]! * up);
+      return result;
     },
   };
 }

@@ -31,25 +31,42 @@ function inputScale(sigma: number): number {
 /** A sample as the model takes it: with standard deviation 1 where its clean part has. */
 export function scaleInput(sample: Float32Array, sigma: number): Float32Array<ArrayBuffer> {
   const scale = inputScale(sigma);
-  return Float32Array.from(sample, (x) => x / scale);
+  const scaled = new Float32Array(sample.length);
+  for (let i = 0; i < scaled.length; i++) scaled[i] = sample[i]! / scale;
+  return scaled;
 }
 
 /**
- * The slope of the probability flow ODE at a noise level, (x - x0) / sigma, for one value and what the model predicts
- * of it.
+ * An Euler step on the probability flow ODE: the sample plus its slope, (x - x0) / sigma, times how far it goes.
  *
  * Every operation is rounded to float32 in diffusers' order: where sigma is 4096, exact arithmetic would leave
  * diffusers' path by several 1e-4, and an epsilon-predicting model never loses that again.
+ *
+ * @param sample x, not scaled
+ * @param prediction what the model says of it
+ * @param sigmas the noise level it has, and the one to go to
+ * @param predictsVelocity whether the prediction is a velocity, or else noise
+ * @returns a new array
  */
-export function slopeAt(sigma: number, predictsVelocity: boolean): (x: number, output: number) => number {
-  const skip = round(round(sigma * sigma) + 1);
-  const out = round(-sigma / round(Math.sqrt(skip)));
-  return (x, output) => {
+export function eulerStep(
+  sample: Float32Array,
+  prediction: Float32Array,
+  { from, to }: { readonly from: number; readonly to: number },
+  predictsVelocity: boolean,
+): Float32Array<ArrayBuffer> {
+  const skip = round(round(from * from) + 1);
+  const out = round(-from / round(Math.sqrt(skip)));
+  const distance = round(to - from);
+  const result = new Float32Array(sample.length);
+  for (let i = 0; i < result.length; i++) {
+    const x = sample[i]!;
+    const output = prediction[i]!;
     const clean = predictsVelocity
       ? round(round(output * out) + round(x / skip))
-      : round(x - round(sigma * output));
-    return round(round(x - clean) / sigma);
-  };
+      : round(x - round(from * output));
+    result[i] = x + round(round(round(x - clean) / from) * distance);
+  }
+  return result;
 }
 
 /**
