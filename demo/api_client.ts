@@ -25,7 +25,9 @@ export interface ApiAccess {
 }
 
 /** What a generation takes of the demo's options. */
-export type GenerationOptions = Pick<DemoOptions, "prompt" | "classNoun" | "seed" | "steps" | "count">;
+export interface GenerationOptions extends Pick<DemoOptions, "classNoun" | "seed" | "steps" | "count"> {
+  readonly prompt: string;
+}
 
 async function post(
   { address, token, signal }: ApiAccess,

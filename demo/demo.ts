@@ -66,11 +66,12 @@ function reportPhoto(path: string, { width, height, faces, problems }: FaceRepor
 async function writePictures(
   { out }: DemoOptions,
   reference: { readonly photo: Uint8Array; readonly face: FaceReportBody["faces"][number] },
-  { images }: Generation,
+  generations: readonly Generation[],
 ): Promise<void> {
+  const images = generations.flatMap((generation) => generation.images);
   const portraits = images.map(({ data }) => Uint8Array.fromBase64(data ?? ""));
   for (const [index, { seed, identity_similarity: similarity }] of images.entries()) {
-    const path = join(out, `portrait_seed_${seed}.png`);
+    const path = join(out, `portrait_${index + 1}_seed_${seed}.png`);
     await Deno.writeFile(path, portraits[index]!);
     const likeness = similarity === null ? "no face found" : similarity.toFixed(2);
     say("portrait", `${shown(path)}  seed ${seed}  identity similarity ${likeness}`);
@@ -81,7 +82,9 @@ async function writePictures(
   say("contact sheet", shown(path));
 }
 
-function reportSeconds({ timings }: Generation): void {
+/** Tells what a generation took. */
+function tellWork({ model, usage, images, timings }: Generation): void {
+  say("model", `${model}, ${usage.steps / images.length} steps`);
   const stages = Object.entries(timings).map(([stage, seconds]) => `${stage} ${seconds.toFixed(2)}`);
   say("seconds", stages.join(", "));
 }
@@ -104,12 +107,17 @@ async function run(options: DemoOptions, signal: AbortSignal): Promise<void> {
   const perform = async () => {
     const report = await checkPhoto(access, photo);
     reportPhoto(options.photo, report);
-    const { prompt, classNoun, count, seed } = options;
-    say("prompt", `"${prompt}", ${classNoun}, ${count} from seed ${seed}`);
-    const generation = await generatePortraits(access, photo, options, view.show).finally(view.end);
-    say("model", `${generation.model}, ${generation.usage.steps / count} steps`);
-    await writePictures(options, { photo, face: report.faces[0]! }, generation);
-    reportSeconds(generation);
+    const { prompts, classNoun, count, seed } = options;
+    const generations: Generation[] = [];
+    for (const prompt of prompts) {
+      say("prompt", `"${prompt}", ${classNoun}, ${count} from seed ${seed}`);
+      const generation = await generatePortraits(access, photo, { ...options, prompt }, view.show).finally(
+        view.end,
+      );
+      tellWork(generation);
+      generations.push(generation);
+    }
+    await writePictures(options, { photo, face: report.faces[0]! }, generations);
   };
   // a service that dies tells more than the broken connection it leaves
   await Promise.race([perform().catch((error) => orDeath(error, service.died)), service.died]);

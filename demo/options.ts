@@ -8,13 +8,14 @@ import { limits } from "../openapi/limits.ts";
 export interface DemoOptions {
   /** the reference photo */
   readonly photo: string;
-  readonly prompt: string;
+  /** what to make portraits of, one after another; at least one */
+  readonly prompts: readonly string[];
   readonly classNoun: string;
-  /** of the first portrait; the next ones count up */
+  /** of each prompt's first portrait; the next ones count up */
   readonly seed: number;
   /** denoising steps; undefined leaves the choice to the model */
   readonly steps: number | undefined;
-  /** portraits to make */
+  /** portraits to make of each prompt */
   readonly count: number;
   /** folder the pictures are written to */
   readonly out: string;
@@ -39,9 +40,23 @@ const defaults = {
   sampleNoun: "woman",
   classNoun: "person",
   seed: 1,
+  /** of a prompt that is given, and of each of those that stand for none */
   count: 4,
+  countOfEach: 1,
   out: "out/demo",
 };
+
+/** What the portraits show where nothing is said: a bit of everything that the model was taught. */
+const samplePrompts = (noun: string) => [
+  `a photo of a ${noun}`,
+  `a photo of a ${noun}, smiling`,
+  `a photo of a ${noun} with glasses`,
+  `a photo of a ${noun}, facing left`,
+  `a pencil sketch of a ${noun}`,
+  `an oil painting of a ${noun}`,
+  `a cartoon of a ${noun}`,
+  `a black and white photo of a ${noun}`,
+];
 
 const { numImages, numInferenceSteps, seed: seedLimits } = limits;
 
@@ -51,12 +66,12 @@ export const usage = `Makes portraits of the person in a photo, with the real se
   deno task demo [--photo FILE] [--prompt TEXT] …
 
   --photo FILE        reference photo: JPEG, PNG, WebP or AVIF with one face (${defaults.photo})
-  --prompt TEXT       what the portraits show ("a photo of a NOUN, smiling")
+  --prompt TEXT       what the portraits show; may be given several times (eight prompts, from a smile to a cartoon)
   --class-noun NOUN   what the person is, one of the model's nouns, such as man, woman, person
                       (${defaults.classNoun}; ${defaults.sampleNoun} for the sample photo)
-  --seed NUMBER       of the first portrait, the next ones count up (${defaults.seed})
+  --seed NUMBER       of each prompt's first portrait, the next ones count up (${defaults.seed})
   --steps NUMBER      denoising steps, ${numInferenceSteps.min} to ${numInferenceSteps.max} (the model's default)
-  --count NUMBER      portraits, ${numImages.min} to ${numImages.max} (${defaults.count})
+  --count NUMBER      portraits of each prompt, ${numImages.min} to ${numImages.max} (${defaults.count}; ${defaults.countOfEach} where no prompt is given)
   --out FOLDER        where pictures are written (${defaults.out})
   --help              prints this
 
@@ -82,11 +97,11 @@ function split(args: readonly string[]) {
       args: args[0] === "--" ? args.slice(1) : [...args],
       options: {
         photo: { type: "string" },
-        prompt: { type: "string" },
+        prompt: { type: "string", multiple: true },
         "class-noun": { type: "string" },
         seed: { type: "string", default: String(defaults.seed) },
         steps: { type: "string" },
-        count: { type: "string", default: String(defaults.count) },
+        count: { type: "string" },
         out: { type: "string" },
         help: { type: "boolean", default: false },
       },
@@ -116,13 +131,14 @@ export function parseDemoOptions(args: readonly string[], folders: DemoFolders):
     given === undefined ? resolve(folders.repository, fallback) : resolve(folders.caller, given);
   const usualNoun = values.photo === undefined ? defaults.sampleNoun : defaults.classNoun;
   const classNoun = words("class-noun", values["class-noun"] ?? usualNoun);
+  const usualCount = values.prompt === undefined ? defaults.countOfEach : defaults.count;
   return {
     photo: path(values.photo, defaults.photo),
-    prompt: words("prompt", values.prompt ?? `a photo of a ${classNoun}, smiling`),
+    prompts: values.prompt?.map((prompt) => words("prompt", prompt)) ?? samplePrompts(classNoun),
     classNoun,
     seed: wholeNumber("seed", values.seed, seedLimits),
     steps: values.steps === undefined ? undefined : wholeNumber("steps", values.steps, numInferenceSteps),
-    count: wholeNumber("count", values.count, numImages),
+    count: wholeNumber("count", values.count ?? String(usualCount), numImages),
     out: path(values.out, defaults.out),
   };
 }

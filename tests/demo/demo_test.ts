@@ -47,6 +47,8 @@ Deno.test("portraits and a contact sheet from a photo, all of it told, the servi
   const options = [
     "--prompt",
     "a pencil sketch",
+    "--prompt",
+    "smiling",
     "--seed",
     "7",
     "--steps",
@@ -59,23 +61,28 @@ Deno.test("portraits and a contact sheet from a photo, all of it told, the servi
   const { code, stdout, stderr } = await demo("--photo", photo, ...options);
   equal(code, 0, stderr);
   match(stdout, /one face, score (1|0\.\d\d)/);
-  match(stdout, /"a pencil sketch", person, 2 from seed 7/);
+  match(stdout, /"a pencil sketch", person, 2 from seed 7[^]*"smiling", person, 2 from seed 7/);
   match(stdout, /denoise 3\/3\n/);
   ok(!stdout.includes("\x1b"), "no drawing where nobody looks");
-  for (const seed of [7, 8]) {
+  for (const [index, seed] of [7, 8, 7, 8].entries()) {
     match(
       stdout,
       new RegExp(
-        `portrait_seed_${seed}\\.png  seed ${seed}  identity similarity (-?\\d\\.\\d\\d|no face found)`,
+        `portrait_${
+          index + 1
+        }_seed_${seed}\\.png  seed ${seed}  identity similarity (-?\\d\\.\\d\\d|no face found)`,
       ),
     );
   }
   match(stdout, /references \d.*, prompt \d.*, denoise \d.*, decode \d.*, encode \d.*, total \d/);
   const files = [...Deno.readDirSync(out)].map(({ name }) => name).sort();
-  deepEqual(files, ["contact_sheet.png", "portrait_seed_7.png", "portrait_seed_8.png"]);
-  const portrait = await sharp(join(out, "portrait_seed_8.png")).metadata();
-  equal(portrait.format, "png");
-  equal((await sharp(join(out, "contact_sheet.png")).metadata()).width, 12 + 256 + 24 + 2 * 268);
+  const portraits = [1, 2, 3, 4].map((number) => `portrait_${number}_seed_${number % 2 === 1 ? 7 : 8}.png`);
+  deepEqual(files, ["contact_sheet.png", ...portraits]);
+  const [sketch, smile] = await Promise.all(
+    [0, 2].map((index) => sharp(join(out, portraits[index]!)).raw().toBuffer()),
+  );
+  ok(!sketch!.equals(smile!), "each prompt has portraits of its own");
+  equal((await sharp(join(out, "contact_sheet.png")).metadata()).width, 12 + 256 + 24 + 4 * 268);
   await expectStopped(stdout);
   await Deno.remove(folder, { recursive: true });
 });

@@ -9,11 +9,12 @@ function options(...args: string[]): DemoOptions {
   return parsed;
 }
 
-Deno.test("without options: the photo of the repository, four portraits, the model's own steps", () => {
-  const { photo, out, count, steps, seed } = options();
+Deno.test("without options: the photo of the repository, a portrait of each of eight prompts, the model's own steps", () => {
+  const { photo, out, prompts, count, steps, seed } = options();
   equal(photo, "/src/idadapter/tests/fixtures/face.png");
   equal(out, "/src/idadapter/out/demo");
-  deepEqual({ count, steps, seed }, { count: 4, steps: undefined, seed: 1 });
+  deepEqual({ count, steps, seed }, { count: 1, steps: undefined, seed: 1 });
+  equal(new Set(prompts).size, 8);
 });
 
 Deno.test("every option is taken, paths from where the caller stands", () => {
@@ -28,7 +29,7 @@ Deno.test("every option is taken, paths from where the caller stands", () => {
   ];
   deepEqual(options(...args, "--steps", "100", "--count=8", "--out", "../faces"), {
     photo: "/home/me/me.jpg",
-    prompt: "a pencil sketch",
+    prompts: ["a pencil sketch"],
     classNoun: "woman",
     seed: 4_294_967_287,
     steps: 100,
@@ -38,10 +39,17 @@ Deno.test("every option is taken, paths from where the caller stands", () => {
 });
 
 Deno.test("the sample photo is of a woman; of anybody else nothing is assumed", () => {
-  const noun = (...args: string[]) => [options(...args).classNoun, options(...args).prompt];
+  const noun = (...args: string[]) => [options(...args).classNoun, options(...args).prompts[1]];
   deepEqual(noun(), ["woman", "a photo of a woman, smiling"]);
   deepEqual(noun("--photo", "me.jpg"), ["person", "a photo of a person, smiling"]);
   deepEqual(noun("--class-noun", "man"), ["man", "a photo of a man, smiling"]);
+});
+
+Deno.test("several prompts are taken in their order, four portraits of each unless a count is given", () => {
+  const given = ["--prompt", "smiling", "--prompt=sad"];
+  deepEqual(options(...given).prompts, ["smiling", "sad"]);
+  deepEqual([options(...given).count, options(...given, "--count", "2").count], [4, 2]);
+  equal(options("--count", "2").count, 2);
 });
 
 Deno.test("npm's `--` before the options does no harm", () => {
@@ -66,6 +74,7 @@ Deno.test("a wrong option is named, with what it takes", () => {
     [["--seed", "4294967288"], /--seed must be/],
     [["--seed", ""], /--seed must be/],
     [["--prompt", " "], /--prompt must not be empty/],
+    [["--prompt", "smiling", "--prompt", ""], /--prompt must not be empty/],
     [["--class-noun", ""], /--class-noun must not be empty/],
     [["--photo"], /--photo/],
     [["--colour", "red"], /--colour/],
