@@ -174,11 +174,24 @@ def test_the_table_holds_every_figure(photos: list[Photo]):
     }
     made = columns["portraits"]
     assert {key for key, *_ in ROWS} == made.keys() | columns["decoded"].keys()
-    ones = ("id_sim", "top1", "top1_prompts", "expression_reached", "glasses_reached", "glasses_absent", "face_found")
+    ones = (
+        "id_sim",
+        "top1",
+        "top1_prompts",
+        "id_sim_renditions",
+        "top1_renditions",
+        "expression_reached",
+        "glasses_reached",
+        "glasses_absent",
+        "face_found",
+    )
     assert all(made[name].value == 1 for name in (*ones, "rendition_reached", "left_reached"))
     assert made["right_reached"].value == made["hat_reached"].value == 0 and made["view_reached"].value == 0.5
     # Nobody here has a second photo, so only what went through the autoencoder can be compared.
     assert columns["photos"]["id_sim"] is None and columns["decoded"]["id_sim"].value == 1
+    strangers = [verdict(face(one.ask.person + (one.ask.kind == "cartoon"))) for one in portraits]
+    told = portrait_column(references, portraits, strangers, real)
+    assert told["top1_renditions"].value == 0.75 and told["top1_prompts"].value == 1
     groups = group_figures(references, portraits, verdicts)
     assert sum(group.people for group in groups if group.name in ("man", "woman")) == len(photos)
     assert [group.people for group in groups if group.name == "light skin as lit"] == [len(photos)]
@@ -213,6 +226,7 @@ def test_a_few_people_are_evaluated_through_the_service(tmp_path: Path, monkeypa
     figures = to_json(evaluation)["figures"]
     assert figures["decoded"]["id_sim"]["value"] > 0.85 and figures["decoded"]["top1"]["value"] == 1
     assert abs(figures["photos"]["face_found"]["value"] - 1) < 1e-9
+    assert figures["photos"]["id_sim_renditions"]["value"] > 0.4
     for name in ("face_found", "id_sim", "top1", "expr_div", "pose_div_yaw", "expression_reached", "rendition_reached"):
         assert figures["portraits"][name]["count"] > 0, name
     assert evaluation.judges["glasses_absent"][0] > 0.9

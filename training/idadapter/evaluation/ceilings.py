@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from ..data.facts import Facts
 from ..data.records import FaceRecord
+from ..data.renditions import RENDITIONS, render
 from ..data.vision_crops import to_tensor
 from ..judges.panel import Panel, Verdict
 from ..models.autoencoder import decode, encode
@@ -17,7 +18,7 @@ from ..parts import read_vae
 from ..sampling import to_pictures
 from ..stages.autoencoder import colour_differences
 from .columns import Column, References, photo_column
-from .figures import Figure, mean_figure
+from .figures import Figure, mean_figure, rendition_figures
 from .people import Photo, open_photos, training_photos
 
 REAL_PHOTOS = 600
@@ -60,13 +61,26 @@ def measure_ceilings(
     decoded = through_autoencoder(parts, portraits)
     through = [panel.judge(picture) for picture in decoded]
     columns = {
-        "photos": photo_column(references, photos, verdicts, real, itself=False),
+        "photos": {
+            **photo_column(references, photos, verdicts, real, itself=False),
+            **filtered_figures(panel, references, size),
+        },
         "decoded": {
             **photo_column(references, photos, through, real, itself=True),
             **pixel_figures(np.stack(portraits), np.stack(decoded)),
         },
     }
     return columns, _steadiness(photos, verdicts)
+
+
+def filtered_figures(panel: Panel, references: References, size: int) -> Column:
+    """How much of a person the filters of training's art renditions leave: the styles in turn, one a photo."""
+    pairs = []
+    for index, (photo, verdict) in enumerate(zip(references.photos, references.verdicts, strict=True)):
+        if verdict.face is not None:
+            drawn = render(photo.portrait(size), RENDITIONS[index % len(RENDITIONS)])
+            pairs.append((verdict.face, panel.judge(drawn)))
+    return rendition_figures(pairs, references.gallery)
 
 
 def pixel_figures(portraits: np.ndarray, decoded: np.ndarray) -> Column:

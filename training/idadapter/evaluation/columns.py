@@ -18,6 +18,7 @@ from .figures import (
     mean_figure,
     reached,
     realism_figure,
+    rendition_figures,
 )
 from .people import Photo
 from .portraits import Served
@@ -68,6 +69,7 @@ def portrait_column(references: References, served: list[Served], verdicts: list
         **identity_figures(_pairs(references, of("noun")), references.gallery),
         "id_sim_prompts": everything["id_sim"],
         "top1_prompts": everything["top1"],
+        **rendition_figures(_pairs(references, of(*RENDITION_KINDS)), references.gallery),
         "own_similarity": mean_figure([value for value in similarity if value is not None]),
         **colour_figures(_pairs(references, bare), references.gallery),
         "realism": realism_figure(real, [v for _, v in photos]),

@@ -67,6 +67,12 @@ def identity_figures(pairs: list[Pair], gallery: list[Face]) -> dict[str, Figure
     return {"id_sim": mean_figure(own), "id_sim_strangers": stranger, "top1": mean_figure(first)}
 
 
+def rendition_figures(pairs: list[Pair], gallery: list[Face]) -> dict[str, Figure | None]:
+    """ID-Sim and top-1 of drawings: whether they are the person, whatever they are drawn with (`identity_figures`)."""
+    figures = identity_figures(pairs, gallery)
+    return {"id_sim_renditions": figures["id_sim"], "top1_renditions": figures["top1"]}
+
+
 def diversity_figures(pairs: list[Pair]) -> dict[str, Figure | None]:
     """Expr-Div, Pose-Div pitch and yaw (degrees), as the paper defines them."""
     faces = [(reference, verdict.face) for reference, verdict in pairs if verdict.face is not None]

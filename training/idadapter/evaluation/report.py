@@ -17,6 +17,8 @@ ROWS = (
     ("top1", "top-1 among the people", PERCENT, "≥ 90 %"),
     ("id_sim_prompts", "ID-Sim, all photo prompts", COSINE, ""),
     ("top1_prompts", "top-1, all photo prompts", PERCENT, ""),
+    ("id_sim_renditions", "ID-Sim, renditions (real photos: by image filters)", COSINE, ""),
+    ("top1_renditions", "top-1, renditions", PERCENT, ""),
     ("own_similarity", "the service's own identity_similarity", COSINE, ""),
     ("skin_difference", "ΔE of the skin to the reference's, all photo prompts but hats", COLOUR, ""),
     ("skin_difference_strangers", "the same with strangers' skin", COLOUR, ""),
