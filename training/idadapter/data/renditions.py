@@ -44,7 +44,7 @@ def oil_painting(image: np.ndarray) -> np.ndarray:
     """Dabs of the commonest brightness around each pixel (the classic oil filter), and a brush's ridges along edges.
 
     Dabs are small enough for eyes: of ones of seven pixels at 128, faces melted, and so did those of a model that had
-    learned from them (docs/training.md, seventeenth session).
+    learned from them (docs/training_log.md, seventeenth session).
     """
     large = _enlarged(image)
     unit = large.shape[0] / WORKING_SIZE

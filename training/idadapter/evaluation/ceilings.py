@@ -63,7 +63,7 @@ def measure_ceilings(
     columns = {
         "photos": {
             **photo_column(references, photos, verdicts, real, itself=False),
-            **filtered_figures(panel, references, size),
+            **filtered_figures(panel, references, portraits[: len(references.photos)]),
         },
         "decoded": {
             **photo_column(references, photos, through, real, itself=True),
@@ -73,12 +73,18 @@ def measure_ceilings(
     return columns, _steadiness(photos, verdicts)
 
 
-def filtered_figures(panel: Panel, references: References, size: int) -> Column:
-    """How much of a person the filters of training's art renditions leave: the styles in turn, one a photo."""
+def filtered_figures(panel: Panel, references: References, portraits: list[np.ndarray]) -> Column:
+    """How much of a person the filters of training's art renditions leave: the styles in turn, one a photo.
+
+    Args:
+        panel: the judges.
+        references: the people asked for.
+        portraits: their photos, cut as portraits are: [h, w, 3] uint8 each.
+    """
     pairs = []
-    for index, (photo, verdict) in enumerate(zip(references.photos, references.verdicts, strict=True)):
+    for index, (portrait, verdict) in enumerate(zip(portraits, references.verdicts, strict=True)):
         if verdict.face is not None:
-            drawn = render(photo.portrait(size), RENDITIONS[index % len(RENDITIONS)])
+            drawn = render(portrait, RENDITIONS[index % len(RENDITIONS)])
             pairs.append((verdict.face, panel.judge(drawn)))
     return rendition_figures(pairs, references.gallery)
 
