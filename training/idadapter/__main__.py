@@ -24,6 +24,7 @@ from .models.idadapter import IdAdapterModel
 from .models.identity_adapter import IdentityLayout, open_gates, prefer_nearby, renew_adapters
 from .models.mixed_features import MixedFeatures
 from .models.unet import make_unet, require_latents, with_further_channels, with_pooled_text
+from .noise_schedule import Diffusion, read_noise_schedule
 from .parts import (
     copy_parts,
     has_part,
@@ -34,14 +35,16 @@ from .parts import (
     read_vae,
     seeded,
 )
+from .redrawn import open_redrawn
 from .stages.autoencoder import AutoencoderStage
 from .stages.clip import ClipStage, open_tokenizer
+from .stages.decoder import DecoderStage
 from .stages.diffusion import DiffusionStage, TextToImage
 from .stages.idadapter import IdAdapterStage
 from .stages.patches import PatchesStage
 from .tokenizer import IDENTIFIER
 
-STAGES = ("autoencoder", "clip", "patches", "diffusion", "idadapter")
+STAGES = ("autoencoder", "clip", "patches", "diffusion", "idadapter", "decoder")
 
 
 def main() -> None:
@@ -160,6 +163,12 @@ def make_stage(name: str, config: Config, run: Path, cache: Path) -> tuple[Stage
         seeded(config.patches.loop.seed)
         latents = Latents(cache, vae, portraits)
         return PatchesStage(config.patches, encoder, mixed_features, portraits, latents), config.patches.loop
+    if name == "decoder":
+        settings, latents = config.decoder, Latents(cache, vae, portraits)
+        redrawn = open_redrawn(cache, parts, config.idadapter, tokenizer, portraits, latents, settings.redrawn)
+        diffusion = Diffusion(read_noise_schedule(parts))
+        recognizer = FaceRecognizer.from_package()
+        return DecoderStage(settings, vae, portraits, latents, redrawn, diffusion, recognizer), settings.loop
     text_encoder = open_text_encoder(parts, config, tokenizer)
     latent_size = config.portrait_size // compression(vae)
     if name == "diffusion":

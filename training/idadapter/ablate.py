@@ -89,6 +89,7 @@ def variant_config(config: Config, variant: Variant, steps: int) -> Config:
         "itself_share_low_noise": 1.0,
         "itself_wordless_share": 0.0,
         "itself_mirrored_share": 0.0,
+        "itself_turned_share": 0.0,
         "least_timestep": 0,
         "timestep_shift": 1.0,
         "train_image_encoder": False,

@@ -211,6 +211,8 @@ class IdAdapterConfig:
             person as the photo shows it, and more words for what they say.
         itself_mirrored_share: how many of the rest of those rows, whose captions tell more, have the photo's mirror
             image for a reference: the same person, looking to the other side.
+        itself_turned_share: how many of these rows, mirrored or not, have a reference whose head is turned
+            (`data.turned_heads`): words then say where the picture looks, and the photo all else.
         least_timestep: the smallest timestep trained at; below some 400 the latents tell more than any reference.
         rendition_share: how many of the pictures are art renditions.
         rendition_itself_share: how many of these have the photo that they were made of among their references, rather
@@ -273,6 +275,7 @@ class IdAdapterConfig:
     itself_share_low_noise: float = 0.0
     itself_wordless_share: float = 0.0
     itself_mirrored_share: float = 0.0
+    itself_turned_share: float = 0.0
     least_timestep: int = 0
     rendition_share: float = 0.1
     rendition_itself_share: float = 0.0
@@ -289,6 +292,41 @@ class IdAdapterConfig:
     snr_weighting: bool = True
     snr_gamma: float = 5.0
     gradient_checkpointing: bool = False
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """How the decoder learns to make photos of what the model draws (`stages.decoder`).
+
+    Attributes:
+        loop: the training loop.
+        redrawn: how many pictures the model redraws to learn from.
+        encoded_share: how many of a batch are latents that the encoder made: the decoder stays the encoder's too.
+        face_weight: how much more the face's pixels count.
+        pixel_weight: of the mean absolute difference from the photo.
+        colour_weight: of blurred pictures' colour differences.
+        feature_weight: of the recogniser's middle features, of the face and of a window.
+        identity_weight: of the recogniser's cosine to the photo.
+        adversarial_weight: of what gives a picture away to a discriminator, of each of the two.
+        adversarial_learning_rate: of these.
+        adversarial_after: steps in which they learn alone.
+    """
+
+    loop: LoopConfig = field(
+        default_factory=lambda: LoopConfig(
+            steps=800, batch_size=16, learning_rate=3e-4, warmup_steps=20, weight_decay=0.0, ema_decay=0.995
+        )
+    )
+    redrawn: int = 2500
+    encoded_share: float = 0.25
+    face_weight: float = 2.0
+    pixel_weight: float = 1.0
+    colour_weight: float = 2.0
+    feature_weight: float = 0.3
+    identity_weight: float = 0.1
+    adversarial_weight: float = 0.03
+    adversarial_learning_rate: float = 2e-3
+    adversarial_after: int = 40
 
 
 @dataclass(frozen=True)
@@ -315,6 +353,7 @@ class Config:
     idadapter: IdAdapterConfig
     bundle: BundleConfig
     patches: PatchesConfig = field(default_factory=PatchesConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
     portrait_size: int = PORTRAIT_SIZE
 
 
@@ -355,10 +394,12 @@ def read_config(path: Path) -> Config:
         "patches": PatchesConfig,
         "diffusion": DiffusionConfig,
         "idadapter": IdAdapterConfig,
+        "decoder": DecoderConfig,
         "bundle": BundleConfig,
     }
     size = tables.pop("portrait_size", PORTRAIT_SIZE)
-    tables.setdefault("patches", {})
+    for optional in ("patches", "decoder"):
+        tables.setdefault(optional, {})
     if set(tables) != {"name", *kinds}:
         raise ValueError(f"{path} has {sorted(tables)}; a configuration has name and the tables {sorted(kinds)}")
     if not isinstance(size, int) or size <= 0 or size % 64:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -13,8 +13,41 @@ from .models.idadapter import IdAdapterModel
 from .noise_schedule import Diffusion
 from .tokenizer import without_identifier
 
-if TYPE_CHECKING:
-    from .stages.idadapter import DrawnPeople
+
+class RolledOut(Protocol):
+    """What `roll_out` takes of r pictures (`stages.idadapter.DrawnPeople` describes each)."""
+
+    @property
+    def rolled(self) -> Tensor:
+        """[r], which rows of the features they are."""
+
+    @property
+    def rolled_crops(self) -> Tensor:
+        """Which of the crops are theirs."""
+
+    @property
+    def rolled_index(self) -> Tensor:
+        """[r, K] which of these are whose."""
+
+    @property
+    def rolled_ids(self) -> Tensor:
+        """[g r, L] token ids."""
+
+    @property
+    def rolled_positions(self) -> Tensor:
+        """[g r], the identifier's places."""
+
+    @property
+    def rolled_times(self) -> Tensor:
+        """[S + 1, r] timesteps."""
+
+    @property
+    def rolled_needed(self) -> list[Tensor]:
+        """S times which of the g r rows count."""
+
+    @property
+    def counts(self) -> Tensor:
+        """[b, K], how many of the N references each is, of all rows of the features."""
 
 
 def rollout_guidance(config: IdAdapterConfig) -> GuidanceSchedule:
@@ -69,7 +102,7 @@ def roll_out(
     config: IdAdapterConfig,
     module: IdAdapterModel,
     diffusion: Diffusion,
-    batch: DrawnPeople,
+    batch: RolledOut,
     noise: Tensor,
     features: tuple[Tensor, Tensor, Tensor],
 ) -> Tensor:

@@ -6,8 +6,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .alignment import similarity_transform
 from .portraits import Portraits
+from .templates import portrait_template
+from .turned_heads import turned_head, yaw_angle
 from .vision_crops import augmented, crop
+
+TURNED_REFERENCE_YAW = 0.25
+"""Standard deviation of where a turned reference looks, radians: most photos that people have of themselves are nearly
+from the front."""
 
 
 class References:
@@ -41,7 +48,12 @@ class References:
         self.single_share = single_share
 
     def __call__(
-        self, rows: np.ndarray, mirrored: np.ndarray, random: np.random.Generator, itself: np.ndarray | None = None
+        self,
+        rows: np.ndarray,
+        mirrored: np.ndarray,
+        random: np.random.Generator,
+        itself: np.ndarray | None = None,
+        turned: np.ndarray | None = None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """References of each row.
 
@@ -51,6 +63,7 @@ class References:
             random: draws everything.
             itself: [b] bool, among whose references is the photo to be drawn, as it is; alone and N times where one
                 photo stands for all, or with other photos of the person; by default nobody's.
+            turned: [b] bool, which of these look elsewhere there (`turned_heads`); by default none.
 
         Returns:
             crops [k, s, s, 3] uint8 (each picture once), index [b, K] into them, f_a [b, K, d_a], and [b, K], how
@@ -58,7 +71,8 @@ class References:
         """
         crops, index, faces, counts = [], [], [], []
         copied = np.zeros(len(rows), bool) if itself is None else itself
-        for row, mirror, copy in zip(rows, mirrored, copied, strict=True):
+        turns = np.zeros(len(rows), bool) if turned is None else turned
+        for row, mirror, copy, turn in zip(rows, mirrored, copied, turns, strict=True):
             group = self.groups[self.identity[row]]
             others = group[group != row]
             wanted = 1 if random.random() < self.single_share else self.different
@@ -70,6 +84,8 @@ class References:
                 unaltered = copy and position == 0
                 flipped = int(mirror) if unaltered else int(random.random() < 0.5)
                 image = np.ascontiguousarray(self.portraits.photos[photo][:, :: -1 if flipped else 1])
+                if unaltered and turn:
+                    image = self.looking_elsewhere(image, photo, bool(flipped), random)
                 # The first of its kind may stay as it is; copies, and the photo to be drawn itself, are altered.
                 plain = unaltered or (photo not in chosen[:position] and photo != row and random.random() < 0.5)
                 crops.append(crop(image, self.size) if plain else augmented(image, self.size, random))
@@ -85,3 +101,22 @@ class References:
             torch.from_numpy(np.stack(faces)),
             torch.tensor(counts),
         )
+
+    def looking_elsewhere(
+        self, image: np.ndarray, photo: int, flipped: bool, random: np.random.Generator
+    ) -> np.ndarray:
+        """A portrait with its head turned to a side drawn by chance.
+
+        Args:
+            image: [s, s, 3], the portrait of `photo`, mirrored where `flipped`.
+            photo: its row.
+            flipped: whether it is.
+            random: draws where it looks.
+        """
+        size = image.shape[0]
+        found = self.portraits.records[photo].landmarks
+        matrix = similarity_transform(found, portrait_template(size))
+        landmarks = found @ matrix[:, :2].T + matrix[:, 2]
+        if flipped:
+            landmarks = np.array([size - 1, 0]) + landmarks[[1, 0, 2, 4, 3]] * np.array([-1, 1])
+        return turned_head(image, landmarks, random.normal(0, TURNED_REFERENCE_YAW) - yaw_angle(landmarks))

@@ -284,8 +284,10 @@ class IdAdapterStage(Stage):
         itself = draw.random(count) < np.where(rendition, config.rendition_itself_share, itself_share)
         # Whose reference shows the very picture is seldom told more: words then ask for another picture.
         untold = itself & ~rendition & (draw.random(count) < config.itself_wordless_share)
-        turned = itself & ~rendition & ~untold & (draw.random(count) < config.itself_mirrored_share)
-        crops, index, faces, counts = self.references(rows, (variants == 1) ^ turned, draw, itself)
+        told = itself & ~rendition & ~untold
+        flipped = told & (draw.random(count) < config.itself_mirrored_share)
+        turned = told & (draw.random(count) < config.itself_turned_share)
+        crops, index, faces, counts = self.references(rows, (variants == 1) ^ flipped, draw, itself, turned)
         nouns = [self.batch.facts[row].noun for row in rows]
         nouns = [noun if draw.random() > 0.1 else "person" for noun in nouns]
         # Guidance needs three unconditional kinds: nothing known, the words alone, the person alone.
@@ -328,7 +330,7 @@ class IdAdapterStage(Stage):
         first = judged[~wordless[judged]][: config.recognized_told]
         judged = np.sort(np.concatenate([first, np.setdiff1d(judged, first)])[: config.recognized])
         judged = np.concatenate([photos, judged])
-        told = [told_values(prompts[i], shown[i]) for i in judged]
+        told_facts = [told_values(prompts[i], shown[i]) for i in judged]
         emotions = [told_emotion(prompts[i], shown[i]) for i in photos]
         emotions = [-1 if emotion is None else CLASSES.index(emotion) for emotion in emotions]
         return DrawnPeople(
@@ -354,7 +356,7 @@ class IdAdapterStage(Stage):
             real_rows=real_rows[rolled],
             real_variants=real_variants[rolled],
             judged=torch.from_numpy(judged),
-            told=torch.from_numpy(np.array(told, np.float32).reshape(-1, len(TOLD))),
+            told=torch.from_numpy(np.array(told_facts, np.float32).reshape(-1, len(TOLD))),
             emotions=torch.tensor(emotions, dtype=torch.int64),
             alike=torch.from_numpy(untold[judged]),
             photos=torch.from_numpy(self.latents.pictures(rows[judged], variants[judged])),
