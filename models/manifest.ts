@@ -73,7 +73,15 @@ export const manifestSchema = z.object({
   identity_token_count: positiveInteger,
   precision: z.enum(["fp32", "fp16", "int8"]),
   defaults: z.object({
-    scheduler: z.enum(["ddim", "euler", "euler_ancestral", "dpmpp_2m", "dpmpp_2m_sde", "unipc"]),
+    scheduler: z.enum([
+      "ddim",
+      "euler",
+      "euler_ancestral",
+      "euler_restart",
+      "dpmpp_2m",
+      "dpmpp_2m_sde",
+      "unipc",
+    ]),
     num_inference_steps: z.int().min(1).max(100),
     guidance_scale: z.number().min(1),
     /** null, or left out: the person is guided as the words are */

@@ -155,7 +155,7 @@ export const model: Model = {
   license: "research only",
   image_size: 128,
   class_nouns: ["man", "woman", "boy", "girl", "person"],
-  schedulers: ["ddim", "euler", "euler_ancestral", "dpmpp_2m", "dpmpp_2m_sde", "unipc"],
+  schedulers: ["ddim", "euler", "euler_ancestral", "euler_restart", "dpmpp_2m", "dpmpp_2m_sde", "unipc"],
   output_formats: ["png", "jpeg", "webp"],
   defaults: {
     negative_prompt: "",

@@ -25,6 +25,7 @@ const schedulerNames = [
   "ddim",
   "euler",
   "euler_ancestral",
+  "euler_restart",
   "dpmpp_2m",
   "dpmpp_2m_sde",
   "unipc",
@@ -42,7 +43,9 @@ const stages = [
 
 /** The samplers of the pipeline. */
 export const SchedulerSchema = z.enum(schedulerNames).openapi("Scheduler", {
-  description: "sampler: DDIM, Euler, Euler ancestral, DPM-Solver++ 2M, the same with noise at every step " +
+  description:
+    "sampler: DDIM, Euler, Euler ancestral, the same with two restarts (`euler_restart`: noise is added to the " +
+    "finished picture and taken away again, which mends it), DPM-Solver++ 2M, the same with noise at every step " +
     "(`dpmpp_2m_sde`), or UniPC",
 });
 

@@ -205,9 +205,14 @@ function turnOf(draft: Draft): Turn {
   };
 }
 
-/** Whether a step runs all of the UNet: when it is time to, or when other rows count than those that were kept. */
-function needsAll({ draft: { scheduler, cacheInterval, deep }, kinds }: Turn): boolean {
-  return scheduler.stepIndex % cacheInterval === 0 || deep?.kinds.join() !== kinds.join();
+/**
+ * Whether a step runs all of the UNet: when it is time to, when a restart has added noise, or when other rows count than
+ * those that were kept.
+ */
+function needsAll({ draft: { scheduler, cacheInterval, deep }, timestep, kinds }: Turn): boolean {
+  const { stepIndex, timesteps } = scheduler;
+  const restarts = stepIndex > 0 && timestep > timesteps[stepIndex - 1]!;
+  return restarts || stepIndex % cacheInterval === 0 || deep?.kinds.join() !== kinds.join();
 }
 
 /** The UNet's inputs that change with every step. */

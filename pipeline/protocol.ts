@@ -11,7 +11,14 @@ import type { EarlyGuidance } from "./guidance.ts";
 export type OutputFormat = "png" | "jpeg" | "webp";
 
 /** Names of the samplers a caller may ask for (diffusers' short names in snake_case). */
-export type SchedulerName = "ddim" | "euler" | "euler_ancestral" | "dpmpp_2m" | "dpmpp_2m_sde" | "unipc";
+export type SchedulerName =
+  | "ddim"
+  | "euler"
+  | "euler_ancestral"
+  | "euler_restart"
+  | "dpmpp_2m"
+  | "dpmpp_2m_sde"
+  | "unipc";
 
 /** Why the pipeline refused or failed; stable, each maps to one problem of the API. */
 export type PipelineErrorCode =

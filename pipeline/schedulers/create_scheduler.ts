@@ -6,6 +6,7 @@ import { createDdim } from "./ddim.ts";
 import { createDpmpp2m, createDpmpp2mSde } from "./dpmpp_2m.ts";
 import { createEuler } from "./euler.ts";
 import { createEulerAncestral } from "./euler_ancestral.ts";
+import { createEulerRestart } from "./euler_restart.ts";
 import type { Scheduler } from "./scheduler.ts";
 import type { SchedulerConfig } from "./scheduler_config.ts";
 import { createUniPc } from "./unipc.ts";
@@ -17,6 +18,7 @@ const SCHEDULERS: Readonly<Record<SchedulerName, SchedulerFactory>> = {
   ddim: createDdim,
   euler: createEuler,
   euler_ancestral: createEulerAncestral,
+  euler_restart: createEulerRestart,
   dpmpp_2m: createDpmpp2m,
   dpmpp_2m_sde: createDpmpp2mSde,
   unipc: createUniPc,
@@ -31,7 +33,7 @@ export const schedulerNames = Object.keys(SCHEDULERS) as readonly SchedulerName[
  * @param name the caller's choice
  * @param config the model's `scheduler_config.json`, see `parseSchedulerConfig`
  * @param numInferenceSteps how many steps to take
- * @param generator what drew the picture's first noise: stochastic samplers (`euler_ancestral`, `dpmpp_2m_sde`) go on
+ * @param generator what drew the picture's first noise: stochastic samplers (`euler_ancestral`, `euler_restart`, `dpmpp_2m_sde`) go on
  *   drawing from it at every step, as diffusers' pipelines do; the others leave it alone
  * @returns a fresh sampler at step 0
  * @throws {PipelineError} with code `scheduler_unknown` when there is no such sampler

@@ -39,14 +39,39 @@ export function createEulerAncestral(
     },
     step(prediction, sample) {
       const index = counter.next(prediction, sample);
-      const sigma = sigmas[index]!;
-      const { down, up } = splitNoise(sigma, sigmas[index + 1]!);
-      const result = eulerStep(sample, prediction, { from: sigma, to: down }, predictsVelocity);
-      const noise = generator.randn(sample.length);
-      for (let i = 0; i < result.length; i++) result[i]! += round(noise[i]! * up);
-      return result;
+      const levels = { from: sigmas[index]!, to: sigmas[index + 1]! };
+      return ancestralStep(sample, prediction, levels, predictsVelocity, generator);
     },
   };
+}
+
+/**
+ * An Euler step below a noise level, and fresh noise up to it.
+ *
+ * @param sample x, not scaled
+ * @param prediction what the model says of it
+ * @param levels the noise level it has, and the one to go to
+ * @param predictsVelocity whether the prediction is a velocity, or else noise
+ * @param generator what the noise is drawn from, at a level of 0 too
+ * @returns a new array
+ */
+export function ancestralStep(
+  sample: Float32Array,
+  prediction: Float32Array,
+  { from, to }: { readonly from: number; readonly to: number },
+  predictsVelocity: boolean,
+  generator: TorchGenerator,
+): Float32Array<ArrayBuffer> {
+  const { down, up } = splitNoise(from, to);
+  const result = eulerStep(sample, prediction, { from, to: down }, predictsVelocity);
+  addNoise(result, up, generator);
+  return result;
+}
+
+/** Adds noise of a standard deviation, in place. */
+export function addNoise(sample: Float32Array, deviation: number, generator: TorchGenerator): void {
+  const noise = generator.randn(sample.length);
+  for (let i = 0; i < sample.length; i++) sample[i]! += round(noise[i]! * deviation);
 }
 
 /** The noise level to step down to, and the standard deviation of the noise that leads up to `to` again. */

@@ -8,7 +8,7 @@
  * method keeps or changes its arguments.
  */
 export interface Scheduler {
-  /** what the UNet is told at each step, falling; its length is the number of steps to take */
+  /** what the UNet is told at each step, falling but where a restart begins; its length is the number of steps to take */
   readonly timesteps: readonly number[];
   /** standard deviation of the noise to begin with; multiply `randn` by it */
   readonly initNoiseSigma: number;

@@ -70,6 +70,17 @@ export function eulerStep(
 }
 
 /**
+ * The noise levels of given timesteps, in float32, linear between whole ones.
+ *
+ * @param config the model's scheduler configuration
+ * @param timesteps 0 to one less than `num_train_timesteps`
+ */
+export function sigmasAt(config: SchedulerConfig, timesteps: readonly number[]): Float32Array<ArrayBuffer> {
+  const trainingSigmas = computeTrainingSigmas(computePositiveAlphasCumprod(config));
+  return Float32Array.from(interpolateSigmas(trainingSigmas, timesteps));
+}
+
+/**
  * Plans a generation as diffusers' `EulerDiscreteScheduler.set_timesteps` does.
  *
  * @param config the model's scheduler configuration

@@ -151,6 +151,7 @@ Deno.test("prompt, guidance, identity strength, negative prompt and scheduler ea
     { scheduler: "euler" },
     { scheduler: "ddim" },
     { scheduler: "euler_ancestral" },
+    { scheduler: "euler_restart" },
     { scheduler: "dpmpp_2m_sde" },
     { scheduler: "unipc" },
   ];

@@ -90,7 +90,15 @@ Deno.test("models are listed with the bundle's own figures", async () => {
   equal(model?.license, "none");
   equal(model?.image_size, 64);
   deepEqual(model?.class_nouns, ["man", "woman"]);
-  deepEqual(model?.schedulers, ["ddim", "euler", "euler_ancestral", "dpmpp_2m", "dpmpp_2m_sde", "unipc"]);
+  deepEqual(model?.schedulers, [
+    "ddim",
+    "euler",
+    "euler_ancestral",
+    "euler_restart",
+    "dpmpp_2m",
+    "dpmpp_2m_sde",
+    "unipc",
+  ]);
   deepEqual(model?.defaults, {
     negative_prompt: "",
     num_images: 1,

@@ -133,7 +133,7 @@ Deno.test("the remedy is in the words of the field", async () => {
   equal(await detail({ num_images: 1.5 }), "must be a whole number");
   equal(
     await detail({ scheduler: "karras" }),
-    "must be one of ddim, euler, euler_ancestral, dpmpp_2m, dpmpp_2m_sde, unipc",
+    "must be one of ddim, euler, euler_ancestral, euler_restart, dpmpp_2m, dpmpp_2m_sde, unipc",
   );
   equal(await detail({ class_noun: "cat" }), "must be one of man, woman");
   equal(await detail({ prompt: "x".repeat(1001) }), "must have at most 1000 characters");

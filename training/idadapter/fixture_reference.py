@@ -46,6 +46,8 @@ CASES: dict[str, dict[str, Any]] = {
     "ddim": {"scheduler": "ddim", "seed": 12, "prompt": "a pencil sketch"},
     "euler": {"scheduler": "euler", "seed": 13, "prompt": "Woman WITH glasses, facing   left!"},
     "euler_ancestral": {"scheduler": "euler_ancestral", "seed": 16, "num_inference_steps": 12},
+    "euler_restart": {"scheduler": "euler_restart", "seed": 23, "num_inference_steps": 12},
+    "euler_restart_cached": {"scheduler": "euler_restart", "seed": 24, "num_inference_steps": 14, "cache_interval": 3},
     "dpmpp_2m_sde": {"scheduler": "dpmpp_2m_sde", "seed": 17, "num_inference_steps": 12},
     "unipc": {"scheduler": "unipc", "seed": 18, "num_inference_steps": 12},
     "no_guidance": {"guidance_scale": 1.0, "seed": 14},

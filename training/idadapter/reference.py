@@ -24,7 +24,7 @@ from .models.text_encoder import encode_text, identifier_positions
 from .models.unet import deep_features
 from .noise_schedule import Diffusion
 from .parts import read_image_encoder, read_mixed_features, read_text_encoder, read_unet, read_vae
-from .samplers import make_sampler, takes_generator
+from .samplers import EulerRestart, make_sampler, takes_generator
 from .sampling import to_pictures
 from .tokenizer import encode_prompts, load_tokenizer
 
@@ -225,7 +225,7 @@ class ReferencePipeline:
         self,
         generators: list[torch.Generator],
         conditioning: Conditioning,
-        scheduler: SchedulerMixin,
+        scheduler: SchedulerMixin | EulerRestart,
         num_inference_steps: int,
         guidance: GuidanceSchedule,
         guidance_rescale: float,
@@ -240,6 +240,7 @@ class ReferencePipeline:
         random = {"generator": generators} if takes_generator(scheduler) else {}
         deep: list[Tensor] = []
         kept_kinds: list[str] = []
+        before = float("inf")
         for step, timestep in enumerate(scheduler.timesteps):
             weights = guidance.rows_at(float(timestep))
             counting = [kinds.index(kind) for kind in weights]
@@ -249,7 +250,8 @@ class ReferencePipeline:
             strength = torch.full((branches * count,), identity_strength)
             sample = scheduler.scale_model_input(latents, timestep).repeat(branches, 1, 1, 1)
             timesteps = timestep.expand(branches * count)
-            kept = deep[0] if step % cache_interval and kept_kinds == list(weights) else None
+            falls, before = float(timestep) < before, float(timestep)
+            kept = deep[0] if step % cache_interval and falls and kept_kinds == list(weights) else None
             kept_kinds = list(weights)
             with deep_features(self.unet, kept) if cache_interval > 1 else nullcontext(deep) as deep:
                 prediction = predict(self.unet, sample, timesteps, hidden_states, identity_tokens, strength)

@@ -68,6 +68,7 @@ def test_picture_i_has_seed_plus_i(pipeline: ReferencePipeline, photo: np.ndarra
         {"scheduler": "euler"},
         {"scheduler": "ddim"},
         {"scheduler": "euler_ancestral"},
+        {"scheduler": "euler_restart"},
         {"scheduler": "dpmpp_2m_sde"},
         {"scheduler": "unipc"},
         {"num_inference_steps": 4},

@@ -17,7 +17,7 @@ HEAD_DEPTH = 1.2
 HALF_WIDTH = 1.75
 """How far from that axis, to either side, depth ends: hair and ears are within, what is behind the head is not."""
 NOSE_DEPTH = 0.42
-"""How far the nose's tip stands out of that front, where the photo shows it so: in profile the background is beside it."""
+"""How far the nose's tip stands out of that front, where a photo shows it so: in profile, background is beside it."""
 NOSE_SPREAD = (0.2, 0.34)
 """Standard deviations of the nose's bump, across and along it."""
 TIP_DEPTH = 0.6

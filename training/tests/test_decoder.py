@@ -1,0 +1,151 @@
+"""The decoder's stage: latents that the model redraws, and a decoder that learns from them and from nothing else."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from idadapter import redrawn
+from idadapter.config import Config
+from idadapter.loop import Stage, StepRandom, train
+from idadapter.noise_schedule import Diffusion, make_noise_schedule
+from idadapter.parts import read_unet, write_unet
+from idadapter.redrawn import STARTS
+from idadapter.stages.decoder import DecoderStage
+
+MakeStage = Callable[..., Stage]
+
+
+@pytest.fixture
+def stage(run: Path, make_tiny_stage: MakeStage) -> DecoderStage:
+    found = make_tiny_stage("decoder", run)
+    assert isinstance(found, DecoderStage)
+    return found
+
+
+def test_redrawn_latents_are_of_training_people_and_the_nearer_to_them_the_later_they_begin(
+    config: Config, run: Path, make_tiny_stage: MakeStage
+):
+    many = replace(config, decoder=replace(config.decoder, redrawn=96))
+    stage = make_tiny_stage("decoder", run, many)
+    found = stage.redrawn
+    assert len(found.latents) == len(found.rows) == len(found.timesteps) == 96
+    assert np.isin(found.rows, stage.portraits.train).all()
+    assert set(found.variants) == {0, 1, 2}
+    assert len(set(found.timesteps)) > 1 and len(set(found.timesteps)) <= len(STARTS)
+    assert found.timesteps.min() >= 300 and found.timesteps.max() <= 700
+    assert np.isfinite(found.latents.astype(np.float32)).all()
+    clean = stage.latents(found.rows, found.variants).numpy()
+    strangers = np.roll(clean, 7, axis=0)
+
+    def distance(one: np.ndarray, which: np.ndarray) -> float:
+        return float(np.square(found.latents.astype(np.float32) - one)[which].mean())
+
+    late, early = found.timesteps < 450, found.timesteps > 550
+    assert distance(clean, late) < distance(strangers, late)
+    assert distance(clean, late) < distance(clean, early)
+
+
+def test_redrawn_latents_are_kept_for_the_same_model_and_made_again_for_another(
+    run: Path, make_tiny_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+):
+    first = make_tiny_stage("decoder", run).redrawn
+    made = []
+    redraw = redrawn.redraw
+    monkeypatch.setattr(redrawn, "redraw", lambda *rest: made.append(1) or redraw(*rest))
+    again = make_tiny_stage("decoder", run).redrawn
+    assert not made and np.array_equal(first.latents, again.latents)
+    unet = read_unet(run / "parts")
+    with torch.no_grad():
+        unet.conv_in.weight += 0.1
+    write_unet(run / "parts", unet)
+    other = make_tiny_stage("decoder", run).redrawn
+    assert made and not np.array_equal(first.latents, other.latents)
+    assert np.array_equal(first.rows, other.rows)
+
+
+def test_it_needs_a_whole_model(run: Path, make_tiny_stage: MakeStage):
+    shutil.rmtree(run / "parts" / "mixed_features")
+    with pytest.raises(FileNotFoundError, match="mixed_features"):
+        make_tiny_stage("decoder", run)
+
+
+def test_only_the_decoder_changes(config: Config, stage: DecoderStage, run: Path):
+    before = {path: path.read_bytes() for path in (run / "parts").rglob("*") if path.is_file()}
+    train(stage, config.decoder.loop, run / "decoder", run / "parts")
+    changed = {path.parent.name for path, content in before.items() if path.read_bytes() != content}
+    assert changed == {"vae_decoder"}
+
+
+def test_a_batch_holds_redrawn_latents_and_some_of_the_encoders(stage: DecoderStage):
+    stage.config = replace(stage.config, encoded_share=0.5)
+    batch = stage.draw(StepRandom(0, 0, 0), 0)
+    drawn, encoded = batch.timesteps > 0, batch.timesteps == 0
+    assert drawn.sum() == encoded.sum() == len(batch.latents) // 2
+    kept = torch.from_numpy(stage.redrawn.latents.astype(np.float32))
+    for one in batch.latents[drawn]:
+        assert (kept == one).flatten(1).all(1).any()
+    for one, photo in zip(batch.latents[encoded], batch.photos[encoded], strict=True):
+        # The photo asked for is the one that was encoded.
+        found = [
+            row
+            for row in stage.portraits.train
+            for variant in (0, 1, 2)
+            if torch.equal(stage.latents(np.array([row]), np.array([variant]))[0], one)
+            and np.array_equal(stage.latents.pictures(np.array([row]), np.array([variant]))[0], photo.numpy())
+        ]
+        assert found
+
+
+def test_it_learns_to_decode_what_the_model_redraws(config: Config, run: Path, make_tiny_stage: MakeStage):
+    plain = replace(config.decoder, adversarial_weight=0.0, encoded_share=0.0)
+    stage = make_tiny_stage("decoder", run, replace(config, decoder=plain))
+    everything = StepRandom(0, 0, 0)
+    batch = stage.draw(everything, 0)
+
+    def pixel() -> float:
+        _, scalars = stage.loss(stage.module, StepRandom(0, 1, 0), 1, batch)
+        return float(scalars["pixel"])
+
+    first = pixel()
+    optimizer = torch.optim.AdamW([p for p in stage.module.parameters() if p.requires_grad], lr=2e-3)
+    for step in range(30):
+        loss, _ = stage.loss(stage.module, StepRandom(0, step, 0), step, batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert pixel() < 0.8 * first
+
+
+def test_discriminators_learn_and_then_teach(stage: DecoderStage):
+    stage.config = replace(stage.config, adversarial_after=3, adversarial_weight=1.0)
+    batch = stage.draw(StepRandom(0, 0, 0), 0)
+    losses, before = [], [parameter.clone() for parameter in stage.discriminators.parameters()]
+    for step in range(3):
+        loss, scalars = stage.loss(stage.module, StepRandom(0, 0, 0), step, batch)
+        losses.append(float(loss.detach()))
+        told = stage.after_step(StepRandom(0, 0, 0), step)
+        assert set(told) == {"face_discriminator", "window_discriminator"}
+    # The decoder has not moved, and they do not count yet.
+    assert losses[0] == losses[1] == losses[2]
+    assert all(not torch.equal(a, b) for a, b in zip(before, stage.discriminators.parameters(), strict=True))
+    loss, scalars = stage.loss(stage.module, StepRandom(0, 0, 0), 3, batch)
+    adversarial = float(scalars["face_adversarial"]) + float(scalars["window_adversarial"])
+    assert float(loss.detach()) == pytest.approx(losses[0] + adversarial, rel=1e-4)
+
+
+def test_of_what_was_hidden_less_is_asked(stage: DecoderStage):
+    stage.config = replace(stage.config, encoded_share=0.0, adversarial_weight=0.0)
+    batch = stage.draw(StepRandom(0, 0, 0), 0)
+    losses = []
+    for timestep in (100, 600):
+        asked = batch._replace(timesteps=torch.full_like(batch.timesteps, timestep))
+        losses.append(float(stage.loss(stage.module, StepRandom(0, 0, 0), 0, asked)[0].detach()))
+    visible = Diffusion(make_noise_schedule()).visible(torch.tensor([100, 600]))
+    assert losses[1] / losses[0] == pytest.approx(float(visible[1] / visible[0]), rel=1e-3)
