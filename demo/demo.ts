@@ -82,9 +82,9 @@ async function writePictures(
   say("contact sheet", shown(path));
 }
 
-/** Tells what a generation took. */
-function tellWork({ model, usage, images, timings }: Generation): void {
-  say("model", `${model}, ${usage.steps / images.length} steps`);
+/** Tells what a generation took, and of the first what made it. */
+function tellWork({ model, usage, images, timings }: Generation, first: boolean): void {
+  if (first) say("model", `${model}, ${usage.steps / images.length} steps`);
   const stages = Object.entries(timings).map(([stage, seconds]) => `${stage} ${seconds.toFixed(2)}`);
   say("seconds", stages.join(", "));
 }
@@ -114,7 +114,7 @@ async function run(options: DemoOptions, signal: AbortSignal): Promise<void> {
       const generation = await generatePortraits(access, photo, { ...options, prompt }, view.show).finally(
         view.end,
       );
-      tellWork(generation);
+      tellWork(generation, generations.length === 0);
       generations.push(generation);
     }
     await writePictures(options, { photo, face: report.faces[0]! }, generations);

@@ -8,12 +8,12 @@ import { scaleInput, sigmasAt } from "./sigma_plan.ts";
 import { checkStepCount } from "./timesteps.ts";
 
 /** Where each pass begins, in thousandths of the training timesteps; the first from noise alone. */
-const PASSES = [1000, 600, 350] as const;
+const PASSES = [1000, 700, 450] as const;
 const ALL_PASSES = PASSES.reduce<number>((sum, length) => sum + length, 0);
 
 /**
- * A sampler that finishes a picture, adds noise again up to three fifths of the way, finishes it, and does so once more from
- * a third of the way. What a pass has got wrong drowns in the next one's noise, and what it has got right shows through, so
+ * A sampler that finishes a picture, adds noise again up to timestep 700, finishes it, and does so once more from
+ * timestep 450. What a pass has got wrong drowns in the next one's noise, and what it has got right shows through, so
  * a model mends its own mistakes at the noise levels where it knows best what a face looks like.
  *
  * Its passes are walked as diffusers' `EulerAncestralDiscreteScheduler` walks, with trailing spacing whatever the

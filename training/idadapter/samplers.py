@@ -17,7 +17,7 @@ from diffusers import (
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-RESTARTS = (600, 350)
+RESTARTS = (700, 450)
 """Where the passes of `EulerRestart` after the first begin, in thousandths of the training timesteps."""
 
 
