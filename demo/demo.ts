@@ -107,13 +107,13 @@ async function run(options: DemoOptions, signal: AbortSignal): Promise<void> {
   const perform = async () => {
     const report = await checkPhoto(access, photo);
     reportPhoto(options.photo, report);
-    const { prompts, classNoun, count, seed } = options;
+    const { prompts, classNoun, count } = options;
     const generations: Generation[] = [];
-    for (const prompt of prompts) {
+    for (const [index, prompt] of prompts.entries()) {
+      const seed = options.seed + index * count;
       say("prompt", `"${prompt}", ${classNoun}, ${count} from seed ${seed}`);
-      const generation = await generatePortraits(access, photo, { ...options, prompt }, view.show).finally(
-        view.end,
-      );
+      const request = { ...options, prompt, seed };
+      const generation = await generatePortraits(access, photo, request, view.show).finally(view.end);
       tellWork(generation, generations.length === 0);
       generations.push(generation);
     }

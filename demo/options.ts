@@ -69,7 +69,7 @@ export const usage = `Makes portraits of the person in a photo, with the real se
   --prompt TEXT       what the portraits show; may be given several times (eight prompts, from a smile to a cartoon)
   --class-noun NOUN   what the person is, one of the model's nouns, such as man, woman, person
                       (${defaults.classNoun}; ${defaults.sampleNoun} for the sample photo)
-  --seed NUMBER       of each prompt's first portrait, the next ones count up (${defaults.seed})
+  --seed NUMBER       of the first portrait, the next ones count up (${defaults.seed})
   --steps NUMBER      denoising steps, ${numInferenceSteps.min} to ${numInferenceSteps.max} (the model's default)
   --count NUMBER      portraits of each prompt, ${numImages.min} to ${numImages.max} (${defaults.count}; ${defaults.countOfEach} where no prompt is given)
   --out FOLDER        where pictures are written (${defaults.out})
@@ -132,13 +132,17 @@ export function parseDemoOptions(args: readonly string[], folders: DemoFolders):
   const usualNoun = values.photo === undefined ? defaults.sampleNoun : defaults.classNoun;
   const classNoun = words("class-noun", values["class-noun"] ?? usualNoun);
   const usualCount = values.prompt === undefined ? defaults.countOfEach : defaults.count;
+  const prompts = values.prompt?.map((prompt) => words("prompt", prompt)) ?? samplePrompts(classNoun);
+  const count = wholeNumber("count", values.count ?? String(usualCount), numImages);
+  // that of the last prompt's first portrait is the largest that is asked for
+  const largestSeed = seedLimits.max - (prompts.length - 1) * count;
   return {
     photo: path(values.photo, defaults.photo),
-    prompts: values.prompt?.map((prompt) => words("prompt", prompt)) ?? samplePrompts(classNoun),
+    prompts,
     classNoun,
-    seed: wholeNumber("seed", values.seed, seedLimits),
+    seed: wholeNumber("seed", values.seed, { min: seedLimits.min, max: largestSeed }),
     steps: values.steps === undefined ? undefined : wholeNumber("steps", values.steps, numInferenceSteps),
-    count: wholeNumber("count", values.count ?? String(usualCount), numImages),
+    count,
     out: path(values.out, defaults.out),
   };
 }

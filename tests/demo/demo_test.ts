@@ -61,10 +61,10 @@ Deno.test("portraits and a contact sheet from a photo, all of it told, the servi
   const { code, stdout, stderr } = await demo("--photo", photo, ...options);
   equal(code, 0, stderr);
   match(stdout, /one face, score (1|0\.\d\d)/);
-  match(stdout, /"a pencil sketch", person, 2 from seed 7[^]*"smiling", person, 2 from seed 7/);
+  match(stdout, /"a pencil sketch", person, 2 from seed 7[^]*"smiling", person, 2 from seed 9/);
   match(stdout, /denoise 3\/3\n/);
   ok(!stdout.includes("\x1b"), "no drawing where nobody looks");
-  for (const [index, seed] of [7, 8, 7, 8].entries()) {
+  for (const [index, seed] of [7, 8, 9, 10].entries()) {
     match(
       stdout,
       new RegExp(
@@ -76,12 +76,15 @@ Deno.test("portraits and a contact sheet from a photo, all of it told, the servi
   }
   match(stdout, /references \d.*, prompt \d.*, denoise \d.*, decode \d.*, encode \d.*, total \d/);
   const files = [...Deno.readDirSync(out)].map(({ name }) => name).sort();
-  const portraits = [1, 2, 3, 4].map((number) => `portrait_${number}_seed_${number % 2 === 1 ? 7 : 8}.png`);
+  const portraits = [1, 2, 3, 4].map((number) => `portrait_${number}_seed_${number + 6}.png`);
   deepEqual(files, ["contact_sheet.png", ...portraits]);
   const [sketch, smile] = await Promise.all(
-    [0, 2].map((index) => sharp(join(out, portraits[index]!)).raw().toBuffer()),
+    [0, 2].map((index) => sharp(join(out, portraits[index]!)).stats()),
   );
-  ok(!sketch!.equals(smile!), "each prompt has portraits of its own");
+  ok(
+    sketch!.channels[0]!.mean > smile!.channels[0]!.mean,
+    "each prompt has portraits of its own: a sketch is white",
+  );
   equal((await sharp(join(out, "contact_sheet.png")).metadata()).width, 12 + 256 + 24 + 4 * 268);
   await expectStopped(stdout);
   await Deno.remove(folder, { recursive: true });
