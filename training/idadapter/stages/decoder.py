@@ -10,6 +10,7 @@ costs stay what they are.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -182,9 +183,8 @@ class DecoderStage(Stage):
             scalars |= {f"{name}_adversarial": adversarial.detach(), f"{name}_taken_for_real": taken.detach()}
         return loss, scalars
 
-    def window(self, random: StepRandom) -> Any:
-        """A way to look at portraits: one window of them, of a side and at a place drawn by chance, as large as R wants
-        it."""
+    def window(self, random: StepRandom) -> Callable[[Tensor], Tensor]:
+        """A way to look at portraits: a window of a side and at a place drawn by chance, as large as R wants it."""
         size, wanted = self.portraits.size, self.recognizer.input_size
         side = int(size * (LEAST_WINDOW + (1 - LEAST_WINDOW) * random.numpy.random()))
         x, y = (int(random.numpy.integers(0, size - side + 1)) for _ in range(2))
