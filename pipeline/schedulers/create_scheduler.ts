@@ -33,8 +33,8 @@ export const schedulerNames = Object.keys(SCHEDULERS) as readonly SchedulerName[
  * @param name the caller's choice
  * @param config the model's `scheduler_config.json`, see `parseSchedulerConfig`
  * @param numInferenceSteps how many steps to take
- * @param generator what drew the picture's first noise: stochastic samplers (`euler_ancestral`, `euler_restart`, `dpmpp_2m_sde`) go on
- *   drawing from it at every step, as diffusers' pipelines do; the others leave it alone
+ * @param generator what drew the picture's first noise: stochastic samplers (`euler_ancestral`, `euler_restart`,
+ *   `dpmpp_2m_sde`) go on drawing from it at every step, as diffusers' pipelines do; the others leave it alone
  * @returns a fresh sampler at step 0
  * @throws {PipelineError} with code `scheduler_unknown` when there is no such sampler
  * @throws {RangeError} when the steps do not fit the model's training timesteps

@@ -85,7 +85,7 @@ def test_only_the_decoder_changes(config: Config, stage: DecoderStage, run: Path
 
 def test_a_batch_holds_redrawn_latents_and_some_of_the_encoders(stage: DecoderStage):
     stage.config = replace(stage.config, encoded_share=0.5)
-    batch = stage.draw(StepRandom(0, 0, 0), 0)
+    batch = stage.batch(StepRandom(0, 0, 0))
     drawn, encoded = batch.timesteps > 0, batch.timesteps == 0
     assert drawn.sum() == encoded.sum() == len(batch.latents) // 2
     kept = torch.from_numpy(stage.redrawn.latents.astype(np.float32))
@@ -107,7 +107,7 @@ def test_it_learns_to_decode_what_the_model_redraws(config: Config, run: Path, m
     plain = replace(config.decoder, adversarial_weight=0.0, encoded_share=0.0)
     stage = make_tiny_stage("decoder", run, replace(config, decoder=plain))
     everything = StepRandom(0, 0, 0)
-    batch = stage.draw(everything, 0)
+    batch = stage.batch(everything)
 
     def pixel() -> float:
         _, scalars = stage.loss(stage.module, StepRandom(0, 1, 0), 1, batch)
@@ -125,7 +125,7 @@ def test_it_learns_to_decode_what_the_model_redraws(config: Config, run: Path, m
 
 def test_discriminators_learn_and_then_teach(stage: DecoderStage):
     stage.config = replace(stage.config, adversarial_after=3, adversarial_weight=1.0)
-    batch = stage.draw(StepRandom(0, 0, 0), 0)
+    batch = stage.batch(StepRandom(0, 0, 0))
     losses, before = [], [parameter.clone() for parameter in stage.discriminators.parameters()]
     for step in range(3):
         loss, scalars = stage.loss(stage.module, StepRandom(0, 0, 0), step, batch)
@@ -142,7 +142,7 @@ def test_discriminators_learn_and_then_teach(stage: DecoderStage):
 
 def test_of_what_was_hidden_less_is_asked(stage: DecoderStage):
     stage.config = replace(stage.config, encoded_share=0.0, adversarial_weight=0.0)
-    batch = stage.draw(StepRandom(0, 0, 0), 0)
+    batch = stage.batch(StepRandom(0, 0, 0))
     losses = []
     for timestep in (100, 600):
         asked = batch._replace(timesteps=torch.full_like(batch.timesteps, timestep))

@@ -127,8 +127,11 @@ class DecoderStage(Stage):
         super().place(device)
         self.weight = self.weight.to(device)
 
-    def draw(self, random: StepRandom, step: int) -> DrawnLatents:
-        """See `Stage.draw`: mostly redrawn latents, and some as the encoder makes them, of photos and renditions."""
+    def batch(self, random: StepRandom) -> DrawnLatents:
+        """Mostly redrawn latents, and some as the encoder makes them, of photos and renditions.
+
+        Not `Stage.draw`, which processes of their own may run: they could not encode on a GPU.
+        """
         draw, redrawn, count = random.numpy, self.redrawn, self.config.loop.batch_size
         encoded = int(round(self.config.encoded_share * count))
         chosen = draw.choice(len(redrawn.rows), count - encoded)
@@ -148,7 +151,7 @@ class DecoderStage(Stage):
     ) -> tuple[Tensor, dict[str, Tensor | float]]:
         """See `Stage.loss`."""
         config = self.config
-        batch = (drawn or self.draw(random, step)).to(self.device)
+        batch = (drawn or self.batch(random)).to(self.device)
         photos = to_tensor(batch.photos).contiguous(memory_format=torch.channels_last)
         decoded = module(batch.latents.contiguous(memory_format=torch.channels_last)).float()
         # The less of the photo was visible, the less of it can be asked for.
