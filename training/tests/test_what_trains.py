@@ -376,6 +376,27 @@ def test_who_is_told_more_may_be_shown_the_photos_mirror_image(
         assert ((shown != (variants == 1)) == turned).all()
 
 
+def test_who_is_told_more_may_have_a_reference_that_looks_elsewhere(
+    run: Path, make_tiny_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+):
+    stage = make_tiny_stage("idadapter", run)
+    stage.batch.rendition_share = 0.0
+    turned, references = [], stage.references
+
+    def recorded(rows: np.ndarray, mirrored: np.ndarray, random: object, itself: object, turns: np.ndarray) -> tuple:
+        turned.append(turns)
+        return references(rows, mirrored, random, itself, turns)
+
+    monkeypatch.setattr(stage, "references", recorded)
+    always = {"itself_share": 1.0, "itself_share_low_noise": 1.0}
+    for wordless, share, expected in ((0.0, 1.0, True), (1.0, 1.0, False), (0.0, 0.0, False)):
+        settings = {**always, "itself_wordless_share": wordless, "itself_turned_share": share}
+        stage.config = replace(stage.config, **settings)
+        stage.draw(StepRandom(0, 0, 0), 0)
+        # Who is told the noun alone sees the very photo.
+        assert (turned[-1] == expected).all()
+
+
 def test_rows_that_are_told_more_are_judged_first(
     config: Config, run: Path, make_tiny_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
 ):
