@@ -36,8 +36,12 @@ from .tokenizer import IDENTIFIER, encode_prompts, with_identifier
 STEPS = 12
 """Of a whole denoising, of which a redrawing makes the last ones."""
 
-STARTS = (4, 5, 6, 7, 8)
-"""After how many of these it begins: timesteps 666 to 333, from where a face's details are the model's own."""
+STARTS = (2, 3, 4, 5, 6, 7, 8)
+"""After how many of these it begins: timesteps 833 to 333. At the last of them only a face's details are the model's
+own, at the first also where its features are and how a rendition is drawn."""
+
+SHARES = (0.3, 0.3, 0.4)
+"""Of `data.latents.VARIANTS`, in what is redrawn and in what the encoder makes."""
 
 AT_ONCE = 16
 
@@ -99,7 +103,8 @@ def open_redrawn(
     Raises:
         FileNotFoundError: a part is missing.
     """
-    digest = hashlib.sha256(repr((portraits.key, count, rollout_guidance(config))).encode())
+    settings = (portraits.key, count, rollout_guidance(config), STEPS, STARTS, SHARES)
+    digest = hashlib.sha256(repr(settings).encode())
     for name in ("image_encoder", "text_encoder", "mixed_features", "unet"):
         if not has_part(parts, name):
             raise FileNotFoundError(f"{parts} has no {name}: the decoder learns from what the whole model draws")
@@ -143,7 +148,7 @@ def redraw(
     found: list[Redrawn] = []
     for begin in tqdm(range(0, count, AT_ONCE), desc="redraw"):
         rows = random.choice(portraits.train, min(AT_ONCE, count - begin))
-        variants = random.choice(3, len(rows), p=[0.4, 0.4, 0.2])
+        variants = random.choice(3, len(rows), p=SHARES)
         times = grid[int(random.choice(STARTS)) :, None].expand(-1, len(rows))
         nouns = [facts[row].noun for row in rows]
         words = [

@@ -13,7 +13,10 @@ import torch
 
 from idadapter import redrawn
 from idadapter.config import Config
+from idadapter.faces.recognizer import WIDTHS
 from idadapter.loop import Stage, StepRandom, train
+from idadapter.models.face_discriminator import STAGES_SEEN
+from idadapter.models.latent_discriminator import told_apart
 from idadapter.noise_schedule import Diffusion, make_noise_schedule
 from idadapter.parts import read_unet, write_unet
 from idadapter.redrawn import STARTS
@@ -39,7 +42,7 @@ def test_redrawn_latents_are_of_training_people_and_the_nearer_to_them_the_later
     assert np.isin(found.rows, stage.portraits.train).all()
     assert set(found.variants) == {0, 1, 2}
     assert len(set(found.timesteps)) > 1 and len(set(found.timesteps)) <= len(STARTS)
-    assert found.timesteps.min() >= 300 and found.timesteps.max() <= 700
+    assert found.timesteps.min() >= 300 and found.timesteps.max() <= 850
     assert np.isfinite(found.latents.astype(np.float32)).all()
     clean = stage.latents(found.rows, found.variants).numpy()
     strangers = np.roll(clean, 7, axis=0)
@@ -138,6 +141,41 @@ def test_discriminators_learn_and_then_teach(stage: DecoderStage):
     loss, scalars = stage.loss(stage.module, StepRandom(0, 0, 0), 3, batch)
     adversarial = float(scalars["face_adversarial"]) + float(scalars["window_adversarial"])
     assert float(loss.detach()) == pytest.approx(losses[0] + adversarial, rel=1e-4)
+
+
+def test_discriminators_are_told_which_rendition_it_is(stage: DecoderStage):
+    """Two kinds whose drawn pictures are the other's real ones: nobody can tell them apart who is not told."""
+    stage.config = replace(stage.config, encoded_share=0.5)
+    batch = stage.batch(StepRandom(0, 0, 0))
+    renditions = 0
+    for kind, photo in zip(batch.kinds, batch.photos, strict=True):
+        # What is asked for of a kind is of that kind.
+        drawn = [
+            row
+            for row in stage.portraits.train
+            if np.array_equal(stage.portraits.renditions[row], photo.numpy())
+            and kind == 1 + stage.portraits.rendition_class[row]
+        ]
+        renditions += bool(drawn)
+        assert bool(drawn) == (kind > 0)
+    assert 0 < renditions < len(batch.kinds)
+    torch.manual_seed(0)
+    network = stage.discriminators["face"]
+    maps = [torch.rand(2, width, 6, 6) for width in WIDTHS[:STAGES_SEEN]]
+    real, drawn = maps, [one.flip(0) for one in maps]
+    optimizer = torch.optim.AdamW(network.parameters(), lr=5e-3)
+    kinds = torch.tensor([0, 3])
+    assert float(told_apart(network(drawn, kinds), network(real, kinds)).detach()) == pytest.approx(
+        2 * np.log(2), abs=0.1
+    )
+    for _ in range(60):
+        loss = told_apart(network(drawn, kinds), network(real, kinds))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert float(loss.detach()) < 0.7
+    alike = torch.tensor([0, 0])
+    assert float(told_apart(network(drawn, alike), network(real, alike)).detach()) > 1.3
 
 
 def test_of_what_was_hidden_less_is_asked(stage: DecoderStage):

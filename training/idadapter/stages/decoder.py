@@ -22,6 +22,7 @@ from torch.nn import functional
 from ..config import DecoderConfig
 from ..data.latents import Latents
 from ..data.portraits import Portraits
+from ..data.renditions import RENDITIONS
 from ..data.templates import portrait_template
 from ..data.vision_crops import to_tensor
 from ..faces.recognizer import TEMPLATE, FaceRecognizer
@@ -32,7 +33,7 @@ from ..models.face_warp import FaceWarp
 from ..models.latent_discriminator import looks_drawn, told_apart
 from ..noise_schedule import Diffusion
 from ..parts import write_vae
-from ..redrawn import Redrawn
+from ..redrawn import SHARES, Redrawn
 from .autoencoder import colour_differences, face_mask, feature_distance
 
 LEAST_WINDOW = 0.4
@@ -46,11 +47,13 @@ class DrawnLatents(NamedTuple):
         latents: [b, c, h, w].
         photos: [b, s, s, 3] uint8, what they are to show.
         timesteps: [b] int64, where their redrawing began; 0 of those that the encoder made.
+        kinds: [b] int64, 0 of photos and 1 + an index into `RENDITIONS` of renditions.
     """
 
     latents: Tensor
     photos: Tensor
     timesteps: Tensor
+    kinds: Tensor
 
     def to(self, device: torch.device) -> DrawnLatents:
         """The same on a device."""
@@ -75,7 +78,8 @@ class DecoderStage(Stage):
     """Pixels, colours and a recogniser's features of the photo, and two discriminators' opinions.
 
     One discriminator sees faces as the recogniser does, one sees windows of the whole portrait at several scales, both
-    through the recogniser's first stages (projected GANs, Sauer et al. 2021).
+    through the recogniser's first stages (projected GANs, Sauer et al. 2021). Both are told which rendition it is, if
+    one: without, they make photos of cartoons and of oil paintings.
     """
 
     name = "decoder"
@@ -108,11 +112,13 @@ class DecoderStage(Stage):
         self.recognizer = recognizer.to(memory_format=torch.channels_last)
         self.warp = FaceWarp(portrait_template(portraits.size), TEMPLATE, recognizer.input_size)
         self.weight = 1 + (config.face_weight - 1) * face_mask(portraits.size)
-        self.discriminators = nn.ModuleDict({"face": FaceDiscriminator(), "window": FaceDiscriminator()})
+        self.discriminators = nn.ModuleDict(
+            {name: FaceDiscriminator(1 + len(RENDITIONS)) for name in ("face", "window")}
+        )
         self.optimizer = torch.optim.AdamW(
             self.discriminators.parameters(), lr=config.adversarial_learning_rate, betas=(0.5, 0.99)
         )
-        self.seen: dict[str, tuple[list[Tensor], list[Tensor]]] = {}
+        self.seen: dict[str, tuple[list[Tensor], list[Tensor], Tensor]] = {}
 
     def frozen(self) -> list[nn.Module]:
         """See `Stage.frozen`."""
@@ -136,7 +142,7 @@ class DecoderStage(Stage):
         encoded = int(round(self.config.encoded_share * count))
         chosen = draw.choice(len(redrawn.rows), count - encoded)
         rows = draw.choice(self.portraits.train, encoded)
-        variants = draw.choice(3, encoded, p=[0.4, 0.4, 0.2])
+        variants = draw.choice(3, encoded, p=SHARES)
         drawn = torch.from_numpy(redrawn.latents[chosen].astype(np.float32))
         all_rows = np.concatenate([redrawn.rows[chosen], rows])
         all_variants = np.concatenate([redrawn.variants[chosen], variants])
@@ -144,6 +150,7 @@ class DecoderStage(Stage):
             latents=torch.cat([drawn, self.latents(rows, variants)]),
             photos=torch.from_numpy(self.latents.pictures(all_rows, all_variants)),
             timesteps=torch.from_numpy(np.concatenate([redrawn.timesteps[chosen], np.zeros(encoded, np.int64)])),
+            kinds=torch.from_numpy(np.where(all_variants == 2, 1 + self.portraits.rendition_class[all_rows], 0)),
         )
 
     def loss(
@@ -177,8 +184,12 @@ class DecoderStage(Stage):
                 scalars["cosine"] = mean_or_zero(cosine, batch.timesteps > 0)
             discriminator = self.discriminators[name]
             shown = features[:STAGES_SEEN]
-            self.seen[name] = [one.detach() for one in shown], [one.detach() for one in real[:STAGES_SEEN]]
-            scores = discriminator(shown)
+            self.seen[name] = (
+                [one.detach() for one in shown],
+                [one.detach() for one in real[:STAGES_SEEN]],
+                batch.kinds,
+            )
+            scores = discriminator(shown, batch.kinds)
             adversarial = looks_drawn(scores)
             if step >= config.adversarial_after:
                 loss = loss + config.adversarial_weight * adversarial
@@ -201,9 +212,9 @@ class DecoderStage(Stage):
     def after_step(self, random: StepRandom, step: int) -> dict[str, Tensor | float]:
         """See `Stage.after_step`: the discriminators' turn, with what the step drew."""
         losses: dict[str, Tensor | float] = {}
-        for name, (drawn, real) in self.seen.items():
+        for name, (drawn, real, kinds) in self.seen.items():
             network = self.discriminators[name]
-            loss = told_apart(network(drawn), network(real))
+            loss = told_apart(network(drawn, kinds), network(real, kinds))
             heads = list(network.parameters())
             gradients = torch.autograd.grad(loss, heads)
             mean_over_processes(gradients)
