@@ -29,7 +29,13 @@ export interface Running extends AsyncDisposable {
 type Carried = { readonly id: string };
 
 /** Codes of a {@linkcode PipelineError} that are not the request's fault. */
-const faultsOfOurs: readonly string[] = ["worker_failed", "canceled", "queue_full", "shutting_down"];
+const faultsOfOurs: readonly string[] = [
+  "internal_error",
+  "worker_failed",
+  "canceled",
+  "queue_full",
+  "shutting_down",
+];
 
 /** A generation that has been started, and what it is made from. */
 type StartedRow = GenerationRow & { readonly sealed: Uint8Array | null };

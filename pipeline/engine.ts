@@ -7,7 +7,7 @@ import type { Tick } from "./messages.ts";
 import type { Pipeline } from "./pipeline.ts";
 import type { GenerateInput, GenerateOutput } from "./protocol.ts";
 import { StageClock } from "./stages.ts";
-import { reasonOf, Turns } from "./turns.ts";
+import { reasonOf, type TurnOptions, Turns } from "./turns.ts";
 
 /** How an engine runs. */
 export interface EngineSettings {
@@ -99,7 +99,8 @@ export class Engine {
         stages,
         onEvent,
         previewInterval,
-        takeTurn: (stage) => this.#takeTurn(stage, signal, false),
+        takeTurn: (stage) => this.#takeTurn(stage, { signal }),
+        takeSpareTurn: (stage) => this.#takeTurn(stage, { signal, rank: "spare" }),
         denoise: async (draft, onStep) => {
           await this.#denoise(draft, generation, signal, onStep);
           if (--drafts.left === 0) free();
@@ -118,7 +119,7 @@ export class Engine {
    * @returns what it gave
    */
   soon<T>(stage: () => Promise<T>): Promise<T> {
-    return this.#takeTurn(stage, undefined, true);
+    return this.#takeTurn(stage, { rank: "urgent" });
   }
 
   /** Waits in the queue until fewer than `maxBatch` generations are denoising. */
@@ -152,8 +153,8 @@ export class Engine {
     this.#admit();
   }
 
-  #takeTurn<T>(stage: () => Promise<T>, signal: AbortSignal | undefined, urgent: boolean): Promise<T> {
-    const turn = this.#turns.take(stage, { urgent, ...(signal === undefined ? {} : { signal }) });
+  #takeTurn<T>(stage: () => Promise<T>, options: TurnOptions): Promise<T> {
+    const turn = this.#turns.take(stage, options);
     this.#wake();
     return turn;
   }
@@ -188,7 +189,7 @@ export class Engine {
     this.#working = false;
   }
 
-  /** One step of the batch; a run that fails takes all that were in it along, and no other. */
+  /** One step of the batch; where its run fails each picture takes the step alone, and who fails alone leaves. */
   async #tick(): Promise<void> {
     const canceled = this.#seats.filter(({ signal }) => signal.aborted);
     for (const seat of canceled) seat.reject(reasonOf(seat.signal));
@@ -196,22 +197,39 @@ export class Engine {
     const batch = chooseBatch(this.#seats, this.#settings.maxBatch);
     if (batch.length === 0) return;
     const began = this.#clock();
-    let leaving: DraftSeat[];
+    const number = this.#batches++;
+    for (const seat of batch) seat.lastBatch = number;
+    const left = await this.#step(batch);
+    this.#seats = this.#seats.filter((seat) => !left.includes(seat));
+    this.#settings.onTick?.({ pictures: batch.length, seconds: (this.#clock() - began) / 1000 });
+  }
+
+  /** @returns who is denoised, or has failed */
+  async #step(batch: readonly DraftSeat[]): Promise<DraftSeat[]> {
+    const before = batch.map(({ draft }) => draft.scheduler.stepIndex);
     try {
       const steps = await this.#denoiser.step(batch.map(({ draft }) => draft));
-      const number = this.#batches++;
-      batch.forEach((seat, index) => {
-        seat.lastBatch = number;
-        seat.onStep(steps[index]!);
-      });
-      leaving = batch.filter(({ draft }) => isDenoised(draft));
-      for (const seat of leaving) seat.resolve();
+      batch.forEach(({ onStep }, index) => onStep(steps[index]!));
     } catch (error) {
-      leaving = batch;
+      if (batch.length > 1) {
+        const left: DraftSeat[] = [];
+        for (const [index, seat] of batch.entries()) {
+          const taken = seat.draft.scheduler.stepIndex > before[index]!;
+          left.push(...taken ? this.#denoised([seat]) : await this.#step([seat]));
+        }
+        return left;
+      }
       for (const seat of batch) seat.reject(error);
+      return [...batch];
     }
-    this.#seats = this.#seats.filter((seat) => !leaving.includes(seat));
-    this.#settings.onTick?.({ pictures: batch.length, seconds: (this.#clock() - began) / 1000 });
+    return this.#denoised(batch);
+  }
+
+  /** Tells who is denoised. @returns those */
+  #denoised(batch: readonly DraftSeat[]): DraftSeat[] {
+    const done = batch.filter(({ draft }) => isDenoised(draft));
+    for (const seat of done) seat.resolve();
+    return done;
   }
 }
 

@@ -22,6 +22,8 @@ import type { StageClock } from "./stages.ts";
 export interface GenerationSurroundings {
   readonly stages: StageClock;
   readonly takeTurn: TakeTurn;
+  /** for stages that may as well be left out: runs one when no other stage waits */
+  readonly takeSpareTurn: TakeTurn;
   /** advances a picture in the shared batch until it is denoised */
   readonly denoise: (draft: Draft, onStep: (step: DraftStep) => void) => Promise<void>;
   readonly onEvent: (event: GenerateEvent) => void;
@@ -66,6 +68,9 @@ export async function runGeneration(
   const conditioning = await takeTurn(() =>
     encodeConditioning(prompts, person, models.textEncoder, manifest.unconditional_identity)
   );
+
+  // Few ask for it, so it is loaded when first asked for: in a turn, not in everybody's step.
+  if (input.cacheInterval > 1) await takeTurn(async () => void await models.cachedUnet?.());
 
   const { channels, size } = manifest.latent;
   const seeds = Array.from({ length: input.numImages }, (_, index) => input.seed + index);

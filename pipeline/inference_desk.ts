@@ -106,10 +106,11 @@ export class InferenceDesk {
 
   async #report(bytes: Uint8Array): Promise<FaceReport> {
     const { pipeline: { models, manifest: { faces } }, engine } = this.#loaded();
-    return await engine.soon(async () => {
-      const photo = await decodePhoto(bytes);
-      return reportFaces(photo, await findFaces(photo, models, faces), faces.recognizer);
-    });
+    // Not in the turn: a large photo takes longer than a step, and needs no graph.
+    const photo = await decodePhoto(bytes);
+    return await engine.soon(async () =>
+      reportFaces(photo, await findFaces(photo, models, faces), faces.recognizer)
+    );
   }
 
   #loaded(): { readonly pipeline: Pipeline; readonly engine: Engine } {
@@ -124,7 +125,7 @@ export class InferenceDesk {
     if (!refused) console.error("inference failed:", error);
     const { code, message, details } = refused
       ? error
-      : new PipelineError("worker_failed", "Making the portraits failed: send the request again");
+      : new PipelineError("internal_error", "Making the portraits failed: send the request again");
     this.#post({ type: "failed", id, code, message, details }, []);
   }
 }

@@ -12,8 +12,8 @@ interface Moment {
 
 /**
  * Shows the pictures of one generation while they are denoised: every few steps one preview of each, decoded in a turn
- * of its own. When turns are scarce a newer step takes the place of the one that waits; a finished picture is not
- * previewed any more.
+ * of its own when no other stage waits. Meanwhile a newer step takes the place of the one that waits; a finished picture
+ * is not previewed any more.
  *
  * @example
  * ```ts
@@ -53,7 +53,7 @@ export class PreviewMaker {
 
   async #show(draft: Draft, index: number): Promise<void> {
     try {
-      const preview = await this.#surroundings.takeTurn(() => this.#make(draft, index));
+      const preview = await this.#surroundings.takeSpareTurn(() => this.#make(draft, index));
       if (preview !== undefined) this.#surroundings.onEvent({ type: "preview", preview });
     } catch (error) {
       // the generation itself hears of its cancellation; a preview that fails is no reason to lose the portrait

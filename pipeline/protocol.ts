@@ -39,6 +39,7 @@ export type PipelineErrorCode =
   | "canceled"
   | "deadline_exceeded"
   | "shutting_down"
+  | "internal_error"
   | "worker_failed";
 
 /**

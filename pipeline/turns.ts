@@ -7,12 +7,18 @@ interface Turn {
   readonly leave: (error: unknown) => void;
 }
 
+/**
+ * Who goes first: `urgent` stages before `ordinary` ones, though never twice in a row while one of those waits; `spare`
+ * ones only when nobody else is in line.
+ */
+export type Rank = "urgent" | "ordinary" | "spare";
+
 /** How a stage stands in line. */
 export interface TurnOptions {
   /** aborting it takes the stage out of the line */
   readonly signal?: AbortSignal;
-  /** goes before stages that are not urgent, though never twice in a row while one of those waits */
-  readonly urgent?: boolean;
+  /** `ordinary` when left out */
+  readonly rank?: Rank;
 }
 
 /**
@@ -28,39 +34,41 @@ export interface TurnOptions {
  * ```
  */
 export class Turns {
-  #urgent: Turn[] = [];
-  #ordinary: Turn[] = [];
+  readonly #lines: Record<Rank, Turn[]> = { urgent: [], ordinary: [], spare: [] };
   #lastWasUrgent = false;
 
   /** stages that wait */
   get length(): number {
-    return this.#urgent.length + this.#ordinary.length;
+    return Object.values(this.#lines).reduce((sum, line) => sum + line.length, 0);
   }
 
   /**
    * Waits for its turn and runs the stage.
    *
    * @param work the stage
-   * @param options urgency and cancellation
+   * @param options rank and cancellation
    * @returns what the stage gave
    * @throws {PipelineError} `canceled` or the signal's own reason; whatever the stage throws
    */
-  take<T>(work: () => Promise<T>, { signal, urgent = false }: TurnOptions = {}): Promise<T> {
+  take<T>(work: () => Promise<T>, { signal, rank = "ordinary" }: TurnOptions = {}): Promise<T> {
     if (signal?.aborted) return Promise.reject(reasonOf(signal));
     const { promise, resolve, reject } = Promise.withResolvers<T>();
-    const turn: Turn = { signal, work: () => work().then(resolve, reject), leave: reject };
-    (urgent ? this.#urgent : this.#ordinary).push(turn);
+    // `Promise.try`: one that throws before it has a promise must not end whoever gives it its turn
+    const turn: Turn = { signal, work: () => Promise.try(work).then(resolve, reject), leave: reject };
+    this.#lines[rank].push(turn);
     return promise;
   }
 
   /** Runs the stage whose turn it is, if there is one; canceled ones leave the line first. */
   async next(): Promise<void> {
-    this.#urgent = this.#urgent.filter(staysInLine);
-    this.#ordinary = this.#ordinary.filter(staysInLine);
-    const urgentFirst = this.#ordinary.length === 0 || !this.#lastWasUrgent;
-    const urgent = urgentFirst ? this.#urgent.shift() : undefined;
+    const lines = this.#lines;
+    for (const rank of ["urgent", "ordinary", "spare"] as const) {
+      lines[rank] = lines[rank].filter(staysInLine);
+    }
+    const urgentFirst = lines.ordinary.length === 0 || !this.#lastWasUrgent;
+    const urgent = urgentFirst ? lines.urgent.shift() : undefined;
     this.#lastWasUrgent = urgent !== undefined;
-    await (urgent ?? this.#ordinary.shift())?.work();
+    await (urgent ?? lines.ordinary.shift() ?? lines.spare.shift())?.work();
   }
 }
 

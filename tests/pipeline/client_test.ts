@@ -144,6 +144,17 @@ Deno.test("the worker", async (t) => {
     assert.ok(maxDifference(pixels[0]!, pixels[1]!) > 0);
   });
 
+  await t.step("a request that cannot be run fails alone, and the worker goes on", async () => {
+    const running = afterSteps(inference, smallRequest(photo, { numInferenceSteps: 30 }), 1);
+    await running.reached;
+    // more than the model was trained with: the routes refuse it before
+    const impossible = smallRequest(photo, { scheduler: "ddim", numInferenceSteps: 5000 });
+    assert.equal(await codeOf(inference.generate(impossible)), "internal_error");
+    assert.equal(inference.ready, true);
+    assert.equal((await running.output).images.length, 1);
+    assert.equal((await inference.generate(smallRequest(photo))).images.length, 1);
+  });
+
   await t.step("once closed, running and later calls are rejected", async () => {
     const running = afterSteps(inference, smallRequest(photo, { numInferenceSteps: 100 }), 1);
     const rejected = codeOf(running.output);

@@ -154,6 +154,71 @@ Deno.test("steps that go on from earlier ones run a part of the UNet, and come n
   assert.ok(nearer > decibels, `${nearer} dB with every other step, ${decibels} dB with every third`);
 });
 
+Deno.test("a run that fails takes nobody along whose own rows do not fail", async () => {
+  const photo = await portrait();
+  const pipeline = await pipelineOnce();
+  const requests = [1, 2, 3].map((seed) =>
+    smallRequest(photo, { seed, identityStrength: seed === 2 ? 0.5 : 1 })
+  );
+  const expected = await Promise.all(requests.map(async (request) => {
+    const [pixels] = await pixelsOf(await new Engine(pipeline, { maxBatch: 1 }).generate(request));
+    return pixels!;
+  }));
+  const rows: number[] = [];
+  const { unet } = pipeline.models;
+  const engine = new Engine({
+    ...pipeline,
+    models: {
+      ...pipeline.models,
+      unet: (input) => {
+        rows.push(input.timestep.data.length);
+        if (input.identity_strength.data.includes(0.5)) return Promise.reject(new Error("out of memory"));
+        return unet(input);
+      },
+    },
+  }, { maxBatch: 3 });
+  const ends = await Promise.allSettled(requests.map((request) => engine.generate(request)));
+  assert.ok(rows.some((count) => count > 2), `they shared runs: ${rows}`);
+  assert.deepEqual(ends.map(({ status }) => status), ["fulfilled", "rejected", "fulfilled"]);
+  for (const [index, end] of ends.entries()) {
+    if (end.status === "rejected") {
+      assert.equal(end.reason.message, "out of memory");
+    } else {
+      const [pixels] = await pixelsOf(end.value);
+      assert.ok(maxDifference(pixels!, expected[index]!) <= 1);
+    }
+  }
+  // and the engine goes on
+  assert.equal((await engine.generate(requests[0]!)).images.length, 1);
+});
+
+Deno.test("the graphs of cached steps are loaded between two steps, and asked for again when that failed", async () => {
+  const photo = await portrait();
+  const pipeline = await pipelineOnce();
+  const events: string[] = [];
+  const { unet, cachedUnet } = pipeline.models;
+  const engine = new Engine({
+    ...pipeline,
+    models: {
+      ...pipeline.models,
+      unet: (input) => (events.push("step"), unet(input)),
+      cachedUnet: () => {
+        events.push("load");
+        return events.filter((name) => name === "load").length === 1
+          ? Promise.reject(new Error("no memory"))
+          : cachedUnet!();
+      },
+    },
+  }, { maxBatch: 2 });
+  const other = follow(engine, smallRequest(photo, { numInferenceSteps: 60 }));
+  await other.reached("denoise 1");
+  const cached = smallRequest(photo, { cacheInterval: 2 });
+  await assert.rejects(engine.generate(cached), /no memory/);
+  assert.ok(!other.log.includes("decode"), "the other is still under way");
+  assert.equal((await engine.generate(cached)).images.length, 1);
+  assert.equal((await other.output).images.length, 1);
+});
+
 Deno.test("a newcomer joins what is running, and a short one does not wait for a long one", async () => {
   const photo = await portrait();
   const { engine, batches } = await startEngine(4);
