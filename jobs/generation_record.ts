@@ -34,6 +34,10 @@ export class GenerationRecord {
     this.#generation = { ...generation, status: "queued", images: [], lastEvent: 0 };
     this.#append((generation) => ({ type: "queued", generation }));
     if (status === "running" || status === "succeeded") this.receive({ type: "started" });
+    if (isFinal(generation)) {
+      // whoever followed it live has other numbers: pictures come after all of those, however many they were
+      this.#generation = { ...this.#generation, lastEvent: FINAL_EVENT - 1 - images.length };
+    }
     for (const image of images) this.receive({ type: "image", image });
     if (isFinal(generation)) this.finish(generation);
     this.#onEvent = onEvent;

@@ -105,10 +105,13 @@ Deno.test("a generation that failed tells of no pictures", async () => {
   deepEqual(typesOf(await eventsOf(record)), ["queued", "failed"]);
 });
 
-Deno.test("one that is over is told from what is kept; numbers of another instance never hide its end", async () => {
+Deno.test("one that is over is told from what is kept; live numbers never hide pictures or end", async () => {
   const kept = new GenerationRecord(succeeded);
   deepEqual(typesOf(await eventsOf(kept)), ["queued", "started", "image", "image", "succeeded"]);
-  deepEqual(typesOf(await eventsOf(kept, 500)), ["succeeded"]);
+  const late = await eventsOf(kept, 500);
+  deepEqual(typesOf(late), ["image", "image", "succeeded"]);
+  deepEqual(typesOf(await eventsOf(kept, late[0]!.number)), ["image", "succeeded"]);
+  deepEqual(typesOf(await eventsOf(kept, late[1]!.number)), ["succeeded"]);
   const running = new GenerationRecord({ ...queued, status: "running" });
   const live = eventsOf(running, 500);
   running.finish(succeeded);
