@@ -4,6 +4,7 @@ import { isStoreUnavailable } from "./unavailable.ts";
 
 /** How long to go on. */
 export interface PersistOptions {
+  /** ends it; a try that is under way is waited for */
   readonly signal: AbortSignal;
   /** milliseconds between two tries */
   readonly pause?: number;
@@ -26,7 +27,19 @@ export async function persist<T>(
       return await work();
     } catch (error) {
       if (!isStoreUnavailable(error) || signal.aborted) throw error;
-      await new Promise((resolve) => setTimeout(resolve, pause));
+      await rest(pause, signal);
+      if (signal.aborted) throw error;
     }
   }
+}
+
+/** Resolves after some milliseconds, or at once when the signal is aborted. */
+async function rest(milliseconds: number, signal: AbortSignal): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const wake = () => resolve();
+  const timer = setTimeout(wake, milliseconds);
+  signal.addEventListener("abort", wake, { once: true });
+  await promise;
+  clearTimeout(timer);
+  signal.removeEventListener("abort", wake);
 }

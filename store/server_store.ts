@@ -13,6 +13,8 @@ export interface ServerStoreOptions {
   readonly url: string;
   /** connections of this process at most; the queue takes three more */
   readonly connections?: number;
+  /** the longest that one statement may take; what has no answer by then is an outage. 0 for no limit */
+  readonly answerSeconds?: number;
   /** hears of idle connections that break; the next query opens another */
   readonly onConnectionLost?: (error: Error) => void;
 }
@@ -33,6 +35,23 @@ const types: pg.CustomTypesConfig = {
 };
 
 /**
+ * Ends its connection when an answer does not come in time: it is half open, and whoever asked next would wait as well.
+ * node-postgres alone would lend it out again.
+ */
+class ImpatientClient extends pg.Client {
+  override query = ((...args: Parameters<pg.Client["query"]>) => {
+    const answer: unknown = super.query(...args);
+    if (answer instanceof Promise) {
+      answer.catch((error: unknown) => {
+        // it waits for nothing while a query has no answer, and the pool lends out nothing that was ended
+        if (error instanceof Error && error.message === "Query read timeout") this.end().catch(() => {});
+      });
+    }
+    return answer;
+  }) as pg.Client["query"];
+}
+
+/**
  * Connects and migrates. Connections that are lost are made again by themselves when they are next needed.
  *
  * @param options where the server is
@@ -40,14 +59,12 @@ const types: pg.CustomTypesConfig = {
  * @throws when the server cannot be reached (see `isStoreUnavailable`) or refuses
  */
 export async function openServerStore(options: ServerStoreOptions): Promise<Store> {
-  const store = connectServerStore(options);
-  try {
-    await migrate(store.queries);
-  } catch (error) {
-    await store[Symbol.asyncDispose]();
-    throw error;
+  {
+    // a migration of a large table, or the wait for another instance's, takes as long as it takes
+    await using patient = connectServerStore({ ...options, answerSeconds: 0 });
+    await migrate(patient.queries);
   }
-  return store;
+  return connectServerStore(options);
 }
 
 /**
@@ -57,14 +74,24 @@ export async function openServerStore(options: ServerStoreOptions): Promise<Stor
  * @returns the store
  */
 export function connectServerStore(options: ServerStoreOptions): Store {
-  const { url, connections = 10, onConnectionLost = () => {} } = options;
+  const { url, connections = 10, answerSeconds = 15, onConnectionLost = () => {} } = options;
   const pool = new pg.Pool({
+    Client: ImpatientClient,
     connectionString: url,
     max: connections,
     types,
     application_name: "idadapter",
     // an outage is told within this time
     connectionTimeoutMillis: 5_000,
+    // a little later than the server itself would give up
+    ...(answerSeconds === 0 ? {} : {
+      query_timeout: answerSeconds * 1000 + 1000,
+      // not among the connection's own parameters: poolers refuse those they do not know
+      onConnect: (client: pg.ClientBase) =>
+        client.query(
+          `set statement_timeout = '${answerSeconds}s'; set idle_in_transaction_session_timeout = '${answerSeconds}s'`,
+        ),
+    }),
     keepAlive: true,
   });
   pool.on("error", onConnectionLost);

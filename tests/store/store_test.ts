@@ -3,8 +3,10 @@ import { sql } from "kysely";
 import { openEmbeddedStore, StoreInUseError } from "../../store/embedded_store.ts";
 import { migrate } from "../../store/migrate.ts";
 import { openServerStore } from "../../store/server_store.ts";
-import { isStoreUnavailable } from "../../store/unavailable.ts";
+import { persist } from "../../store/persist.ts";
+import { isStoreUnavailable, ObjectStoreError } from "../../store/unavailable.ts";
 import { openTestStore, testOnEachStore, testOnServer } from "./each_store.ts";
+import { FrozenLink } from "./frozen_link.ts";
 
 testOnEachStore("values come back as they went in", async ({ store: { queries } }) => {
   const bytes = Uint8Array.of(0, 1, 255);
@@ -115,6 +117,67 @@ testOnServer("an outage is told as such, and over when it is over", async ({ sto
   await rejects(openServerStore({ url: server.address("test_1") }), (error) => isStoreUnavailable(error));
   await server.start();
   deepEqual(await store.queries.selectFrom("accounts").select("id").execute(), [{ id: "before" }]);
+});
+
+testOnServer("a connection that goes dead is told as an outage, and not used again", async ({ server }) => {
+  const url = new URL(await server.createDatabase());
+  using link = new FrozenLink(Number(url.port));
+  url.port = String(link.port);
+  await using store = await openServerStore({ url: String(url), connections: 1, answerSeconds: 1 });
+  await store.queries.insertInto("accounts").values({ id: "before" }).execute();
+  link.freeze();
+  const error = await store.queries.selectFrom("accounts").select("id").execute().catch((error) => error);
+  ok(isStoreUnavailable(error), String(error));
+  // one connection is all it may have: this must be a new one
+  deepEqual(await store.queries.selectFrom("accounts").select("id").execute(), [{ id: "before" }]);
+  const cut = await store.transaction(async (transaction) => {
+    await transaction.insertInto("accounts").values({ id: "cut" }).execute();
+    link.freeze();
+    await transaction.insertInto("accounts").values({ id: "lost" }).execute();
+  }).catch((error) => error);
+  ok(isStoreUnavailable(cut), String(cut));
+  deepEqual(await store.queries.selectFrom("accounts").select("id").execute(), [{ id: "before" }]);
+});
+
+testOnServer(
+  "a statement that takes too long is ended by the server, and told as an outage",
+  async ({ server }) => {
+    const url = await server.createDatabase();
+    await using store = await openServerStore({ url, answerSeconds: 1 });
+    const error = await sql`select pg_sleep(60)`.execute(store.queries).catch((error) => error);
+    equal(error.code, "57014");
+    ok(isStoreUnavailable(error));
+    const { rows } =
+      await sql`select pid from pg_stat_activity where query like 'select pg_sleep%' and state = 'active'`
+        .execute(store.queries);
+    deepEqual(rows, []);
+  },
+);
+
+Deno.test("an object store that refuses connections is no outage of the database", () => {
+  const refused = Object.assign(new Error("connect ECONNREFUSED"), { code: "ECONNREFUSED" });
+  ok(isStoreUnavailable(refused));
+  ok(isStoreUnavailable(new Error("a query failed", { cause: refused })));
+  equal(isStoreUnavailable(new ObjectStoreError("a picture could not be kept", { cause: refused })), false);
+});
+
+Deno.test("who sees an outage through stops at once when told to", async () => {
+  const outage = Object.assign(new Error("connect ECONNREFUSED"), { code: "ECONNREFUSED" });
+  const leave = new AbortController();
+  const tried = Promise.withResolvers<void>();
+  let tries = 0;
+  const work = () => {
+    tries++;
+    tried.resolve();
+    return Promise.reject(outage);
+  };
+  // a pause that would outlast the test
+  const persisted = rejects(persist(work, { signal: leave.signal, pause: 2 ** 30 }), outage);
+  await tried.promise;
+  leave.abort();
+  await persisted;
+  equal(tries, 1);
+  await rejects(persist(work, { signal: leave.signal, pause: 2 ** 30 }), outage);
 });
 
 testOnEachStore("a fault of ours is no outage", async ({ store }) => {
