@@ -61,7 +61,7 @@ async function loadModel(
       provider,
       threads,
       cacheFolder: graphCache,
-      maxQueue,
+      maxQueue: Math.max(maxQueue, AHEAD),
       onMeasured,
       ...(maxBatch === undefined ? {} : { maxBatch }),
     });
@@ -96,6 +96,15 @@ function warnOfDevelopmentKey(config: Config, log: Logger): void {
 function pause(seconds: number): Promise<void> {
   return new Promise((resolve) => Deno.unrefTimer(setTimeout(resolve, seconds * 1000)));
 }
+
+/**
+ * Generations beyond the batch that are taken from the queue: one is at hand when a place becomes free, while the one
+ * before is still decoded and settled.
+ */
+const AHEAD = 1;
+
+/** Seconds beyond the grace for what still runs to be handed back. */
+const HAND_BACK_SECONDS = 3;
 
 /** Seconds for answers to leave once every generation has ended. */
 const ANSWER_SECONDS = 2;
@@ -175,7 +184,9 @@ async function serve(config: Config): Promise<void> {
     log("info", "stopping", { signal, grace_seconds: config.shutdownGraceSeconds });
     served.draining = true;
     // whoever watches or polls a generation may go on doing so until it has ended; the rest goes back to the queue
-    await served.jobs?.drain(config.shutdownGraceSeconds * 1000);
+    const grace = config.shutdownGraceSeconds;
+    // a database that is away must not keep the process: leases run out, and others take over
+    await Promise.race([served.jobs?.drain(grace * 1000), pause(grace + HAND_BACK_SECONDS)]);
     await Promise.race([server.shutdown(), pause(ANSWER_SECONDS)]);
     await Promise.race([served.jobs?.close(), pause(CLOSE_SECONDS)]);
     await served.model?.inference.close();
@@ -193,7 +204,7 @@ async function serve(config: Config): Promise<void> {
     run: ({ input, previewInterval }, signal, onEvent) =>
       inference.generate(input, { signal, previewInterval, onEvent }),
   };
-  await (await jobs).run(executor, inference.load.maxBatch);
+  await (await jobs).run(executor, inference.load.maxBatch + AHEAD);
   log("info", "ready", {
     model: model.manifest.name,
     version: model.manifest.version,

@@ -47,19 +47,42 @@ export interface Acceptance {
   readonly repeated: boolean;
 }
 
+/** How many of the last generations tell how long the next will take. */
+const LAST_GENERATIONS = 20;
+
+/** What a caller is told to wait when the queue is full, in seconds. */
+const waits = { shortest: 1, longest: 60 };
+
+/** When the next place in the queue is likely to be free: as long as the last ones ran, shared by those that run now. */
+async function secondsToNext(transaction: Queries, running: number): Promise<number> {
+  const last = transaction.selectFrom("generations").select(
+    sql<number>`extract(epoch from finished_at - started_at)`.as("seconds"),
+  ).where("state", "=", "succeeded").orderBy("finished_at", "desc").limit(LAST_GENERATIONS).as("last");
+  const { mean } = await transaction.selectFrom(last).select(
+    sql<number | null>`avg(seconds)::float`.as("mean"),
+  )
+    .executeTakeFirstOrThrow();
+  const seconds = Math.ceil((mean ?? 0) / Math.max(running, 1));
+  return Math.min(Math.max(seconds, waits.shortest), waits.longest);
+}
+
 /** The queue is everybody's: one more than it holds may wait for a moment until an instance takes it. */
 async function requireRoom(
   transaction: Queries,
   account: string,
   { mostAtOnce, mostQueued }: JobSettings,
 ): Promise<void> {
-  const { open, waiting } = await transaction.selectFrom("generations").select([
+  const { open, waiting, running } = await transaction.selectFrom("generations").select([
     sql<number>`(count(*) filter (where account_id = ${account}))::int`.as("open"),
     sql<number>`(count(*) filter (where state = 'queued'))::int`.as("waiting"),
+    sql<number>`(count(*) filter (where state = 'running'))::int`.as("running"),
   ]).where("state", "in", ["queued", "running"]).executeTakeFirstOrThrow();
   if (open >= mostAtOnce) throw new TooManyGenerationsError(mostAtOnce);
   if (waiting > mostQueued) {
-    throw new PipelineError("queue_full", `${waiting} generations are waiting`, { retry_after_seconds: 1 });
+    throw new PipelineError("queue_full", `${waiting} generations are waiting`, {
+      limit: mostQueued,
+      retry_after_seconds: await secondsToNext(transaction, running),
+    });
   }
 }
 
@@ -110,7 +133,7 @@ export async function accept(
           deadline: sql<Date>`now() + make_interval(secs => ${settings.timeoutSeconds})`,
         })).with("charge", (database) => database.insertInto("transfers").values(held))
         .insertInto("generation_inputs").values({ generation_id: id, sealed }).execute();
-      await queue.send(transaction, generationQueue, { id }, uuid);
+      await queue.send(transaction, generationQueue, { id }, { id: uuid });
       return id;
     });
     return { id: answer, repeated };
