@@ -1,5 +1,5 @@
 import type { FaceDetector } from "../models/face_detector.ts";
-import type { FloatTensor } from "../models/tensor.ts";
+import { type FloatTensor, zeros } from "../models/tensor.ts";
 import type { Similarity } from "./geometry.ts";
 import type { Photo } from "./photo.ts";
 import { roundHalfEven } from "./round_half_even.ts";
@@ -28,6 +28,12 @@ export interface DetectorSettings {
 }
 
 /**
+ * Squares that nobody uses, by side: a fresh one is 2 MB, which the system takes a while to give. They are black again,
+ * so that nothing of a photo stays.
+ */
+const blackSquares = new Map<number, FloatTensor>();
+
+/**
  * Finds the faces of a photo.
  *
  * @param photo any size
@@ -45,8 +51,7 @@ export async function detectFaces(
   detector: FaceDetector,
   settings: DetectorSettings,
 ): Promise<ScoredBox[]> {
-  const { square, scale } = fitToSquare(photo, settings.input_size);
-  const { boxes, scores } = await detector(square);
+  const { boxes, scores, scale } = await detectInSquare(photo, detector, settings.input_size);
   const candidates: ScoredBox[] = [];
   scores.data.forEach((score, index) => {
     if (score <= settings.score_threshold) return;
@@ -57,6 +62,18 @@ export async function detectFaces(
   return suppressOverlaps(candidates, settings.iou_threshold);
 }
 
+async function detectInSquare(photo: Photo, detector: FaceDetector, side: number) {
+  const black = blackSquares.get(side) ?? zeros([1, 3, side, side]);
+  blackSquares.delete(side);
+  try {
+    const { square, scale } = fitToSquare(photo, side, black.data);
+    return { ...await detector(square), scale };
+  } finally {
+    black.data.fill(0);
+    blackSquares.set(side, black);
+  }
+}
+
 /**
  * A photo scaled to fit a square, black at the right and bottom.
  *
@@ -65,6 +82,7 @@ export async function detectFaces(
  *
  * @param photo the photo
  * @param side of the square
+ * @param data what to write the square into, all zeros; an array of its own by default
  * @returns the square as the detector wants it, [1, 3, side, side] RGB in 0..1, and s
  *
  * @example
@@ -72,11 +90,15 @@ export async function detectFaces(
  * const { square, scale } = fitToSquare(photo, 416);
  * ```
  */
-export function fitToSquare(photo: Photo, side: number): { square: FloatTensor; scale: number } {
+export function fitToSquare(
+  photo: Photo,
+  side: number,
+  data?: Float32Array,
+): { square: FloatTensor; scale: number } {
   const scale = side / Math.max(photo.width, photo.height);
   const width = Math.max(1, roundHalfEven(scale * photo.width));
   const height = Math.max(1, roundHalfEven(scale * photo.height));
-  return { square: warpToSquare(photo, scaling(scale, 0, 0), width, height, side), scale };
+  return { square: warpToSquare(photo, scaling(scale, 0, 0), width, height, side, data), scale };
 }
 
 /**

@@ -167,6 +167,7 @@ class Lines {
  * @param width of the output
  * @param height of the output
  * @param side of the square, `width` and `height` at least
+ * @param data what to write the square into, all zeros; an array of its own by default
  * @returns [1, 3, side, side] RGB in 0..1
  *
  * @example
@@ -181,8 +182,8 @@ export function interpolateSquare(
   width: number,
   height: number,
   side: number,
+  data: Float32Array = new Float32Array(3 * side * side),
 ): FloatTensor {
-  const data = new Float32Array(3 * side * side);
   const lines = new Lines(source, inverse, width, height);
   for (let v = 0; v < height; v++) {
     lines.goTo(v);

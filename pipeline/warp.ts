@@ -44,6 +44,7 @@ export function warp(photo: Photo, transform: Similarity, width: number, height:
  * @param width of what shows the photo
  * @param height of what shows the photo
  * @param side of the square, `width` and `height` at least
+ * @param data what to write the square into, all zeros; an array of its own by default
  * @returns [1, 3, side, side] RGB in 0..1
  *
  * @example
@@ -57,9 +58,10 @@ export function warpToSquare(
   width: number,
   height: number,
   side: number,
+  data?: Float32Array,
 ): FloatTensor {
   const { source, inverse } = look(photo, transform, width, height);
-  return interpolateSquare(source, inverse, width, height, side);
+  return interpolateSquare(source, inverse, width, height, side, data);
 }
 
 /** What to interpolate, reduced first where the transform shrinks it, and where each output pixel looks. */

@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import sharp from "sharp";
+import { type FaceDetector } from "../../models/face_detector.ts";
 import { type FaceModels, loadFaceModels } from "../../models/models.ts";
 import { type Bundle } from "../../models/manifest.ts";
+import { zeros } from "../../models/tensor.ts";
 import { reportFaces, sharpness } from "../../pipeline/check_face.ts";
-import { fitToSquare, type ScoredBox, suppressOverlaps } from "../../pipeline/detection.ts";
+import { detectFaces, fitToSquare, type ScoredBox, suppressOverlaps } from "../../pipeline/detection.ts";
 import { type Face, findFaces, MIN_EYE_DISTANCE, onlyFace, prominentFaces } from "../../pipeline/faces.ts";
 import { cosine, identitySimilarity } from "../../pipeline/identity.ts";
 import { fivePoints } from "../../pipeline/landmarks.ts";
@@ -52,6 +54,29 @@ Deno.test("a photo is fitted to the square, black at the right and bottom", () =
     const shown = Math.fround(200 / 255);
     assert.deepEqual([at(0, 0), at(79, 39), at(0, 40), at(79, 79)], [shown, shown, 0, 0]);
   }
+});
+
+Deno.test("the detector sees each photo on black, whatever it has seen before or sees at the same time", async () => {
+  const settings = { input_size: 32, score_threshold: 0.5, iou_threshold: 0.3 };
+  const photo = (width: number, height: number, grey: number) => ({
+    width,
+    height,
+    data: new Uint8Array(width * height * 3).fill(grey),
+  });
+  const photos = [photo(32, 32, 250), photo(40, 10, 200), photo(10, 40, 150)];
+  const expected = photos.map((photo) => fitToSquare(photo, 32).square.data);
+  const seen: Float32Array[] = [];
+  const used = new Set<Float32Array>();
+  const detector: FaceDetector = async ({ data }) => {
+    used.add(data);
+    await Promise.resolve();
+    seen.push(data.slice());
+    return { boxes: zeros([0, 4]), scores: zeros([0]) };
+  };
+  for (const photo of photos) await detectFaces(photo, detector, settings);
+  await Promise.all(photos.map((photo) => detectFaces(photo, detector, settings)));
+  assert.deepEqual(seen, [...expected, ...expected]);
+  for (const data of used) assert.ok(data.every((value) => value === 0), "nothing of a photo stays");
 });
 
 Deno.test("five points are means of the eyes' points, nose and mouth corners", () => {
