@@ -2,6 +2,7 @@
 
 import { join } from "node:path";
 import { z } from "zod";
+import { httpAddress } from "./addresses.ts";
 import { anyWholeNumber, wholeNumber } from "./numbers.ts";
 import { readS3, type S3Access, type S3Variables } from "./s3.ts";
 
@@ -74,7 +75,7 @@ export const durableVariables = {
   INITIAL_CREDIT: anyWholeNumber(0, 999_999_999_999).optional(),
   REQUESTS_PER_MINUTE: wholeNumber(1, 1_000_000, 600),
   GENERATIONS_AT_ONCE: wholeNumber(1, 100_000, 32),
-  USAGE_EVENTS_URL: z.url("must be an http or https address").optional(),
+  USAGE_EVENTS_URL: httpAddress("put a secret into its path or query, which are never logged").optional(),
   WEBHOOKS_TO_PRIVATE_ADDRESSES: z.enum(["true", "false"], "must be true or false").default("false"),
 };
 

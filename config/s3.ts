@@ -1,6 +1,7 @@
 /** The part of the configuration that says which S3-compatible service there is, and how to get in. */
 
 import { z } from "zod";
+import { httpAddress } from "./addresses.ts";
 
 /** An S3-compatible service, for portraits and for bundles. */
 export interface S3Access {
@@ -14,7 +15,7 @@ export interface S3Access {
 /** The variables, for `environmentSchema` of `config.ts`. */
 export const s3Variables = {
   S3_REGION: z.string().default("us-east-1"),
-  S3_ENDPOINT: z.url("must be an http or https address").optional(),
+  S3_ENDPOINT: httpAddress("S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY are for that").optional(),
   S3_ACCESS_KEY_ID: z.string().optional(),
   S3_SECRET_ACCESS_KEY: z.string().optional(),
 };
