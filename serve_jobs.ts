@@ -12,13 +12,15 @@ import { runSweep } from "./jobs/sweep.ts";
 import { deliverWebhooks } from "./jobs/webhooks/deliver.ts";
 import { post } from "./jobs/webhooks/post.ts";
 import type { ServedJobs } from "./routes/app_options.ts";
-import { errorFields, type Logger } from "./routes/logger.ts";
+import { errorFields, type LogFields, type Logger } from "./routes/logger.ts";
 import { openEmbeddedStore } from "./store/embedded_store.ts";
 import { loadEncryptionKeys } from "./store/encryption_keys.ts";
-import { openQueue } from "./store/queue.ts";
+import { openQueue, type Queue } from "./store/queue.ts";
 import { createSealer } from "./store/sealing.ts";
 import { openServerStore } from "./store/server_store.ts";
 import { persist } from "./store/persist.ts";
+import { ObjectStoreError } from "./store/unavailable.ts";
+import type { Store } from "./store/store.ts";
 
 /** Messages that leave at a time, and how long each may take. */
 const outgoing = { concurrency: 4, timeout: 15_000 };
@@ -31,6 +33,43 @@ export interface JobsService extends ServedJobs {
   drain(graceMilliseconds: number): Promise<void>;
   /** Closes everything; the process is about to end. */
   close(): Promise<void>;
+}
+
+/** What is known of a fault; what the image store said quotes no request. */
+function faultFields(error: unknown): LogFields {
+  return { ...errorFields(error), ...(error instanceof ObjectStoreError ? { reason: error.message } : {}) };
+}
+
+/** Where something was posted to: no path, query or password, which may be secret. */
+function hostOf(url: string): string {
+  return new URL(url).host;
+}
+
+/** Opens the store that is configured. */
+function openStore({ store }: Config["durable"], onConnectionLost: (error: Error) => void): Promise<Store> {
+  return store.kind === "embedded"
+    ? openEmbeddedStore(store.folder)
+    : openServerStore({ url: store.url, onConnectionLost });
+}
+
+/**
+ * Opens a store and its queue.
+ *
+ * @param open opens the store
+ * @param onError hears of faults of the queue's own
+ * @returns both; where the queue cannot be opened, the store is closed again
+ */
+export async function openStoreAndQueue(
+  open: () => Promise<Store>,
+  onError: (error: Error) => void,
+): Promise<{ readonly store: Store; readonly queue: Queue }> {
+  const store = await open();
+  try {
+    return { store, queue: await openQueue(store, { onError }) };
+  } catch (error) {
+    await store[Symbol.asyncDispose]();
+    throw error;
+  }
 }
 
 /**
@@ -51,13 +90,10 @@ export async function openJobs(
   const sealer = await createSealer(await loadEncryptionKeys(durable.encryption));
   const { store, queue } = await persist(async () => {
     try {
-      const store = durable.store.kind === "embedded"
-        ? await openEmbeddedStore(durable.store.folder)
-        : await openServerStore({
-          url: durable.store.url,
-          onConnectionLost: warn("a database connection was lost"),
-        });
-      return { store, queue: await openQueue(store, { onError: warn("the queue met a fault") }) };
+      return await openStoreAndQueue(
+        () => openStore(durable, warn("a database connection was lost")),
+        warn("the queue met a fault"),
+      );
     } catch (error) {
       log("warn", "the database cannot be opened", errorFields(error));
       throw error;
@@ -81,15 +117,21 @@ export async function openJobs(
   const generations = new DurableGenerations(room, observe);
   const stops = [
     await runSweep(room),
-    await deliverWebhooks(room, { ...outgoing, allowPrivate: durable.webhooksToPrivate }),
+    await deliverWebhooks(room, {
+      ...outgoing,
+      allowPrivate: durable.webhooksToPrivate,
+      onFailure: ({ id, endpoint_id, attempts }, result) =>
+        log("warn", "a webhook did not arrive", { id, endpoint: endpoint_id, attempt: attempts + 1, result }),
+    }),
   ];
   if (durable.usageUrl !== undefined) {
-    // the operator's own address: wherever it is, it is meant
+    const host = hostOf(durable.usageUrl);
     stops.push(
       await deliverUsage(store, queue, durable.usageUrl, async (url, headers, body) => {
+        // the operator's own address: wherever it is, it is meant
         const { status } = await post(url, headers, body, { allowPrivate: true, timeout: outgoing.timeout });
         return status;
-      }),
+      }, (id, result) => log("warn", "a usage event did not arrive", { id, host, result })),
     );
   }
   let running: Running | undefined;
@@ -102,7 +144,7 @@ export async function openJobs(
       await recoverRunning(room);
       running = await runGenerations(room, executor, {
         concurrency,
-        onFault: (id, error) => log("error", "a run of a generation failed", { id, ...errorFields(error) }),
+        onFault: (id, error) => log("error", "a run of a generation failed", { id, ...faultFields(error) }),
       });
     },
     async drain(graceMilliseconds) {

@@ -1,6 +1,7 @@
 /** Usage leaves as CloudEvents 1.0, at least once, each with an id of its own that never changes. */
 
 import { CloudEvent, HTTP } from "cloudevents";
+import { sql } from "kysely";
 import type { Queries, Store } from "../store/store.ts";
 import type { Message, Queue } from "../store/queue.ts";
 
@@ -32,7 +33,7 @@ export type PostEvent = (
 export async function defineUsageEvents(queue: Queue): Promise<void> {
   await queue.define(queueName, {
     notify: true,
-    // about 20 days at one try an hour, after the first ten have come quicker
+    // about 20 days at one try an hour, after the first ten have come quicker; then `resendUsage` begins again
     retryLimit: 480,
     retryBackoff: true,
     retryDelay: 5,
@@ -81,12 +82,33 @@ export async function recordUsage(transaction: Queries, queue: Queue, record: Us
 }
 
 /**
+ * Sends events again that have not arrived and that no message carries any more: their tries are used up, or their message
+ * was lost with what an operator did to the queue.
+ *
+ * @param store where the outbox is
+ * @param queue carries them
+ * @param most at a time, the oldest first
+ */
+export async function resendUsage({ transaction }: Store, queue: Queue, most: number): Promise<void> {
+  await transaction(async (queries) => {
+    const stranded = await queries.selectFrom("usage_events").select("id").where("delivered_at", "is", null)
+      .where((where) => where.not(queue.carries([queueName], sql.ref("usage_events.id"))))
+      .orderBy("created_at").limit(most).forUpdate().skipLocked().execute();
+    for (const { id } of stranded) await queue.send(queries, queueName, { id });
+  });
+}
+
+/** Told of every try that failed: the event's id, and an HTTP status or `no_answer`. */
+export type UsageFailure = (id: string, result: string) => void;
+
+/**
  * Delivers usage events to the operator's address.
  *
  * @param store where the outbox is
  * @param queue says which are due
  * @param url gets them, structured mode of the CloudEvents HTTP binding
  * @param post does the request
+ * @param onFailure told of every try that failed
  * @returns stops delivering
  */
 export function deliverUsage(
@@ -94,17 +116,19 @@ export function deliverUsage(
   queue: Queue,
   url: string,
   post: PostEvent,
+  onFailure: UsageFailure = () => {},
 ): Promise<() => Promise<void>> {
   return queue.work(queueName, 1, async ({ data: { id } }: Message<{ id: string }>) => {
     const event = await store.queries.selectFrom("usage_events").select("body")
       .where("id", "=", id).where("delivered_at", "is", null).executeTakeFirst();
     if (event === undefined) return;
-    const status = await post(
-      url,
-      { "Content-Type": "application/cloudevents+json; charset=utf-8" },
-      event.body,
-    );
-    if (status < 200 || status > 299) throw new Error(`the usage endpoint answered ${status}`);
+    const headers = { "Content-Type": "application/cloudevents+json; charset=utf-8" };
+    const status = await post(url, headers, event.body).catch(() => undefined);
+    if (status === undefined || status < 200 || status > 299) {
+      const result = status === undefined ? "no_answer" : String(status);
+      onFailure(id, result);
+      throw new Error(`not delivered: ${result}`);
+    }
     await store.queries.updateTable("usage_events").set({ delivered_at: new Date() }).where("id", "=", id)
       .execute();
   });

@@ -1,6 +1,6 @@
 /** Generations in the database, told of by whichever instance is asked. */
 
-import { persist } from "../store/persist.ts";
+import { persist, rest } from "../store/persist.ts";
 import { accept } from "./accept.ts";
 import type {
   Generation,
@@ -17,6 +17,9 @@ import { describe, findRow, fromRow } from "./read_generation.ts";
 import type { JobsRoom } from "./room.ts";
 import { type GenerationRow, withdraw } from "./settle.ts";
 import { priceOf } from "../billing/price.ts";
+
+/** How long closing waits for ends that have been told of and not been read yet. */
+const lastLookMilliseconds = 2_000;
 
 /** What an idempotency key stands for was erased, or its time is over. */
 export class GenerationGoneError extends Error {
@@ -137,15 +140,12 @@ export class DurableGenerations implements Generations {
 
   /** @inheritDoc */
   async remove(account: string, id: string): Promise<boolean> {
-    if (await this.cancel(account, id) === undefined) return false;
+    const generation = await this.cancel(account, id);
+    if (generation === undefined) return false;
     const { queries } = this.#room.store;
-    const images = await queries.selectFrom("generation_images").select("index").where(
-      "generation_id",
-      "=",
-      id,
-    )
-      .execute();
-    await this.#room.images.remove(images.map(({ index }) => imageKey(id, index)));
+    // all there can be: a run that was canceled or died may have kept some that no row knows of
+    const indices = Array.from({ length: generation.numImages }, (_, index) => index);
+    await this.#room.images.remove(indices.map((index) => imageKey(id, index)));
     await queries.deleteFrom("generation_images").where("generation_id", "=", id).execute();
     await queries.updateTable("generations").set(({ ref }) => ({ expires_at: ref("finished_at") }))
       .where("id", "=", id).execute();
@@ -154,8 +154,10 @@ export class DurableGenerations implements Generations {
 
   /** Follows nothing any more: whoever watches is let go, and the generations go on. */
   async close(): Promise<void> {
-    // an end that has been told of is still passed on
-    await Promise.allSettled(this.#looks);
+    // an end that has been told of is still passed on, unless the database is away
+    const looked = new AbortController();
+    void Promise.allSettled(this.#looks).then(() => looked.abort());
+    await rest(lastLookMilliseconds, looked.signal);
     this.#closed.abort();
     for (const id of [...this.#followed.keys()]) this.#unfollow(id);
   }

@@ -14,9 +14,12 @@ import type { IdempotentRequest } from "./idempotency.ts";
 /** Where a generation is in its life; all but `queued` and `running` are final. */
 export type GenerationStatus = GenerationState;
 
-/** Why a generation has no portraits; `internal_error` is a fault of the service that says nothing of itself. */
+/**
+ * Why a generation has no portraits; `internal_error` is a fault of the service that says nothing of itself,
+ * `image_store_unavailable` one of where portraits are kept.
+ */
 export interface GenerationFailure {
-  readonly code: PipelineErrorCode | "internal_error";
+  readonly code: PipelineErrorCode | "internal_error" | "image_store_unavailable";
   readonly message: string;
   readonly details: Readonly<Record<string, number | string>>;
 }

@@ -39,6 +39,16 @@ export interface Notices extends AsyncDisposable {
   subscribe(id: string, listener: NoticeListener): () => void;
 }
 
+/** Anybody with a connection to the database may notify: what is no notice of ours is not heard. */
+function readNotice(payload: string): { readonly from: unknown; readonly notice: Notice } | undefined {
+  try {
+    const { from, ...notice }: Notice & { from: unknown } = JSON.parse(payload);
+    return typeof notice.id === "string" ? { from, notice } : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 /**
  * Starts listening.
  *
@@ -53,8 +63,8 @@ export async function openNotices(queue: Queue, instance: string, alone: boolean
     for (const listener of [...listeners.get(notice.id) ?? []]) listener(notice);
   };
   const subscription = await queue.listen(channel, (payload) => {
-    const { from, ...notice }: Notice & { from: string } = JSON.parse(payload);
-    if (from !== instance) tell(notice);
+    const heard = readNotice(payload);
+    if (heard !== undefined && heard.from !== instance) tell(heard.notice);
   }, () => {
     for (const listener of [...listeners.values()].flatMap((set) => [...set])) listener(undefined);
   });

@@ -26,7 +26,7 @@ export interface RoomParts {
  * @returns the room; `await using` stops listening, store and queue stay open
  */
 export async function openJobsRoom(parts: RoomParts): Promise<JobsRoom & AsyncDisposable> {
-  await defineGenerationQueues(parts.queue);
+  await defineGenerationQueues(parts.queue, parts.settings.timeoutSeconds);
   await defineUsageEvents(parts.queue);
   await defineWebhooks(parts.queue);
   await defineSweep(parts.queue);

@@ -4,6 +4,9 @@ import { sql } from "kysely";
 import { type Queries, withoutWaiting } from "../store/store.ts";
 import type { ImageStore } from "./image_store.ts";
 
+/** Pictures that one statement removes at most: it must not take as long as an outage. */
+const batch = 500;
+
 /**
  * Keeps pictures in the table `image_blobs`.
  *
@@ -34,7 +37,18 @@ export function keepImagesInPostgres(queries: Queries): ImageStore {
       if (keys.length > 0) await queries.deleteFrom("image_blobs").where("key", "in", [...keys]).execute();
     },
     async removeExpired() {
-      await queries.deleteFrom("image_blobs").where("expires_at", "<=", sql<Date>`now()`).execute();
+      while (true) {
+        const { numDeletedRows } = await queries.deleteFrom("image_blobs").where(
+          "key",
+          "in",
+          (from) =>
+            from.selectFrom("image_blobs").select("key").where("expires_at", "<=", sql<Date>`now()`).limit(
+              batch,
+            ),
+        )
+          .executeTakeFirst();
+        if (numDeletedRows < batch) return;
+      }
     },
   };
 }

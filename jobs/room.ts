@@ -46,12 +46,19 @@ export const mostTries = 3;
 /** A lease: renewed at half its time while a generation runs; the least that pg-boss allows. */
 export const leaseSeconds = 10;
 
+/** The most that pg-boss lets a message be worked on. */
+const mostRunSeconds = 86_400;
+
+/** How much longer than its generation may take a message is worked on: an outage may have to be seen through. */
+const outageSeconds = 3_000;
+
 /**
  * Makes the queues that carry generations.
  *
  * @param queue of the store
+ * @param timeoutSeconds how long a generation may take
  */
-export async function defineGenerationQueues(queue: Queue): Promise<void> {
+export async function defineGenerationQueues(queue: Queue, timeoutSeconds: number): Promise<void> {
   await queue.define(poisonQueue, {
     notify: true,
     // whoever gives a generation up may be killed at that, too
@@ -63,9 +70,11 @@ export async function defineGenerationQueues(queue: Queue): Promise<void> {
   await queue.define(generationQueue, {
     notify: true,
     retryLimit: mostTries - 1,
+    // what failed for a moment's reason does not use its tries up within that moment
+    retryDelay: 2,
     heartbeatSeconds: leaseSeconds,
     // longer than any generation takes: a run that hangs is taken from its instance after this
-    expireInSeconds: 3600,
+    expireInSeconds: Math.min(mostRunSeconds, timeoutSeconds + outageSeconds),
     deleteAfterSeconds: 3600,
     deadLetter: poisonQueue,
   });

@@ -1,9 +1,10 @@
 /** An instance at work: takes queued generations, runs them, renews their leases, and settles them. */
 
-import { sql } from "kysely";
+import { type RawBuilder, sql } from "kysely";
 import { type GenerateEvent, type GenerateOutput, PipelineError } from "../pipeline/protocol.ts";
-import { persist } from "../store/persist.ts";
+import { persist, rest } from "../store/persist.ts";
 import type { Message } from "../store/queue.ts";
+import { ObjectStoreError } from "../store/unavailable.ts";
 import type { Executor } from "./executor.ts";
 import { isTerminal } from "./notices.ts";
 import { generationQueue, type JobsRoom, poisonQueue } from "./room.ts";
@@ -16,13 +17,29 @@ export interface RunOptions {
   readonly concurrency: number;
   /** least time between two notices of progress to other instances, in milliseconds */
   readonly progressMilliseconds?: number;
-  /** hears of every fault that is not the request's; the generation is tried again */
+  /** pauses between tries to keep pictures that the image store did not take, in milliseconds; then the generation fails */
+  readonly imagePauses?: readonly number[];
+  /** hears of every fault that is not the request's; the generation is tried again, or fails for want of an image store */
   readonly onFault?: (id: string, error: unknown) => void;
 }
 
+/** Long enough for a service that is started again. */
+const usualImagePauses: readonly number[] = [500, 1000, 2000, 4000, 8000, 16_000];
+
+/** How long handing back may take when the database cannot be reached; after that the lease has to run out. */
+const handBackMilliseconds = 3_000;
+
+/** How much longer than its grace a stop takes, whatever hangs. */
+const mostStopMilliseconds = 5_000;
+
 /** An instance at work; `await using` has it hand back what runs. */
 export interface Running extends AsyncDisposable {
-  /** Takes no more, and after `graceMilliseconds` hands back what still runs. @returns the ids of those */
+  /**
+   * Takes no more, and after `graceMilliseconds` hands back what still runs. What can neither be settled nor handed back
+   * within seconds, for want of the database, is taken over by another instance when its lease has run out.
+   *
+   * @returns the ids of those that were handed back
+   */
   stop(graceMilliseconds: number): Promise<readonly string[]>;
 }
 
@@ -40,13 +57,17 @@ const faultsOfOurs: readonly string[] = [
 /** A generation that has been started, and what it is made from. */
 type StartedRow = GenerationRow & { readonly sealed: Uint8Array | null };
 
-/** Marks the start; a generation that is over, or canceled meanwhile, is not started. */
-async function start(room: JobsRoom, id: string): Promise<StartedRow | undefined> {
+/** Marks the start; a generation that is over, canceled meanwhile, or no longer this worker's is not started. */
+async function start(
+  room: JobsRoom,
+  id: string,
+  held: RawBuilder<boolean>,
+): Promise<StartedRow | undefined> {
   return await room.store.queries.updateTable("generations").set({
     state: "running",
     attempt: sql<number>`attempt + 1`,
     started_at: sql<Date>`coalesce(started_at, now())`,
-  }).where("id", "=", id).where("state", "in", ["queued", "running"]).returningAll()
+  }).where("id", "=", id).where("state", "in", ["queued", "running"]).where(held).returningAll()
     .returning((row) =>
       row.selectFrom("generation_inputs").select("sealed").where("generation_id", "=", id).as("sealed")
     )
@@ -69,7 +90,7 @@ async function handBack(room: JobsRoom, row: GenerationRow): Promise<void> {
       .returning("id").executeTakeFirst();
     if (updated === undefined) return;
     await room.queue.complete(transaction, generationQueue, row.message_id);
-    await room.queue.send(transaction, generationQueue, { id: row.id }, message);
+    await room.queue.send(transaction, generationQueue, { id: row.id }, { id: message });
   });
 }
 
@@ -103,7 +124,12 @@ export async function runGenerations(
   executor: Executor,
   options: RunOptions,
 ): Promise<Running> {
-  const { concurrency, progressMilliseconds = 200, onFault = () => {} } = options;
+  const {
+    concurrency,
+    progressMilliseconds = 200,
+    imagePauses = usualImagePauses,
+    onFault = () => {},
+  } = options;
   const draining = new AbortController();
   const worker: { stop?: () => Promise<void> } = {};
   const handedBack: string[] = [];
@@ -120,8 +146,10 @@ export async function runGenerations(
     };
   };
 
-  const handle = async ({ data: { id }, signal }: Message<Carried>) => {
-    const row = await start(room, id);
+  const run = async ({ data: { id }, signal, held }: Message<Carried>) => {
+    // how long an outage of the database is seen through
+    const stay = AbortSignal.any([signal, draining.signal]);
+    const row = await persist(() => start(room, id, held), { signal: stay });
     if (row === undefined) return;
     const over = new AbortController();
     const late = new AbortController();
@@ -142,27 +170,42 @@ export async function runGenerations(
       );
       unsubscribe();
       // by the lease's end another instance may have started it: then this comes too late, and does nothing
-      await persist(() => succeed(room, row, withQueueTime(output, row)), { signal });
+      await succeed(room, row, withQueueTime(output, row), { signal: stay, imagePauses });
     } catch (thrown) {
-      if (draining.signal.aborted) {
-        handedBack.push(id);
-        return await handBack(room, row);
-      }
       if (signal.aborted || over.signal.aborted) return;
+      if (draining.signal.aborted) {
+        const leave = AbortSignal.any([signal, AbortSignal.timeout(handBackMilliseconds)]);
+        await persist(() => handBack(room, row), { signal: leave });
+        handedBack.push(id);
+        return;
+      }
       const error = late.signal.aborted ? late.signal.reason : thrown;
       if (error instanceof PipelineError && !faultsOfOurs.includes(error.code)) {
         const { code, message, details } = error;
-        await persist(() => fail(room, row, { code, message, details }), { signal });
-        return;
+        return void await persist(() => fail(room, row, { code, message, details }), { signal: stay });
       }
+      if (!(error instanceof ObjectStoreError)) throw error;
+      // the portraits were made, and would only be made again for the same
       onFault(id, error);
+      const message = "The portraits could not be kept: the image store cannot be reached";
+      await persist(() => fail(room, row, { code: "image_store_unavailable", message, details: {} }), {
+        signal: stay,
+      });
+    } finally {
+      clearTimeout(timer);
+      unsubscribe();
+    }
+  };
+
+  const handle = async (message: Message<Carried>) => {
+    try {
+      await run(message);
+    } catch (error) {
+      onFault(message.data.id, error);
       // a dead worker needs a new process: more generations would only waste their tries here
       if (error instanceof PipelineError && error.code === "worker_failed") void worker.stop?.();
       // the queue keeps what it is told, and a message may quote the request
       throw new Error(error instanceof Error ? error.name : "fault");
-    } finally {
-      clearTimeout(timer);
-      unsubscribe();
     }
   };
 
@@ -179,7 +222,9 @@ export async function runGenerations(
   const stop = (graceMilliseconds: number) =>
     stopped ??= (async () => {
       const timer = setTimeout(() => draining.abort(), graceMilliseconds);
-      await Promise.all([stopTaking(), stopGivingUp()]);
+      const ended = new AbortController();
+      void Promise.allSettled([stopTaking(), stopGivingUp()]).then(() => ended.abort());
+      await rest(graceMilliseconds + mostStopMilliseconds, ended.signal);
       clearTimeout(timer);
       return handedBack;
     })();

@@ -7,9 +7,11 @@ import { type Selectable, sql } from "kysely";
 import { settlements } from "../billing/ledger.ts";
 import { recordUsage } from "../billing/usage_events.ts";
 import type { GeneratedImage, GenerateOutput } from "../pipeline/protocol.ts";
+import { persist, rest } from "../store/persist.ts";
 import type { GenerationFailure, GenerationsTable, TerminalState } from "../store/schema.ts";
 import type { Queries } from "../store/store.ts";
-import { imageKey } from "./image_store.ts";
+import { ObjectStoreError } from "../store/unavailable.ts";
+import { imageKey, type StoredImage } from "./image_store.ts";
 import { generationQueue, type JobsRoom } from "./room.ts";
 import { announceByWebhook } from "./webhooks/announce.ts";
 
@@ -105,55 +107,90 @@ function tell(
   return row;
 }
 
+/** How long a success is tried to be written down; left out, once. */
+export interface SucceedOptions {
+  /** ends the tries */
+  readonly signal?: AbortSignal;
+  /** pauses between tries of an image store that is not the database, in milliseconds */
+  readonly imagePauses?: readonly number[];
+}
+
+/** Keeps pictures; what their store does not take is tried again, so that nobody has to make them again. */
+async function keepImages(
+  room: JobsRoom,
+  images: readonly StoredImage[],
+  signal: AbortSignal,
+  [pause, ...more]: readonly number[],
+): Promise<void> {
+  try {
+    await persist(() => room.images.put(images), { signal });
+  } catch (error) {
+    if (!(error instanceof ObjectStoreError) || pause === undefined || signal.aborted) throw error;
+    await rest(pause, signal);
+    await keepImages(room, images, signal, more);
+  }
+}
+
 /**
  * Ends a generation with its pictures.
  *
  * @param room the jobs room
  * @param claim which, and by which attempt it was made
  * @param output pictures and timings
+ * @param options how long outages are seen through
  * @returns the row, or undefined when it was over already or another attempt took it
+ * @throws {ObjectStoreError} when the pictures could not be kept
  */
 export async function succeed(
   room: JobsRoom,
   claim: Required<Pick<Claim, "id" | "attempt">>,
   { images, timings }: GenerateOutput,
+  { signal = AbortSignal.abort(), imagePauses = [] }: SucceedOptions = {},
 ): Promise<GenerationRow | undefined> {
   const { id } = claim;
   const expiresAt = new Date(Date.now() + room.settings.resultSeconds * 1000);
-  // first the bytes, wherever they go: a row that says "succeeded" has its pictures
-  await room.images.put(images.map(({ index, contentType, data }) => ({
+  const stored = images.map(({ index, contentType, data }) => ({
     key: imageKey(id, index),
     contentType,
     data,
     expiresAt,
-  })));
-  const row = await room.store.transaction(async (transaction) => {
-    const row = await end(room, transaction, { ...claim, from: "running" }, {
-      state: "succeeded",
-      timings: { ...timings },
+  }));
+  // first the bytes, wherever they go: a row that says "succeeded" has its pictures
+  await keepImages(room, stored, signal, imagePauses);
+  const settle = () =>
+    room.store.transaction(async (transaction) => {
+      const row = await end(room, transaction, { ...claim, from: "running" }, {
+        state: "succeeded",
+        timings: { ...timings },
+      });
+      if (row === undefined) return undefined;
+      await transaction.insertInto("generation_images").values(images.map((image) => ({
+        generation_id: id,
+        index: image.index,
+        seed: image.seed,
+        content_type: image.contentType,
+        width: image.width,
+        height: image.height,
+        identity_similarity: image.identitySimilarity,
+        expires_at: expiresAt,
+      }))).execute();
+      return row;
     });
-    if (row === undefined) return undefined;
-    await transaction.insertInto("generation_images").values(images.map((image) => ({
-      generation_id: id,
-      index: image.index,
-      seed: image.seed,
-      content_type: image.contentType,
-      width: image.width,
-      height: image.height,
-      identity_similarity: image.identitySimilarity,
-      expires_at: expiresAt,
-    }))).execute();
-    return row;
-  });
-  if (row === undefined) await removeOrphans(room, id, images.length);
+  const row = await persist(settle, { signal });
+  if (row === undefined) await persist(() => removeOrphans(room, id, images.length), { signal });
   return tell(room, row, images);
 }
 
-/** Pictures of a run that came too late; those of a run that came first stay. */
+/** Pictures of a run that came too late; those of a run that came first stay, unless they were erased meanwhile. */
 async function removeOrphans(room: JobsRoom, id: string, count: number): Promise<void> {
-  const row = await room.store.queries.selectFrom("generations").select("state").where("id", "=", id)
-    .executeTakeFirst();
-  if (row === undefined || ["failed", "canceled", "expired"].includes(row.state)) {
+  const wanted = await room.store.queries.selectFrom("generations").select("id").where("id", "=", id)
+    .where((where) =>
+      where.or([
+        where("state", "in", ["queued", "running"]),
+        where.and([where("state", "=", "succeeded"), where("expires_at", ">", sql<Date>`now()`)]),
+      ])
+    ).executeTakeFirst();
+  if (wanted === undefined) {
     await room.images.remove(Array.from({ length: count }, (_, index) => imageKey(id, index)));
   }
 }

@@ -1,10 +1,11 @@
 /** Housekeeping, once a minute over all instances: what waited too long, what may be forgotten, what to tidy. */
 
 import { sql } from "kysely";
+import { resendUsage } from "../billing/usage_events.ts";
 import type { Queue } from "../store/queue.ts";
 import { imageKey } from "./image_store.ts";
-import type { JobsRoom } from "./room.ts";
-import { withdraw } from "./settle.ts";
+import { generationQueue, type JobsRoom, poisonQueue } from "./room.ts";
+import { fail, withdraw } from "./settle.ts";
 
 const queueName = "sweep";
 /** Rows at a time, so that no pass takes long. */
@@ -15,6 +16,30 @@ async function expireWaiting(room: JobsRoom): Promise<void> {
   const late = await room.store.queries.selectFrom("generations").select("id")
     .where("state", "=", "queued").where("deadline", "<=", sql<Date>`now()`).limit(batch).execute();
   for (const { id } of late) await withdraw(room, id, "expired");
+}
+
+/** How long after its deadline a running generation that no message carries is given up. */
+const strandedMinutes = 5;
+
+/**
+ * Ends generations that say they run, and that nobody will ever end: no message carries them any more. Nothing that the
+ * service does leads there; it is for what an operator, or a database restored from a backup, did to the queue.
+ */
+async function failStranded(room: JobsRoom): Promise<void> {
+  const stranded = await room.store.queries.selectFrom("generations").select(["id", "attempt"])
+    .where("state", "=", "running")
+    .where("deadline", "<=", sql<Date>`now() - make_interval(mins => ${strandedMinutes}::int)`)
+    .where((where) =>
+      where.not(room.queue.carries([generationQueue, poisonQueue], sql.ref("generations.id")))
+    )
+    .limit(batch).execute();
+  for (const { id, attempt } of stranded) {
+    await fail(room, { id, attempt, from: "running" }, {
+      code: "worker_failed",
+      message: "The generation was lost while it ran.",
+      details: {},
+    });
+  }
 }
 
 /** Removes pictures whose time is over: first the bytes, then the rows that know of them. */
@@ -37,7 +62,8 @@ async function removeExpiredImages(room: JobsRoom): Promise<void> {
 export async function sweep(room: JobsRoom): Promise<void> {
   const { queries } = room.store;
   await expireWaiting(room);
-  await removeExpiredImages(room);
+  await failStranded(room);
+  if (room.settings.usageEvents) await resendUsage(room.store, room.queue, batch);
   await queries.deleteFrom("idempotency_keys").where("expires_at", "<=", sql<Date>`now()`).execute();
   await queries.deleteFrom("used_tokens").where("expires_at", "<=", sql<Date>`now()`).execute();
   // whoever still signs with one is told that it was revoked, for a while
@@ -50,6 +76,8 @@ export async function sweep(room: JobsRoom): Promise<void> {
   await queries.deleteFrom("webhook_messages").where("created_at", "<", sql<Date>`now() - interval '30 days'`)
     .execute();
   await room.store.maintain();
+  // last, for an image store that cannot be reached holds up nothing else
+  await removeExpiredImages(room);
 }
 
 /**

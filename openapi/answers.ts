@@ -101,6 +101,7 @@ export const generationProblems = [
   "idempotency_key_invalid",
   "idempotency_key_reused",
   "canceled",
+  "image_store_unavailable",
   "deadline_exceeded",
 ] as const satisfies readonly ProblemCode[];
 

@@ -106,6 +106,7 @@ const generationProblemsOfOne = [
   ...tokenProblems,
   "generation_not_found",
   "store_unavailable",
+  "image_store_unavailable",
   "internal_error",
 ] as const;
 

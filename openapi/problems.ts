@@ -366,6 +366,13 @@ export const problemCatalogue = {
       "Send the request again after `Retry-After` seconds, with the same Idempotency-Key if it had one.",
     retryAfterSeconds: 2,
   },
+  image_store_unavailable: {
+    status: 503,
+    title: "The image store cannot be reached",
+    remedy:
+      "Send the request again after `Retry-After` seconds; portraits that could not be kept were not charged, and need a new Idempotency-Key.",
+    retryAfterSeconds: 10,
+  },
   keys_unavailable: {
     status: 503,
     title: "The identity provider's keys cannot be fetched",

@@ -38,7 +38,7 @@ export const WebhookMessageSchema = z.strictObject({
   state: z.enum(["pending", "delivered", "failed"]),
   attempts: z.int().min(0),
   last_result: z.string().nullable().describe(
-    "HTTP status of the last answer, `no_answer` or `address_refused`",
+    "HTTP status of the last answer, `no_answer`, `address_refused` or `endpoint_disabled`",
   ),
   created_at: z.iso.datetime(),
 }).openapi("WebhookMessage");

@@ -94,7 +94,9 @@ export const rotateWebhookSecret = createRoute({
   operationId: "rotateWebhookSecret",
   tags,
   summary: "Give an endpoint a new secret",
-  description: "For 24 hours, requests are signed with the new secret and the one before.",
+  description:
+    "For 24 hours, requests are signed with the new secret and the one before, and, when that one is replaced within " +
+    "its 24 hours, with the oldest of them too: a secret whose answer was lost can be replaced at once.",
   security,
   request: { params },
   responses: answers("The endpoint and its new secret.", newSecret, [

@@ -121,14 +121,16 @@ export function account(options: AppOptions): Hono<AppEnv> {
         throw fieldProblem([{ pointer: "/amount", code: "out_of_range", detail }]);
       }
       const actor = accountOf(c);
-      const { answer } = await jobs.room.store.transaction((transaction) =>
+      const { answer, repeated } = await jobs.room.store.transaction((transaction) =>
         once(transaction, actor, c.get("idempotency"), async () => {
           const { initialCredit } = jobs.room.settings;
           const change = { account: id, initialCredit, amount, kind, actor, note: note ?? null };
           return { ...toBody(await grant(transaction, change), jobs) };
         })
       );
-      options.log("info", "credits", { request_id: c.get("requestId"), account: id, actor, kind, amount });
+      // whoever adds up the log must not count a request twice
+      const message = repeated ? "credits were given before" : "credits";
+      options.log("info", message, { request_id: c.get("requestId"), account: id, actor, kind, amount });
       c.header("Cache-Control", "no-store");
       return c.json(answer);
     },

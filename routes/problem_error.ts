@@ -10,7 +10,7 @@ import type { FieldError } from "../openapi/problem.ts";
 import { problemCatalogue, type ProblemCode } from "../openapi/problems.ts";
 import { PipelineError } from "../pipeline/protocol.ts";
 import { challenge } from "./challenge.ts";
-import { isStoreUnavailable } from "../store/unavailable.ts";
+import { isStoreUnavailable, ObjectStoreError } from "../store/unavailable.ts";
 
 /** What a problem may carry beside its code and detail. */
 export interface ProblemExtras {
@@ -64,6 +64,9 @@ function refusalOf(error: unknown): ProblemError | undefined {
         }),
       },
     });
+  }
+  if (error instanceof ObjectStoreError) {
+    return new ProblemError("image_store_unavailable", "The image store cannot be reached right now.");
   }
   if (isStoreUnavailable(error)) {
     return new ProblemError("store_unavailable", "The database cannot be reached right now.");

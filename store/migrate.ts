@@ -7,6 +7,7 @@ import * as generations from "./migrations/0002_generations.ts";
 import * as requests from "./migrations/0003_requests.ts";
 import * as events from "./migrations/0004_events.ts";
 import * as accountKeys from "./migrations/0005_account_keys.ts";
+import * as oldestSecrets from "./migrations/0006_oldest_secrets.ts";
 import type { Schema } from "./schema.ts";
 
 /** Forward only: a release is taken back by restoring a backup, never by undoing columns under live data. */
@@ -24,6 +25,7 @@ const migrations: Readonly<Record<string, Migration>> = {
   "0003_requests": migration(requests),
   "0004_events": migration(events),
   "0005_account_keys": migration(accountKeys),
+  "0006_oldest_secrets": migration(oldestSecrets),
 };
 
 /** How a database's schema stands against this release's. */

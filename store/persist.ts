@@ -33,8 +33,14 @@ export async function persist<T>(
   }
 }
 
-/** Resolves after some milliseconds, or at once when the signal is aborted. */
-async function rest(milliseconds: number, signal: AbortSignal): Promise<void> {
+/**
+ * Waits.
+ *
+ * @param milliseconds how long
+ * @param signal ends the wait at once
+ */
+export async function rest(milliseconds: number, signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return;
   const { promise, resolve } = Promise.withResolvers<void>();
   const wake = () => resolve();
   const timer = setTimeout(wake, milliseconds);

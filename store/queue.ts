@@ -1,7 +1,7 @@
 /** The queue: pg-boss on the store's own database, so that a message is sent in the transaction that causes it. */
 
 import type { JsonObject } from "./json.ts";
-import { sql } from "kysely";
+import { type RawBuilder, sql } from "kysely";
 import { fromKysely, type Job, PgBoss, type Queue as QueueDefinition } from "pg-boss";
 import type { Queries, Store } from "./store.ts";
 
@@ -19,6 +19,22 @@ export interface Message<Data> {
   readonly data: Data;
   /** aborted when the message is no longer this worker's: canceled, or its lease ran out */
   readonly signal: AbortSignal;
+  /** whether it still is this worker's, to be asked within a statement; the signal may be seconds late */
+  readonly held: RawBuilder<boolean>;
+}
+
+/** What a message may be sent with. */
+export interface SendOptions {
+  /** its id, where the sender must know it beforehand */
+  readonly id?: string;
+  /** whose message it is, for {@linkcode WorkOptions.mostOfGroup} */
+  readonly group?: string;
+}
+
+/** How messages are taken. */
+export interface WorkOptions {
+  /** messages of one group that are handled at a time, over all instances; left out, as many as there are */
+  readonly mostOfGroup?: number;
 }
 
 /**
@@ -32,10 +48,17 @@ export interface Queue extends AsyncDisposable {
   /** Makes a queue, or gives it the policy as it is now. */
   define(name: string, policy: QueuePolicy): Promise<void>;
   /** Sends in a transaction: nobody sees the message before the commit. @returns the message's id */
-  send(transaction: Queries, name: string, data: JsonObject, id?: string): Promise<string>;
+  send(transaction: Queries, name: string, data: JsonObject, options?: SendOptions): Promise<string>;
+  /**
+   * Tells within a statement whether a message carries something: one that waits, is tried again or is being handled.
+   *
+   * @param names of queues
+   * @param id the `id` in the message's data, a column for example
+   */
+  carries(names: readonly string[], id: RawBuilder<string>): RawBuilder<boolean>;
   /** Takes a message back, or from whoever works on it. */
   cancel(transaction: Queries, name: string, id: string): Promise<void>;
-  /** Takes messages from a worker that is known to be dead: each is tried again, or given up after its last try. */
+  /** Takes messages from a worker that is known to be dead: each is tried again at once, or given up after its last try. */
   abandon(name: string, ids: readonly string[]): Promise<void>;
   /** Marks a message as done, in the transaction that did it. */
   complete(transaction: Queries, name: string, id: string): Promise<void>;
@@ -48,6 +71,7 @@ export interface Queue extends AsyncDisposable {
     name: string,
     concurrency: number,
     handle: (message: Message<Data>) => Promise<void>,
+    options?: WorkOptions,
   ): Promise<() => Promise<void>>;
   /** Has an empty message sent at the times of a cron expression, once over all instances. */
   schedule(name: string, cron: string): Promise<void>;
@@ -74,6 +98,8 @@ const wakeChannel = "queue_wake";
 /** pg-boss keeps its tables in this schema. */
 export const queueSchema = "queue";
 
+const jobs = sql.table(`${queueSchema}.job`);
+
 /**
  * Opens the queue of a store.
  *
@@ -96,7 +122,18 @@ export async function openQueue(store: Store, settings: QueueSettings = {}): Pro
     registerInstance: false,
   });
   boss.on("error", onError);
-  await boss.start();
+  try {
+    await boss.start();
+    return await serveQueue(store, boss);
+  } catch (error) {
+    // it may have opened connections already
+    await boss.stop({ graceful: false }).catch(onError);
+    throw error;
+  }
+}
+
+/** The queue on what has been started. */
+async function serveQueue(store: Store, boss: PgBoss): Promise<Queue> {
   const notifying = new Set<string>();
   const wakers = new Map<string, Set<() => void>>();
   const wake = (name: string) => wakers.get(name)?.forEach((wakeOne) => wakeOne());
@@ -115,21 +152,32 @@ export async function openQueue(store: Store, settings: QueueSettings = {}): Pro
       const { policy: _policy, partition: _partition, ...figures } = policy;
       await boss.updateQueue(name, { ...figures, notify: false });
     },
-    async send(transaction, name, data, id) {
+    async send(transaction, name, data, { id, group } = {}) {
       const sent = await boss.send(name, data, {
         db: fromKysely(transaction),
         ...(id === undefined ? {} : { id }),
+        ...(group === undefined ? {} : { group: { id: group } }),
       });
       if (sent === null) throw new Error(`the queue ${name} took no message`);
       if (notifying.has(name)) await sql`select pg_notify(${wakeChannel}, ${name})`.execute(transaction);
       return sent;
     },
+    carries: (names, id) =>
+      sql`exists (
+        select from ${jobs} where name in (${sql.join(names)}) and state < 'completed' and data->>'id' = ${id}
+      )`,
     async cancel(transaction, name, id) {
       await boss.cancel(name, id, { db: fromKysely(transaction) });
     },
     async abandon(name, ids) {
       if (ids.length === 0) return;
       await boss.fail(name, [...ids], { message: "its worker died" });
+      // the pause before another try is for what may fail again at once
+      await sql`
+        update ${jobs} set start_after = now() where name = ${name} and state = 'retry' and id in (${
+        sql.join(ids)
+      })
+      `.execute(store.queries);
       wake(name);
     },
     async complete(transaction, name, id) {
@@ -139,6 +187,7 @@ export async function openQueue(store: Store, settings: QueueSettings = {}): Pro
       name: string,
       concurrency: number,
       handle: (message: Message<Data>) => Promise<void>,
+      { mostOfGroup }: WorkOptions = {},
     ) {
       const workers = Array.from({ length: concurrency }, () => ({ id: "", busy: false }));
       // messages that were told of and that nobody has got yet
@@ -146,14 +195,24 @@ export async function openQueue(store: Store, settings: QueueSettings = {}): Pro
       for (const worker of workers) {
         worker.id = await boss.work<Data>(
           name,
-          { batchSize: 1, pollingIntervalSeconds: pollingSeconds },
-          async (jobs: Job<Data>[]) => {
+          {
+            batchSize: 1,
+            pollingIntervalSeconds: pollingSeconds,
+            ...(mostOfGroup === undefined ? {} : { groupConcurrency: mostOfGroup }),
+          },
+          async (taken: Job<Data>[]) => {
             worker.busy = true;
             // one that nobody told of has been waiting, and may not be the only one
-            const expected = announced > 0 && jobs.every(({ retryCount }) => retryCount === 0);
+            const expected = announced > 0 && taken.every(({ retryCount }) => retryCount === 0);
             if (expected) announced--;
             try {
-              for (const { id, data, signal } of jobs) await handle({ id, data, signal });
+              for (const { id, data, signal, retryCount } of taken) {
+                const held = sql<boolean>`exists (
+                  select from ${jobs} where name = ${name} and id = ${id} and state = 'active'
+                    and retry_count = ${retryCount}
+                )`;
+                await handle({ id, data, signal, held });
+              }
               // whoever waits for what was handled is answered before the queue's own bookkeeping
               await new Promise((resolve) => setTimeout(resolve));
             } finally {

@@ -153,6 +153,9 @@ export interface WebhookEndpointsTable {
   /** the one before, encrypted; still signs until `previous_until` */
   previous_secret: Uint8Array | null;
   previous_until: Date | null;
+  /** the oldest that has been replaced and still signs, until `oldest_until`, should it not be the one before */
+  oldest_secret: Uint8Array | null;
+  oldest_until: Date | null;
   disabled_at: Date | null;
   created_at: Time;
 }

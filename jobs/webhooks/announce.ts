@@ -68,6 +68,6 @@ export async function announceByWebhook(
       last_result: null,
       deliver_until: sql<Date>`now() + make_interval(hours => ${deliveryHours}::int)`,
     }).execute();
-    await queue.send(transaction, webhookQueue, { id });
+    await queue.send(transaction, webhookQueue, { id }, { group: row.account_id });
   }
 }

@@ -16,16 +16,25 @@ export type WebhookMessage = Selectable<WebhookMessagesTable>;
 export interface DeliveryOptions extends PostOptions {
   /** messages at a time */
   readonly concurrency: number;
+  /** told of every try that failed; `result` is an HTTP status, `no_answer` or `address_refused` */
+  readonly onFailure?: (message: WebhookMessage, result: string) => void;
 }
 
-/** One try. @returns how it ended, and whether the message has arrived */
-async function attempt(
-  room: JobsRoom,
-  message: WebhookMessage,
-  options: DeliveryOptions,
-): Promise<{ readonly result: string; readonly arrived: boolean; readonly gone: boolean }> {
+/** Messages of one account that are on their way at a time: who answers slowly must not keep everybody else waiting. */
+const mostOfAccount = 2;
+
+/** How a try ended, and whether the message has arrived, or never will. */
+interface Attempt {
+  readonly result: string;
+  readonly arrived: boolean;
+  readonly gone: boolean;
+}
+
+/** One try. An endpoint that was switched off while the message waited is not asked. */
+async function attempt(room: JobsRoom, message: WebhookMessage, options: DeliveryOptions): Promise<Attempt> {
   const endpoint = await room.store.queries.selectFrom("webhook_endpoints").selectAll()
     .where("id", "=", message.endpoint_id).executeTakeFirstOrThrow();
+  if (endpoint.disabled_at !== null) return { result: "endpoint_disabled", arrived: false, gone: true };
   const now = new Date();
   const secrets = await signingSecrets(room.sealer, endpoint, now);
   const headers = {
@@ -67,18 +76,20 @@ export function deliverWebhooks(room: JobsRoom, options: DeliveryOptions): Promi
       // delivered by a try whose end was lost, or its endpoint was removed
       if (message === undefined) return;
       const { result, arrived, gone } = await attempt(room, message, options);
+      if (!arrived) options.onFailure?.(message, result);
       const over = gone || message.deliver_until <= new Date();
       await queries.updateTable("webhook_messages").set({
         state: arrived ? "delivered" : over ? "failed" : "pending",
-        attempts: sql<number>`attempts + 1`,
+        attempts: result === "endpoint_disabled" ? sql<number>`attempts` : sql<number>`attempts + 1`,
         last_result: result,
       }).where("id", "=", id).execute();
       if (gone) {
         await queries.updateTable("webhook_endpoints").set({ disabled_at: new Date() })
-          .where("id", "=", message.endpoint_id).execute();
+          .where("id", "=", message.endpoint_id).where("disabled_at", "is", null).execute();
       }
       if (!arrived && !over) throw new Error(`not delivered: ${result}`);
     },
+    { mostOfGroup: mostOfAccount },
   );
 }
 
@@ -112,7 +123,9 @@ export async function replayMessage(
       state: "pending",
       deliver_until: sql<Date>`now() + make_interval(hours => ${deliveryHours}::int)`,
     }).where("id", "=", id).where("account_id", "=", account).returningAll().executeTakeFirst();
-    if (message !== undefined) await room.queue.send(transaction, webhookQueue, { id });
+    if (message !== undefined) {
+      await room.queue.send(transaction, webhookQueue, { id }, { group: account });
+    }
     return message;
   });
 }

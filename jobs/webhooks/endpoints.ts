@@ -8,7 +8,7 @@ import type { Queries } from "../../store/store.ts";
 /** Endpoints of one account at most. */
 export const mostEndpoints = 10;
 
-/** How long the secret before the current one still signs. */
+/** How long a secret that was replaced still signs. */
 const overlapHours = 24;
 
 /** The account has {@linkcode mostEndpoints} already. */
@@ -65,6 +65,8 @@ export async function addEndpoint(
     secret: await sealSecret(sealer, id, secret),
     previous_secret: null,
     previous_until: null,
+    oldest_secret: null,
+    oldest_until: null,
     disabled_at: null,
   }).returning(columns).executeTakeFirstOrThrow();
   return { endpoint, secret };
@@ -88,7 +90,8 @@ export async function removeEndpoint(queries: Queries, account: string, id: stri
 }
 
 /**
- * Gives an endpoint a new secret; the one before signs beside it for a day.
+ * Gives an endpoint a new secret; the one before signs beside it for a day. So does the oldest one whose day is not over:
+ * when an answer was lost and the secret is replaced once more, it may be the only one that the customer holds.
  *
  * @param transaction to do it in
  * @param sealer encrypts the secret
@@ -103,7 +106,11 @@ export async function rotateSecret(
   id: string,
 ): Promise<NewSecret | undefined> {
   const secret = drawSecret();
+  const oldest = (column: "secret" | "until") =>
+    sql.raw(`case when oldest_until > now() then oldest_${column} else previous_${column} end`);
   const endpoint = await transaction.updateTable("webhook_endpoints").set({
+    oldest_secret: sql<Uint8Array | null>`${oldest("secret")}`,
+    oldest_until: sql<Date | null>`${oldest("until")}`,
     previous_secret: sql`secret`,
     previous_until: sql<Date>`now() + make_interval(hours => ${overlapHours}::int)`,
     secret: await sealSecret(sealer, id, secret),
@@ -117,16 +124,22 @@ export async function rotateSecret(
  *
  * @param sealer holds the keys
  * @param row of the endpoint
- * @param now to tell whether the one before still signs
- * @returns one or two secrets, the current one first
+ * @param now to tell whether those before still sign
+ * @returns one to three secrets, the current one first
  */
 export async function signingSecrets(
   sealer: Sealer,
   row: Selectable<WebhookEndpointsTable>,
   now: Date,
 ): Promise<string[]> {
-  const old = row.previous_secret !== null && row.previous_until !== null && row.previous_until > now;
-  const sealed = [row.secret, ...(old && row.previous_secret !== null ? [row.previous_secret] : [])];
+  const before = [
+    { secret: row.previous_secret, until: row.previous_until },
+    { secret: row.oldest_secret, until: row.oldest_until },
+  ];
+  const sealed = [row.secret];
+  for (const { secret, until } of before) {
+    if (secret !== null && until !== null && until > now) sealed.push(secret);
+  }
   return await Promise.all(
     sealed.map(async (secret) => new TextDecoder().decode(await sealer.open(secret, row.id))),
   );
