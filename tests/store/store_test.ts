@@ -6,7 +6,7 @@ import { openServerStore } from "../../store/server_store.ts";
 import { persist } from "../../store/persist.ts";
 import { isStoreUnavailable, ObjectStoreError } from "../../store/unavailable.ts";
 import { openTestStore, testOnEachStore, testOnServer } from "./each_store.ts";
-import { FrozenLink } from "./frozen_link.ts";
+import { ServerLink } from "./server_link.ts";
 
 testOnEachStore("values come back as they went in", async ({ store: { queries } }) => {
   const bytes = Uint8Array.of(0, 1, 255);
@@ -120,10 +120,9 @@ testOnServer("an outage is told as such, and over when it is over", async ({ sto
 });
 
 testOnServer("a connection that goes dead is told as an outage, and not used again", async ({ server }) => {
-  const url = new URL(await server.createDatabase());
-  using link = new FrozenLink(Number(url.port));
-  url.port = String(link.port);
-  await using store = await openServerStore({ url: String(url), connections: 1, answerSeconds: 1 });
+  const url = await server.createDatabase();
+  using link = new ServerLink(Number(new URL(url).port));
+  await using store = await openServerStore({ url: link.through(url), connections: 1, answerSeconds: 1 });
   await store.queries.insertInto("accounts").values({ id: "before" }).execute();
   link.freeze();
   const error = await store.queries.selectFrom("accounts").select("id").execute().catch((error) => error);
