@@ -55,21 +55,6 @@ export function concatRows(parts: readonly FloatTensor[]): FloatTensor {
 }
 
 /**
- * One tensor repeated along its first axis: [k, ...rest] becomes [k * count, ...rest].
- *
- * @param tensor what to repeat
- * @param count how often, 1 or more
- *
- * @example
- * ```ts
- * repeatRows(zeros([1, 145, 256]), 3).dims; // [3, 145, 256]
- * ```
- */
-export function repeatRows(tensor: FloatTensor, count: number): FloatTensor {
-  return concatRows(Array.from({ length: count }, () => tensor));
-}
-
-/**
  * One row of a tensor, sharing its memory: [k, ...rest] becomes [1, ...rest].
  *
  * @param tensor with at least one axis
@@ -111,4 +96,74 @@ export function sliceRows(tensor: FloatTensor, start: number, end: number): Floa
     data: tensor.data.slice(start * length, end * length),
     dims: [end - start, ...tensor.dims.slice(1)],
   };
+}
+
+/**
+ * Rows of one shape that are written one by one, in memory that is used again: fresh memory of some megabytes takes the
+ * system as long to give as it takes to write.
+ *
+ * @example
+ * ```ts
+ * const rows = new RowBuffer();
+ * rows.reserve([4, 8], 3);
+ * rows.write(0, new Float32Array(32));
+ * rows.first(1).dims; // [1, 4, 8]
+ * ```
+ */
+export class RowBuffer {
+  #data = new Float32Array(0);
+  #rowDims: readonly number[] = [];
+  #rowLength = 0;
+  /** rows that may hold something */
+  #written = 0;
+
+  /**
+   * Makes room.
+   *
+   * @param rowDims shape of a row
+   * @param rows how many are to be written
+   * @returns whether the rows are still there: they are lost where their shape is another, or the room was too small
+   */
+  reserve(rowDims: readonly number[], rows: number): boolean {
+    const same = rowDims.join() === this.#rowDims.join();
+    if (same && rows * this.#rowLength <= this.#data.length) return true;
+    this.#rowDims = rowDims;
+    this.#rowLength = rowDims.reduce((product, side) => product * side, 1);
+    // more than asked for, since rows tend to come one by one
+    this.#data = new Float32Array(2 ** Math.ceil(Math.log2(rows)) * this.#rowLength);
+    this.#written = 0;
+    return false;
+  }
+
+  /**
+   * Writes one row.
+   *
+   * @param index of the row, less than were reserved
+   * @param values as many as a row has, or fewer where there is a filler
+   * @param filler what the rest of the row is filled with
+   * @throws {RangeError} the values do not fit
+   */
+  write(index: number, values: Float32Array, filler?: number): void {
+    const rest = this.#rowLength - values.length;
+    if (rest < 0 || (rest > 0 && filler === undefined)) {
+      throw new RangeError(`${values.length} numbers for a row of [${this.#rowDims}]`);
+    }
+    const start = index * this.#rowLength;
+    this.#data.set(values, start);
+    this.#data.fill(filler ?? 0, start + values.length, start + this.#rowLength);
+    this.#written = Math.max(this.#written, index + 1);
+  }
+
+  /**
+   * The first rows as a tensor. Nothing is left of those after them.
+   *
+   * @param count how many
+   * @returns [count, ...], which shares the memory: good until a row is written again
+   */
+  first(count: number): FloatTensor {
+    const end = count * this.#rowLength;
+    this.#data.fill(0, end, this.#written * this.#rowLength);
+    this.#written = count;
+    return { data: this.#data.subarray(0, end), dims: [count, ...this.#rowDims] };
+  }
 }

@@ -1,6 +1,6 @@
 import type { Manifest } from "../models/manifest.ts";
 import type { Identity } from "../models/mixed_features.ts";
-import { concatRows, type FloatTensor, rowOf, zeros } from "../models/tensor.ts";
+import { concatRows, type FloatTensor, RowBuffer, rowOf, zeros } from "../models/tensor.ts";
 import type { TextEncoder } from "../models/text_encoder.ts";
 import type { GuidanceRowKind } from "./guidance.ts";
 import type { EncodedPrompt } from "./prompt.ts";
@@ -73,67 +73,69 @@ export async function encodeConditioning(
   };
 }
 
-/**
- * Some rows of a conditioning.
- *
- * @param conditioning of one picture
- * @param kinds those to take, in the conditioning's order
- * @returns the conditioning itself where these are all of its rows
- * @throws {RangeError} it has no such row
- *
- * @example
- * ```ts
- * selectRows(conditioning, ["unconditional", "conditional"]).kinds.length; // 2
- * ```
- */
-export function selectRows(conditioning: Conditioning, kinds: readonly GuidanceRowKind[]): Conditioning {
-  if (kinds.join() === conditioning.kinds.join()) return conditioning;
-  const take = (tensor: FloatTensor) =>
-    concatRows(kinds.map((kind) => rowOf(tensor, conditioning.kinds.indexOf(kind))));
-  return {
-    kinds,
-    encoder_hidden_states: take(conditioning.encoder_hidden_states),
-    identity_tokens: take(conditioning.identity_tokens),
-    identity_token_bias: take(conditioning.identity_token_bias),
-  };
+/** A row of the UNet's batch, as one of a picture's conditioning. */
+export interface ConditioningRow {
+  readonly conditioning: Conditioning;
+  readonly kind: GuidanceRowKind;
 }
 
 /**
- * Conditionings of several pictures for one run of the UNet. People seen in fewer photos have fewer tokens: theirs are
- * filled up with tokens nobody attends to, which changes nothing.
+ * Lays rows of several pictures side by side, run after run of the UNet. People seen in fewer photos have fewer tokens:
+ * theirs are filled up with tokens nobody attends to, which changes nothing.
  *
- * @param parts at least one
- * @returns all their rows, in order
- * @throws {RangeError} there are no parts, or they are of different models
+ * A row that is where it was in the run before is not written again. Nothing is left of rows that are not in the run.
  *
  * @example
  * ```ts
- * const { identity_tokens } = stackConditionings(drafts.map(({ conditioning }) => conditioning));
+ * const { identity_tokens } = new ConditioningStack().stack([{ conditioning, kind: "conditional" }]);
  * ```
  */
-export function stackConditionings(parts: readonly ConditioningRows[]): ConditioningRows {
-  const most = Math.max(...parts.map(({ identity_tokens }) => identity_tokens.dims[1]!));
-  const padded = parts.map((part) => padTokens(part, most));
-  return {
-    encoder_hidden_states: concatRows(padded.map((part) => part.encoder_hidden_states)),
-    identity_tokens: concatRows(padded.map((part) => part.identity_tokens)),
-    identity_token_bias: concatRows(padded.map((part) => part.identity_token_bias)),
-  };
-}
+export class ConditioningStack {
+  readonly #words = new RowBuffer();
+  readonly #tokens = new RowBuffer();
+  readonly #bias = new RowBuffer();
+  #rows: readonly ConditioningRow[] = [];
 
-function padTokens(conditioning: ConditioningRows, count: number): ConditioningRows {
-  const { identity_tokens: tokens, identity_token_bias: bias } = conditioning;
-  const [rows, own, width] = tokens.dims as [number, number, number];
-  if (own === count) return conditioning;
-  const data = new Float32Array(rows * count * width);
-  const biases = new Float32Array(rows * count).fill(NOBODY);
-  for (let row = 0; row < rows; row++) {
-    data.set(tokens.data.subarray(row * own * width, (row + 1) * own * width), row * count * width);
-    biases.set(bias.data.subarray(row * own, (row + 1) * own), row * count);
+  /**
+   * Lays out the rows of one run.
+   *
+   * @param rows at least one, all of one model
+   * @returns all of them, in order; good until the next run
+   * @throws {RangeError} there are no rows, a conditioning has no such row, or they are of different models
+   */
+  stack(rows: readonly ConditioningRow[]): ConditioningRows {
+    const kept = this.#reserve(rows) ? this.#rows : [];
+    // where a row cannot be written, none counts as kept
+    this.#rows = [];
+    for (const [index, row] of rows.entries()) {
+      const before = kept[index];
+      if (row.conditioning !== before?.conditioning || row.kind !== before.kind) this.#write(index, row);
+    }
+    this.#rows = rows;
+    return {
+      encoder_hidden_states: this.#words.first(rows.length),
+      identity_tokens: this.#tokens.first(rows.length),
+      identity_token_bias: this.#bias.first(rows.length),
+    };
   }
-  return {
-    ...conditioning,
-    identity_tokens: { data, dims: [rows, count, width] },
-    identity_token_bias: { data: biases, dims: [rows, count] },
-  };
+
+  /** Whether the rows of the run before are still there. */
+  #reserve(rows: readonly ConditioningRow[]): boolean {
+    const [first] = rows;
+    if (first === undefined) throw new RangeError("no rows to stack");
+    const { encoder_hidden_states: words, identity_tokens: tokens } = first.conditioning;
+    const most = Math.max(...rows.map(({ conditioning }) => conditioning.identity_tokens.dims[1]!));
+    return [
+      this.#words.reserve(words.dims.slice(1), rows.length),
+      this.#tokens.reserve([most, ...tokens.dims.slice(2)], rows.length),
+      this.#bias.reserve([most], rows.length),
+    ].every((kept) => kept);
+  }
+
+  #write(index: number, { conditioning, kind }: ConditioningRow): void {
+    const row = conditioning.kinds.indexOf(kind);
+    this.#words.write(index, rowOf(conditioning.encoder_hidden_states, row).data);
+    this.#tokens.write(index, rowOf(conditioning.identity_tokens, row).data, 0);
+    this.#bias.write(index, rowOf(conditioning.identity_token_bias, row).data, NOBODY);
+  }
 }

