@@ -1,10 +1,23 @@
-import { deepEqual, equal } from "node:assert/strict";
+import { deepEqual, equal, ok } from "node:assert/strict";
 import { join } from "node:path";
 import S3rver from "s3rver";
+import { accept } from "../../jobs/accept.ts";
+import { DurableGenerations } from "../../jobs/durable_generations.ts";
 import { imageKey, type ImageStore } from "../../jobs/image_store.ts";
 import { keepImagesInPostgres } from "../../jobs/postgres_images.ts";
+import { describe } from "../../jobs/read_generation.ts";
+import { runGenerations } from "../../jobs/run.ts";
 import { keepImagesInS3 } from "../../jobs/s3_images.ts";
-import { testOnEachStore } from "../store/each_store.ts";
+import { succeed } from "../../jobs/settle.ts";
+import { sweep } from "../../jobs/sweep.ts";
+import { failureOf } from "../../routes/generation_answer.ts";
+import { toProblemError } from "../../routes/problem_error.ts";
+import { ObjectStoreError } from "../../store/unavailable.ts";
+import { delay } from "../delay.ts";
+import { openTestStore, testOnEachStore } from "../store/each_store.ts";
+import { ServerLink } from "../store/server_link.ts";
+import { ControlledExecutor, openTestRoom, outputOf, requestFrom } from "./test_room.ts";
+import { waitForEnd } from "./wait_for_end.ts";
 
 /** What every image store does. */
 async function behaves(images: ImageStore): Promise<void> {
@@ -30,30 +43,183 @@ async function behaves(images: ImageStore): Promise<void> {
 
 testOnEachStore("pictures in Postgres", ({ store }) => behaves(keepImagesInPostgres(store.queries)));
 
-Deno.test({
-  name: "pictures in an S3-compatible service",
-  // s3rver keeps streams of its own open until the process ends
-  sanitizeResources: false,
-  sanitizeOps: false,
-  fn: async () => {
-    const folder = await Deno.makeTempDir();
-    const server = new S3rver({
-      address: "127.0.0.1",
-      port: 0,
-      silent: true,
-      directory: join(folder, "s3"),
-      configureBuckets: [{ name: "portraits", configs: [] }],
-    });
-    const { port } = await server.run();
-    using images = await keepImagesInS3({
-      bucket: "portraits",
-      region: "us-east-1",
-      endpoint: `http://127.0.0.1:${port}`,
-      // frozen, as the configuration is
-      credentials: Object.freeze({ accessKeyId: "S3RVER", secretAccessKey: "S3RVER" }),
-    });
-    await behaves(images);
-    await server.close();
-    await Deno.remove(folder, { recursive: true });
-  },
+/** An S3-compatible server of the test's own, by a link that can be broken. */
+interface TestBucket {
+  readonly images: ImageStore;
+  readonly link: ServerLink;
+  /** keys of what it holds */
+  readonly keys: () => Promise<string[]>;
+}
+
+/** Registers a test that needs a bucket. */
+function testOnS3(name: string, test: (bucket: TestBucket) => Promise<void>): void {
+  Deno.test({
+    name,
+    // s3rver keeps streams of its own open until the process ends
+    sanitizeResources: false,
+    sanitizeOps: false,
+    fn: async () => {
+      const folder = await Deno.makeTempDir();
+      const server = new S3rver({
+        address: "127.0.0.1",
+        port: 0,
+        silent: true,
+        directory: join(folder, "s3"),
+        configureBuckets: [{ name: "portraits", configs: [] }],
+      });
+      const { port } = await server.run();
+      using link = new ServerLink(port);
+      using images = await keepImagesInS3({
+        bucket: "portraits",
+        region: "us-east-1",
+        endpoint: `http://127.0.0.1:${link.port}`,
+        // frozen, as the configuration is
+        credentials: Object.freeze({ accessKeyId: "S3RVER", secretAccessKey: "S3RVER" }),
+      });
+      const keys = async () => {
+        const listing = await (await fetch(`http://127.0.0.1:${port}/portraits`)).text();
+        return [...listing.matchAll(/<Key>([^<]*)<\/Key>/g)].map(([, key]) => key!);
+      };
+      await test({ images, link, keys });
+      await server.close();
+      await Deno.remove(folder, { recursive: true });
+    },
+  });
+}
+
+const never = new AbortController().signal;
+
+/** Waits until nothing of a generation is left to do here. */
+async function untilEmpty(keys: () => Promise<string[]>): Promise<void> {
+  for (let tries = 0; (await keys()).length > 0; tries++) {
+    ok(tries < 500, `still there: ${await keys()}`);
+    await delay(20);
+  }
+}
+
+testOnS3("pictures in an S3-compatible service", ({ images }) => behaves(images));
+
+testOnS3("a generation's pictures in S3: kept, read, expired by the sweep", async ({ images, keys }) => {
+  await using store = await openTestStore();
+  await using room = await openTestRoom(store, {}, images);
+  const executor = new ControlledExecutor();
+  await using _running = await runGenerations(room, executor, { concurrency: 1 });
+  const generations = new DurableGenerations(room);
+  const { id } = await generations.submit(requestFrom("alice", { numImages: 2 }));
+  const other = await generations.submit(requestFrom("alice", { seed: 9 }));
+  (await executor.next()).succeed();
+  (await executor.next()).succeed();
+  await waitForEnd(room, id, never);
+  await waitForEnd(room, other.id, never);
+  deepEqual((await keys()).sort(), [imageKey(id, 0), imageKey(id, 1), imageKey(other.id, 0)].sort());
+  equal((await store.queries.selectFrom("image_blobs").selectAll().execute()).length, 0);
+  deepEqual((await generations.find("alice", id))?.images.map(({ data }) => [...data]), [[9, 9, 0], [
+    9,
+    9,
+    1,
+  ]]);
+  await sweep(room);
+  equal((await keys()).length, 3, "their time is not over");
+  await store.queries.updateTable("generation_images").set({ expires_at: new Date(0) })
+    .where("generation_id", "=", id).execute();
+  await sweep(room);
+  deepEqual(await keys(), [imageKey(other.id, 0)]);
+  equal(await generations.remove("alice", other.id), true);
+  deepEqual(await keys(), []);
+  await generations.close();
 });
+
+testOnS3("an S3 service that is away for a moment costs no second run", async ({ images, link, keys }) => {
+  await using store = await openTestStore();
+  await using room = await openTestRoom(store, {}, images);
+  const executor = new ControlledExecutor();
+  await using _running = await runGenerations(room, executor, {
+    concurrency: 1,
+    // as often as it takes
+    imagePauses: Array.from({ length: 1000 }, () => 20),
+  });
+  const { id } = await accept(room, requestFrom("alice"));
+  link.refuse();
+  (await executor.next()).succeed();
+  // the SDK tries three times by itself
+  for (let tries = 0; link.refused < 7; tries++) {
+    ok(tries < 1000, "nobody tries again");
+    await delay(20);
+  }
+  link.restore();
+  const row = await waitForEnd(room, id, never);
+  deepEqual([row.state, row.attempt, executor.pending], ["succeeded", 1, 0]);
+  deepEqual(await keys(), [imageKey(id, 0)]);
+});
+
+testOnS3(
+  "an S3 service that stays away fails the generation, says so, and costs nothing",
+  async ({ images, link }) => {
+    await using store = await openTestStore();
+    await using room = await openTestRoom(store, {}, images);
+    const executor = new ControlledExecutor();
+    const faults: unknown[] = [];
+    await using _running = await runGenerations(room, executor, {
+      concurrency: 1,
+      imagePauses: [1],
+      onFault: (_id, error) => faults.push(error),
+    });
+    const { id } = await accept(room, requestFrom("alice"));
+    link.refuse();
+    (await executor.next()).succeed();
+    const row = await waitForEnd(room, id, never);
+    deepEqual([row.state, row.attempt, row.failure?.code], ["failed", 1, "image_store_unavailable"]);
+    ok(faults.length === 1 && faults[0] instanceof ObjectStoreError);
+    const account = await store.queries.selectFrom("accounts").selectAll().executeTakeFirstOrThrow();
+    deepEqual([account.available, account.reserved, account.spent], [1000, 0, 0]);
+    // whoever asks for what lies there is told the same, and not that the database is away
+    equal(toProblemError(await rejection(room.images.get(imageKey(id, 0)))).code, "image_store_unavailable");
+    equal(failureOf(await describe(room, row)).code, "image_store_unavailable");
+  },
+);
+
+testOnS3(
+  "erasing a generation leaves no picture, whatever no row knows of or comes later",
+  async ({ images, keys }) => {
+    await using store = await openTestStore();
+    await using room = await openTestRoom(store, {}, images);
+    const generations = new DurableGenerations(room);
+    const request = requestFrom("alice", { numImages: 2 });
+    const start = (id: string, attempt: number) =>
+      store.queries.updateTable("generations").set({ state: "running", attempt }).where("id", "=", id)
+        .execute();
+    const output = outputOf(request.input);
+    const picture = (id: string, index: number) => ({
+      key: imageKey(id, index),
+      contentType: "image/png",
+      data: Uint8Array.of(index),
+      expiresAt: new Date(Date.now() + 60_000),
+    });
+
+    // an instance kept its pictures and died before it could say so
+    const died = await accept(room, request);
+    await start(died.id, 1);
+    await room.images.put([picture(died.id, 0), picture(died.id, 1)]);
+    equal(await generations.remove("alice", died.id), true);
+    await untilEmpty(keys);
+
+    // it was erased after another attempt had been quicker
+    const slow = await accept(room, request);
+    await start(slow.id, 1);
+    await start(slow.id, 2);
+    ok(await succeed(room, { id: slow.id, attempt: 2 }, output) !== undefined);
+    equal(await succeed(room, { id: slow.id, attempt: 1 }, output), undefined);
+    equal((await keys()).length, 2, "who is late takes nothing away");
+    equal(await generations.remove("alice", slow.id), true);
+    equal(await succeed(room, { id: slow.id, attempt: 1 }, output), undefined);
+    await untilEmpty(keys);
+    await generations.close();
+  },
+);
+
+/** What a promise rejects with. */
+async function rejection(promise: Promise<unknown>): Promise<unknown> {
+  return await promise.then(() => {
+    throw new Error("it did not reject");
+  }, (error) => error);
+}

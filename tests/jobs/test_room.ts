@@ -4,6 +4,7 @@ import { openJobsRoom } from "../../jobs/open_room.ts";
 import type { Assignment, Executor } from "../../jobs/executor.ts";
 import { keepImagesInPostgres } from "../../jobs/postgres_images.ts";
 import type { GenerationRequest } from "../../jobs/generation.ts";
+import type { ImageStore } from "../../jobs/image_store.ts";
 import type { JobSettings, JobsRoom } from "../../jobs/room.ts";
 import type { GenerateEvent, GenerateInput, GenerateOutput } from "../../pipeline/protocol.ts";
 import { openQueue } from "../../store/queue.ts";
@@ -26,15 +27,16 @@ export const testSettings: JobSettings = {
  *
  * @param store of the test
  * @param settings in place of {@linkcode testSettings}
+ * @param images where pictures go, in place of the store
  * @returns the room; `await using` stops its queue, too
  */
 export async function openTestRoom(
   store: Store,
   settings: Partial<JobSettings> = {},
+  images: ImageStore = keepImagesInPostgres(store.queries),
 ): Promise<JobsRoom & AsyncDisposable> {
   const queue = await openQueue(store);
   const sealer = await createSealer([new Uint8Array(32).fill(7)]);
-  const images = keepImagesInPostgres(store.queries);
   const room = await openJobsRoom({
     store,
     queue,
