@@ -8,10 +8,12 @@ const SHIFT_SIZE = 397;
 /** torch draws tensors of 16 numbers and more in blocks of 16, smaller ones number by number. */
 const BLOCK = 16;
 const MAX_SEED = 2n ** 64n - 1n;
-/** A turn has 2^24 angles: 2^12 coarse ones, and 2^12 fine ones from each of them to the next. */
-const ANGLES = 2 ** 12;
-const COARSE = cosinesAndSines(2 * Math.PI / ANGLES);
-const FINE = cosinesAndSines(2 * Math.PI / ANGLES ** 2);
+/** The 2^24 angles of a turn lie in so many sectors, of whose middles cosine and sine are at hand. */
+const SECTORS = 2 ** 8;
+const ANGLES_A_SECTOR = 2 ** 24 / SECTORS;
+const MIDDLES = Float64Array.from({ length: SECTORS }, (_, sector) => 2 * Math.PI * (sector + 0.5) / SECTORS);
+const COSINES = MIDDLES.map(Math.cos);
+const SINES = MIDDLES.map(Math.sin);
 
 /**
  * The stream of random numbers behind `torch.Generator("cpu").manual_seed(seed)`: a Mersenne Twister (mt19937,
@@ -71,6 +73,19 @@ export class TorchGenerator {
       transformBlock(values, start);
     }
     return values;
+  }
+
+  /**
+   * Leaves the stream where {@linkcode randn} would, for who has no use for the numbers.
+   *
+   * @param n how many numbers, as there
+   * @throws {RangeError} when n is not a whole number of 0 or more
+   */
+  skip(n: number): void {
+    if (!(n >= BLOCK) || !Number.isSafeInteger(n)) return void this.randn(n);
+    let position = this.#position + (n % BLOCK === 0 ? n : n + BLOCK);
+    for (; position > STATE_SIZE; position -= STATE_SIZE) this.#twist();
+    this.#position = position;
   }
 
   /** torch's scalar path: Box-Muller in float64 over two 53-bit uniforms, one pair at a time. */
@@ -133,24 +148,20 @@ function temper(word: number): number {
 /**
  * Box-Muller over 16 uniforms in place, each a whole number of 2^24ths: numbers j and j + 8 of the block make one pair.
  *
- * The angle is the sum of a coarse and a fine one, whose cosines and sines are at hand: as exact as its own cosine and sine,
- * and ten times faster.
+ * An angle is that of its sector's middle and a small one, whose Taylor series need few terms: as exact as its own cosine
+ * and sine, and several times faster.
  */
 function transformBlock(values: Float32Array, start: number): void {
   const half = BLOCK / 2;
   for (let j = start; j < start + half; j++) {
-    const radius = Math.sqrt(-2 * Math.log(1 - values[j]! / ANGLES ** 2));
+    const radius = Math.sqrt(-2 * Math.log(1 - values[j]! / 2 ** 24));
     const angle = values[j + half]!;
-    const [coarse, fine] = [angle >>> 12, angle & (ANGLES - 1)];
-    const [coarseCosine, coarseSine] = [COARSE.cosines[coarse]!, COARSE.sines[coarse]!];
-    const [fineCosine, fineSine] = [FINE.cosines[fine]!, FINE.sines[fine]!];
-    values[j] = radius * (coarseCosine * fineCosine - coarseSine * fineSine);
-    values[j + half] = radius * (coarseSine * fineCosine + coarseCosine * fineSine);
+    const sector = Math.floor(angle / ANGLES_A_SECTOR);
+    const small = 2 * Math.PI * (angle / ANGLES_A_SECTOR - sector - 0.5) / SECTORS;
+    const square = small * small;
+    const cosine = 1 - square * (1 / 2 - square * (1 / 24 - square / 720));
+    const sine = small * (1 - square * (1 / 6 - square / 120));
+    values[j] = radius * (COSINES[sector]! * cosine - SINES[sector]! * sine);
+    values[j + half] = radius * (SINES[sector]! * cosine + COSINES[sector]! * sine);
   }
-}
-
-/** Of the first {@linkcode ANGLES} multiples of an angle. */
-function cosinesAndSines(step: number): { cosines: Float64Array; sines: Float64Array } {
-  const multiples = Float64Array.from({ length: ANGLES }, (_, index) => index * step);
-  return { cosines: multiples.map(Math.cos), sines: multiples.map(Math.sin) };
 }

@@ -68,8 +68,9 @@ export function ancestralStep(
   return result;
 }
 
-/** Adds noise of a standard deviation, in place. */
+/** Adds noise of a standard deviation, in place; where that is 0, the generator goes on all the same, as diffusers' does. */
 export function addNoise(sample: Float32Array, deviation: number, generator: TorchGenerator): void {
+  if (deviation === 0) return generator.skip(sample.length);
   const noise = generator.randn(sample.length);
   for (let i = 0; i < sample.length; i++) sample[i]! += round(noise[i]! * deviation);
 }

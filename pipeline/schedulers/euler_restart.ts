@@ -32,7 +32,7 @@ export function createEulerRestart(
   const passes = planPasses(config.num_train_timesteps, numInferenceSteps);
   const timesteps = passes.flat();
   // The level before each step, and the one to go to: 0 at the end of a pass.
-  const sigmas = sigmasAt({ ...config, use_karras_sigmas: false, final_sigmas_type: "zero" }, timesteps);
+  const sigmas = sigmasAt(config, timesteps);
   const last = new Set<number>();
   let steps = 0;
   for (const pass of passes) last.add((steps += pass.length) - 1);

@@ -14,12 +14,20 @@ export const ZERO_SNR_ALPHA = 2 ** -24;
  * Rounded to float32 wherever torch rounds: the sums and products of a thousand float32 numbers differ from exact ones
  * by more than the schedulers' tolerance, and the models were trained with these.
  *
- * @returns [num_train_timesteps]; with `rescale_betas_zero_snr` the last one is exactly 0
+ * @returns [num_train_timesteps], for all who ask with this configuration to read; with `rescale_betas_zero_snr` the last
+ *   one is exactly 0
  */
 export function computeAlphasCumprod(config: SchedulerConfig): Float32Array {
+  const known = alphasCumprodOf.get(config);
+  if (known !== undefined) return known;
   const betas = computeBetas(config);
-  return cumulativeProduct(config.rescale_betas_zero_snr ? rescaleZeroTerminalSnr(betas) : betas);
+  const computed = cumulativeProduct(config.rescale_betas_zero_snr ? rescaleZeroTerminalSnr(betas) : betas);
+  alphasCumprodOf.set(config, computed);
+  return computed;
 }
+
+/** By configuration: every picture's sampler asks again, and a bundle has but one. */
+const alphasCumprodOf = new WeakMap<SchedulerConfig, Float32Array>();
 
 /**
  * The same for solvers that divide by it: with `rescale_betas_zero_snr` the last one is
@@ -28,7 +36,7 @@ export function computeAlphasCumprod(config: SchedulerConfig): Float32Array {
  * @returns [num_train_timesteps], all above 0
  */
 export function computePositiveAlphasCumprod(config: SchedulerConfig): Float32Array {
-  const alphasCumprod = computeAlphasCumprod(config);
+  const alphasCumprod = computeAlphasCumprod(config).slice();
   if (config.rescale_betas_zero_snr) alphasCumprod[alphasCumprod.length - 1] = ZERO_SNR_ALPHA;
   return alphasCumprod;
 }

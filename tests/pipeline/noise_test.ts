@@ -30,9 +30,26 @@ Deno.test("drawing nothing leaves the stream where it was", () => {
   assert.deepEqual(generator.randn(16), new TorchGenerator(3).randn(16));
 });
 
+Deno.test("numbers that are skipped are those that would have been drawn", () => {
+  for (const n of [0, 1, 2, 15, 16, 17, 40, 623, 624, 2304]) {
+    const [drawn, skipped] = [new TorchGenerator(5), new TorchGenerator(5)];
+    for (const before of [3, 32]) {
+      drawn.randn(before);
+      skipped.randn(before);
+      drawn.randn(n);
+      skipped.skip(n);
+      assert.deepEqual(skipped.randn(20), drawn.randn(20), `${n} after ${before}`);
+      assert.deepEqual(skipped.randn(1), drawn.randn(1), `${n} after ${before}`);
+    }
+  }
+});
+
 Deno.test("seeds and sizes that torch would refuse are refused", () => {
   for (const seed of [-1, 0.5, NaN, Infinity, 2 ** 53, -1n, 2n ** 64n]) {
     assert.throws(() => new TorchGenerator(seed), RangeError);
   }
-  for (const size of [-1, 1.5, NaN]) assert.throws(() => new TorchGenerator(0).randn(size), RangeError);
+  for (const size of [-1, 1.5, 16.5, NaN, Infinity]) {
+    assert.throws(() => new TorchGenerator(0).randn(size), RangeError);
+    assert.throws(() => new TorchGenerator(0).skip(size), RangeError);
+  }
 });
