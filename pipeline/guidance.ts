@@ -153,11 +153,12 @@ export function guide(predictions: readonly Float32Array[], guidance: Guidance):
   }
   if (predictions.length === 1) return conditional;
   const guided = new Float32Array(conditional.length);
-  for (const [index, { weight }] of rows.entries()) {
-    const prediction = predictions[index]!;
-    for (let i = 0; i < guided.length; i++) guided[i]! += weight * prediction[i]!;
-  }
+  rows.forEach(({ weight }, index) => addWeighted(guided, predictions[index]!, weight));
   return guided;
+}
+
+function addWeighted(sum: Float32Array, prediction: Float32Array, weight: number): void {
+  for (let i = 0; i < sum.length; i++) sum[i]! += weight * prediction[i]!;
 }
 
 /** What a step's prediction is a prediction of. */
@@ -202,16 +203,19 @@ export function rescaleGuidance(
   return rescaled;
 }
 
-/** Standard deviation of the clean latent that a prediction means. */
+/**
+ * Standard deviation of the clean latent that a prediction means, in one pass: of how far its numbers are from the first
+ * one, which leaves no rounding error where they are all the same.
+ */
 function cleanSpread(prediction: Float32Array, { noisy, signal, noise }: RescaledStep): number {
   const count = prediction.length;
+  const first = signal * noisy[0]! - noise * prediction[0]!;
   let sum = 0;
-  for (let i = 0; i < count; i++) sum += signal * noisy[i]! - noise * prediction[i]!;
-  const mean = sum / count;
   let squares = 0;
   for (let i = 0; i < count; i++) {
-    const off = signal * noisy[i]! - noise * prediction[i]! - mean;
+    const off = signal * noisy[i]! - noise * prediction[i]! - first;
+    sum += off;
     squares += off * off;
   }
-  return Math.sqrt(squares / count);
+  return Math.sqrt(Math.max(0, squares - sum * sum / count) / count);
 }
