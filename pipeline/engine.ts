@@ -186,6 +186,8 @@ export class Engine {
       await this.#tick();
     }
     eventLoop.close();
+    // nothing of a person stays for as long as nobody comes
+    this.#denoiser.forget();
     this.#working = false;
   }
 

@@ -192,6 +192,23 @@ Deno.test("a run that fails takes nobody along whose own rows do not fail", asyn
   assert.equal((await engine.generate(requests[0]!)).images.length, 1);
 });
 
+Deno.test("an engine with nothing to do keeps nothing of the last person", async () => {
+  const photo = await portrait();
+  const pipeline = await pipelineOnce();
+  const buffers: ArrayBufferLike[] = [];
+  const { unet } = pipeline.models;
+  const engine = new Engine({
+    ...pipeline,
+    models: {
+      ...pipeline.models,
+      unet: (input) => (buffers.push(input.identity_tokens.data.buffer), unet(input)),
+    },
+  }, { maxBatch: 1 });
+  for (const seed of [1, 2]) await engine.generate(smallRequest(photo, { seed, numInferenceSteps: 3 }));
+  assert.equal(buffers.length, 6);
+  assert.deepEqual(buffers.map((buffer) => buffers.indexOf(buffer)), [0, 0, 0, 3, 3, 3]);
+});
+
 Deno.test("the graphs of cached steps are loaded between two steps, and asked for again when that failed", async () => {
   const photo = await portrait();
   const pipeline = await pipelineOnce();
