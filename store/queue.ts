@@ -33,7 +33,7 @@ export interface SendOptions {
 
 /** How messages are taken. */
 export interface WorkOptions {
-  /** messages of one group that are handled at a time, over all instances; left out, as many as there are */
+  /** messages of one group that are handled at a time by an instance; left out, as many as there are */
   readonly mostOfGroup?: number;
 }
 
@@ -91,6 +91,9 @@ export interface Queue extends AsyncDisposable {
 
 /** How often a worker looks for messages that nobody woke it for: those tried again, and those sent during an outage. */
 const pollingSeconds = 2;
+
+/** What pg-boss fetches, and its types leave out. */
+type FetchedJob<Data> = Job<Data> & { readonly groupId: string | null };
 
 /** Messages are told on this channel by their queue's name. */
 const wakeChannel = "queue_wake";
@@ -190,6 +193,15 @@ async function serveQueue(store: Store, boss: PgBoss): Promise<Queue> {
       { mostOfGroup }: WorkOptions = {},
     ) {
       const workers = Array.from({ length: concurrency }, () => ({ id: "", busy: false }));
+      // messages under way, by group
+      const groups = new Map<string, number>();
+      const underWay = (group: string | null) => group === null ? 0 : groups.get(group) ?? 0;
+      const count = (group: string | null, change: 1 | -1) => {
+        if (group === null) return;
+        const now = underWay(group) + change;
+        if (now > 0) groups.set(group, now);
+        else groups.delete(group);
+      };
       // messages that were told of and that nobody has got yet
       let announced = 0;
       for (const worker of workers) {
@@ -206,12 +218,23 @@ async function serveQueue(store: Store, boss: PgBoss): Promise<Queue> {
             const expected = announced > 0 && taken.every(({ retryCount }) => retryCount === 0);
             if (expected) announced--;
             try {
-              for (const { id, data, signal, retryCount } of taken) {
-                const held = sql<boolean>`exists (
-                  select from ${jobs} where name = ${name} and id = ${id} and state = 'active'
-                    and retry_count = ${retryCount}
-                )`;
-                await handle({ id, data, signal, held });
+              for (const { id, data, signal, retryCount, groupId: group } of taken as FetchedJob<Data>[]) {
+                const mine =
+                  sql`name = ${name} and id = ${id} and state = 'active' and retry_count = ${retryCount}`;
+                if (mostOfGroup !== undefined && underWay(group) >= mostOfGroup) {
+                  // workers that looked at once did not see each other's: it waits on, and that was no try
+                  await sql`
+                    update ${jobs} set state = 'created', started_on = null, heartbeat_on = null where ${mine}
+                  `.execute(store.queries);
+                  continue;
+                }
+                count(group, 1);
+                try {
+                  const held = sql<boolean>`exists (select from ${jobs} where ${mine})`;
+                  await handle({ id, data, signal, held });
+                } finally {
+                  count(group, -1);
+                }
               }
               // whoever waits for what was handled is answered before the queue's own bookkeeping
               await new Promise((resolve) => setTimeout(resolve));

@@ -1,4 +1,5 @@
 import { deepEqual, equal, ok, rejects, throws } from "node:assert/strict";
+import { sql } from "kysely";
 import { Webhook } from "standardwebhooks";
 import { lockAccount } from "../../billing/ledger.ts";
 import { accept } from "../../jobs/accept.ts";
@@ -45,6 +46,11 @@ class Receiver implements AsyncDisposable {
 
   get url(): string {
     return `http://127.0.0.1:${this.#server.addr.port}/hook`;
+  }
+
+  /** those that came and that nobody has asked for */
+  get arrived(): number {
+    return this.#deliveries.length;
   }
 
   next(): Promise<Delivery> {
@@ -106,11 +112,17 @@ testOnEachStore(
     throws(() => new Webhook(secret).verify(body.replace("succeeded", "failed"), headers));
     equal((await settledMessage(room, "delivered")).attempts, 1);
     deepEqual(await listMessages(room, "bob"), []);
-    ok(
-      !JSON.stringify(await store.queries.selectFrom("webhook_endpoints").selectAll().execute()).includes(
-        secret,
-      ),
-    );
+    const rows = await store.queries.selectFrom("webhook_endpoints").selectAll().execute();
+    // as text, and as the bytes that it stands for
+    const bytes = Uint8Array.fromBase64(secret.slice("whsec_".length)).toHex();
+    for (const row of rows) {
+      for (const value of Object.values(row)) {
+        const stored = value instanceof Uint8Array ? value : new TextEncoder().encode(String(value));
+        ok(!new TextDecoder().decode(stored).includes(secret.slice("whsec_".length)));
+        ok(!new Uint8Array(stored).toHex().includes(bytes));
+      }
+    }
+    equal(rows.filter((row) => row.secret instanceof Uint8Array).length, 2, "there was something to look at");
     await stop();
   },
 );
@@ -184,10 +196,142 @@ testOnEachStore(
     deepEqual((await settledMessage(room, "failed")).last_result, "410");
     await until(async () => (await listEndpoints(store.queries, "alice"))[0]?.disabled_at ?? undefined);
     await end();
-    equal((await listMessages(room, "alice")).length, 1, "nothing more is sent there");
+    const [gone, ...more] = await listMessages(room, "alice");
+    deepEqual(more, [], "nothing more is sent there");
+
+    // one that was waiting when the endpoint was switched off, or is sent again
+    receiver.statuses.splice(0, Infinity, 200);
+    while (receiver.arrived > 0) await receiver.next();
+    equal((await replayMessage(room, "alice", gone!.id))?.state, "pending");
+    const refused = await until(async () => {
+      const [message] = await listMessages(room, "alice");
+      return message?.state === "failed" ? message : undefined;
+    });
+    deepEqual([refused.last_result, refused.attempts, receiver.arrived], ["endpoint_disabled", 1, 0]);
+    const { endpoint } = (await rotateSecret(store.queries, room.sealer, "alice", refused.endpoint_id))!;
+    equal(endpoint.disabled_at, null);
+    await replayMessage(room, "alice", gone!.id);
+    equal((await settledMessage(room, "delivered")).attempts, 2);
     await stop();
   },
 );
+
+testOnEachStore(
+  "a secret that the customer holds goes on signing, whatever answers were lost",
+  async ({ store }) => {
+    await using room = await openTestRoom(store);
+    await using receiver = new Receiver([200]);
+    const { endpoint, secret: held } = await subscribe(room, "alice", receiver.url);
+    const rotate = async () => (await rotateSecret(store.queries, room.sealer, "alice", endpoint.id))!.secret;
+    const lost = await rotate();
+    const renewed = await rotate();
+    const stop = await deliverWebhooks(room, options);
+    const deliver = async () => {
+      await withdraw(room, (await accept(room, requestFrom("alice"))).id, "canceled");
+      return await receiver.next();
+    };
+    const signs = ({ body, headers }: Delivery, secret: string) => {
+      try {
+        new Webhook(secret).verify(body, headers);
+        return true;
+      } catch {
+        return false;
+      }
+    };
+    const first = await deliver();
+    deepEqual([held, lost, renewed].map((secret) => signs(first, secret)), [true, true, true]);
+    const again = await rotate();
+    const second = await deliver();
+    deepEqual([held, lost, renewed, again].map((secret) => signs(second, secret)), [true, false, true, true]);
+
+    // its day is over, and a day begins when a secret is replaced
+    const { rows: [days] } = await sql<{ oldest: number; previous: number }>`
+    select extract(epoch from oldest_until - created_at)::float as oldest,
+      extract(epoch from previous_until - oldest_until)::float as previous
+    from webhook_endpoints
+  `.execute(store.queries);
+    ok(days!.oldest >= 86_400 && days!.oldest < 86_400 + 3600, String(days!.oldest));
+    ok(days!.previous > 0, "it is not prolonged by the next");
+    await store.queries.updateTable("webhook_endpoints").set({ oldest_until: new Date(0) }).execute();
+    const third = await deliver();
+    deepEqual([held, renewed, again].map((secret) => signs(third, secret)), [false, true, true]);
+    const last = await rotate();
+    const fourth = await deliver();
+    deepEqual([held, renewed, again, last].map((secret) => signs(fourth, secret)), [false, true, true, true]);
+    await stop();
+  },
+);
+
+testOnEachStore("tries come ever more slowly, for a day", async ({ store }) => {
+  await using room = await openTestRoom(store);
+  await using receiver = new Receiver([500]);
+  await subscribe(room, "alice", receiver.url);
+  const failures: [number, string][] = [];
+  const stop = await deliverWebhooks(room, {
+    ...options,
+    onFailure: ({ attempts }, result) => failures.push([attempts, result]),
+  });
+  await withdraw(room, (await accept(room, requestFrom("alice"))).id, "canceled");
+  const job = async (tries: number) =>
+    await until(async () => {
+      const { rows: [row] } = await sql<{ seconds: number }>`
+        select extract(epoch from start_after - now())::float as seconds from queue.job
+        where name = 'webhooks' and state = 'retry' and retry_count = ${tries - 1}
+      `.execute(store.queries);
+      return row;
+    });
+  const tries = 13;
+  for (let n = 1; n <= tries; n++) {
+    await receiver.next();
+    const { seconds } = await job(n);
+    // half of it is drawn, so that what failed together does not come again together; the rest is this machine's
+    const most = Math.min(5 * 2 ** n, 7200);
+    ok(seconds <= most && seconds > most / 2 - 30, `${seconds} s after try ${n}`);
+    await store.queries.withSchema("queue").updateTable("job" as never)
+      .set({ start_after: new Date(0) } as never).where("state" as never, "=", "retry" as never).execute();
+  }
+  deepEqual(failures.slice(0, 3), [[0, "500"], [1, "500"], [2, "500"]]);
+
+  const [message] = await listMessages(room, "alice");
+  equal(message!.deliver_until.getTime() - message!.created_at.getTime(), 86_400_000);
+  // as many tries as a day can hold, and the queue keeps the message for as long
+  const { rows: [queue] } = await sql<{ retry_limit: number; retention_seconds: number }>`
+    select retry_limit, retention_seconds from queue.queue where name = 'webhooks'
+  `.execute(store.queries);
+  let least = 0;
+  for (let n = 1; n <= queue!.retry_limit; n++) least += Math.min(5 * 2 ** n, 7200) / 2;
+  ok(least >= 86_400, `tries may be used up after ${least} s`);
+  ok(queue!.retention_seconds > 86_400);
+  await stop();
+});
+
+testOnEachStore("one account's slow endpoint does not keep others waiting", async ({ store }) => {
+  await using room = await openTestRoom(store);
+  const answer = Promise.withResolvers<void>();
+  let asked = 0;
+  await using slow = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, async () => {
+    asked++;
+    await answer.promise;
+    return new Response();
+  });
+  await using quick = new Receiver([200]);
+  await subscribe(room, "alice", `http://127.0.0.1:${slow.addr.port}/`);
+  await subscribe(room, "bob", quick.url);
+  const end = async (account: string) =>
+    void await withdraw(room, (await accept(room, requestFrom(account))).id, "canceled");
+  const messages = 6;
+  for (let n = 0; n < messages; n++) await end("alice");
+  const stop = await deliverWebhooks(room, { ...options, concurrency: 4 });
+  await until(() => Promise.resolve(asked === 2 || undefined));
+  for (let n = 0; n < 3; n++) {
+    await end("bob");
+    await quick.next();
+  }
+  equal(asked, 2);
+  answer.resolve();
+  await until(() => Promise.resolve(asked === messages || undefined));
+  await stop();
+});
 
 testOnEachStore("endpoints are the account's own, and not without number", async ({ store }) => {
   await using room = await openTestRoom(store);
