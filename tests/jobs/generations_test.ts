@@ -4,8 +4,9 @@ import { InsufficientCreditError } from "../../billing/ledger.ts";
 import { readUsage } from "../../billing/usage.ts";
 import { accept, TooManyGenerationsError } from "../../jobs/accept.ts";
 import { imageKey } from "../../jobs/image_store.ts";
-import { generationQueue, type JobsRoom, poisonQueue } from "../../jobs/room.ts";
+import { generationQueue, type JobsRoom, leaseSeconds, poisonQueue } from "../../jobs/room.ts";
 import { recoverRunning, runGenerations } from "../../jobs/run.ts";
+import { openInput } from "../../jobs/sealed_input.ts";
 import { fail, succeed, withdraw } from "../../jobs/settle.ts";
 import { sweep } from "../../jobs/sweep.ts";
 import { PipelineError } from "../../pipeline/protocol.ts";
@@ -375,6 +376,167 @@ testOnServer("an instance that dies has its generation taken over by another", a
     spent: requestPrice,
     funded: 1000,
   });
+});
+
+testOnServer("a run longer than its lease is left to who renews it", async ({ store, another }) => {
+  await using room = await openTestRoom(store);
+  await using otherStore = await another!();
+  await using other = await openTestRoom(otherStore);
+  const executor = new ControlledExecutor();
+  const idle = new ControlledExecutor();
+  await using _running = await runGenerations(room, executor, { concurrency: 1 });
+  const { id } = await accept(room, requestFrom("alice"));
+  const run = await executor.next();
+  await using _other = await runGenerations(other, idle, { concurrency: 1 });
+  const lease = async () => {
+    const { rows: [row] } = await sql<{ state: string; renewed: number; lease: number; tries: number }>`
+      select state::text, extract(epoch from heartbeat_on - started_on)::float as renewed,
+        heartbeat_seconds as lease, retry_count as tries
+      from queue.job where name = ${generationQueue} and data->>'id' = ${id}
+    `.execute(otherStore.queries);
+    return row!;
+  };
+  // until it has been renewed after its first end; the other instance looks for abandoned ones all the while
+  for (let looks = 0; (await lease()).renewed <= leaseSeconds; looks++) {
+    ok(looks < 300, "the lease is not renewed");
+    await sql`update queue.queue set monitor_on = null`.execute(otherStore.queries);
+    await other.queue.supervise();
+    await delay(200);
+  }
+  const { state, lease: seconds, tries } = await lease();
+  deepEqual([state, seconds, tries], ["active", leaseSeconds, 0]);
+  equal(idle.pending, 0);
+  ok(!run.signal.aborted);
+  run.succeed();
+  const row = await waitForEnd(room, id, never);
+  deepEqual([row.state, row.attempt], ["succeeded", 1]);
+});
+
+testOnEachStore("a run may take as long as a generation may, and an outage more", async ({ store }) => {
+  const mostSeconds = async (timeoutSeconds: number) => {
+    await using _room = await openTestRoom(store, { timeoutSeconds });
+    const { rows: [queue] } = await sql<{ expire_seconds: number; retry_delay: number }>`
+      select expire_seconds, retry_delay from queue.queue where name = ${generationQueue}
+    `.execute(store.queries);
+    ok(queue!.retry_delay > 0, "tries are not used up within a moment");
+    return queue!.expire_seconds;
+  };
+  deepEqual([await mostSeconds(600), await mostSeconds(7200), await mostSeconds(86_400)], [
+    3600,
+    10_200,
+    86_400,
+  ]);
+});
+
+testOnEachStore("the sweep ends what says it runs and nobody will ever end", async ({ store }) => {
+  await using room = await openTestRoom(store);
+  const executor = new ControlledExecutor();
+  await using _running = await runGenerations(room, executor, { concurrency: 3 });
+  const ids: string[] = [];
+  for (let n = 0; n < 3; n++) {
+    ids.push((await accept(room, requestFrom("alice"))).id);
+    await executor.next();
+  }
+  const [carried, lost, young] = ids as [string, string, string];
+  const late = (id: string, minutes: number) =>
+    store.queries.updateTable("generations").set({
+      deadline: sql<Date>`now() - make_interval(mins => ${minutes}::int)`,
+    }).where("id", "=", id).execute();
+  await late(carried, 60);
+  await late(lost, 60);
+  await late(young, 1);
+  await sql`delete from queue.job where data->>'id' in (${lost}, ${young})`.execute(store.queries);
+  await sweep(room);
+  const states = await Promise.all(ids.map(async (id) => (await findGeneration(room, id))?.state));
+  deepEqual(states, ["running", "failed", "running"]);
+  equal((await findGeneration(room, lost))?.failure?.code, "worker_failed");
+  deepEqual(await balances(room), {
+    available: 1000 - 2 * requestPrice,
+    reserved: 2 * requestPrice,
+    spent: 0,
+    funded: 1000,
+  });
+});
+
+testOnEachStore("photos and prompt lie in the database as nobody can read them", async ({ store }) => {
+  await using room = await openTestRoom(store);
+  const photo = crypto.getRandomValues(new Uint8Array(64));
+  const prompt = "a smile that nobody else may know of";
+  const { id } = await accept(room, requestFrom("alice", { referenceImages: [photo], prompt }));
+  const { sealed } = await store.queries.selectFrom("generation_inputs").selectAll()
+    .where("generation_id", "=", id).executeTakeFirstOrThrow();
+  ok(sealed.length > photo.length + prompt.length, "all of it is in there");
+  const { input } = await openInput(room.sealer, id, sealed);
+  deepEqual([[...input.referenceImages[0]!], input.prompt], [[...photo], prompt]);
+  const lies = new Uint8Array(sealed).toHex();
+  for (const secret of [photo.subarray(0, 8), photo.subarray(56), new TextEncoder().encode("nobody else")]) {
+    ok(!lies.includes(new Uint8Array(secret).toHex()));
+  }
+  const row = await findGeneration(room, id);
+  ok(!JSON.stringify(row).includes("nobody else"));
+});
+
+testOnEachStore("usage is counted on the UTC day of the end, at any hour", async ({ store }) => {
+  await using room = await openTestRoom(store);
+  const ends = [
+    "2026-03-01T23:59:59.999Z",
+    "2026-03-02T00:00:00Z",
+    "2026-03-02T23:59:59.999Z",
+    "2026-03-03T00:00:00Z",
+  ];
+  const ids: string[] = [];
+  for (const _end of ends) {
+    const request = requestFrom("alice");
+    const { id } = await accept(room, request);
+    await store.queries.updateTable("generations").set({ state: "running", attempt: 1 }).where("id", "=", id)
+      .execute();
+    await succeed(room, { id, attempt: 1 }, outputOf(request.input));
+    ids.push(id);
+  }
+  // what is over does not change, but for this test
+  await sql`alter table generations disable trigger generations_step`.execute(store.queries);
+  for (const [n, end] of ends.entries()) {
+    await store.queries.updateTable("generations").set({ finished_at: new Date(end) }).where(
+      "id",
+      "=",
+      ids[n]!,
+    )
+      .execute();
+  }
+  const usage = async (from: string, to: string) => {
+    const { rows, total } = await readUsage(store.queries, "alice", { from, to });
+    return {
+      days: rows.map(({ day, generations, credits }) => [day, generations, credits]),
+      total: total.credits,
+    };
+  };
+  const days = [["2026-03-01", 1, requestPrice], ["2026-03-02", 2, 2 * requestPrice], [
+    "2026-03-03",
+    1,
+    requestPrice,
+  ]];
+  deepEqual(await usage("2026-03-01", "2026-03-02"), { days: days.slice(0, 2), total: 3 * requestPrice });
+  deepEqual(await usage("2026-03-02", "2026-03-02"), { days: days.slice(1, 2), total: 2 * requestPrice });
+  deepEqual(await usage("2026-02-01", "2026-04-01"), { days, total: 4 * requestPrice });
+  // however the server's own clock is set
+  const { rows } = await store.transaction(async (transaction) => {
+    await sql`set local time zone 'Asia/Tokyo'`.execute(transaction);
+    return await readUsage(transaction, "alice", { from: "2026-03-02", to: "2026-03-02" });
+  });
+  deepEqual(rows.map(({ day, generations }) => [day, generations]), [["2026-03-02", 2]]);
+});
+
+testOnServer("what others notify on the channel is no news, and no harm", async ({ store, another }) => {
+  await using room = await openTestRoom(store);
+  await using otherStore = await another!();
+  await using other = await openTestRoom(otherStore);
+  const heard = Promise.withResolvers<unknown>();
+  room.notices.subscribe("gen_1", (notice) => heard.resolve(notice));
+  for (const payload of ["{not json", "null", "7", '"gen_1"', "[]", "{}", ""]) {
+    await sql`select pg_notify('generations', ${payload})`.execute(otherStore.queries);
+  }
+  await other.notices.announce(otherStore.queries, { id: "gen_1", state: "running" });
+  deepEqual(await heard.promise, { id: "gen_1", state: "running" });
 });
 
 testOnEachStore("pictures are kept for their time", async ({ store }) => {

@@ -1,4 +1,5 @@
 import { deepEqual, equal, rejects } from "node:assert/strict";
+import { sql } from "kysely";
 import { accept } from "../../jobs/accept.ts";
 import { IdempotencyKeyReusedError, once } from "../../jobs/idempotency.ts";
 import { sweep } from "../../jobs/sweep.ts";
@@ -75,3 +76,21 @@ testOnServer(
     deepEqual([account.reserved, account.available], [requestPrice, 1000 - requestPrice]);
   },
 );
+
+testOnEachStore("a key lives for 24 hours", async ({ store }) => {
+  const request = { key: "k", fingerprint: fingerprint(1) };
+  const claim = () => store.transaction((t) => once(t, "alice", request, () => Promise.resolve("answer")));
+  await store.transaction(async (transaction) => {
+    await once(transaction, "alice", request, () => Promise.resolve("answer"));
+    const { rows } = await sql<{ seconds: number }>`
+      select extract(epoch from expires_at - now())::int as seconds from idempotency_keys
+    `.execute(transaction);
+    deepEqual(rows, [{ seconds: 86_400 }]);
+  });
+  const pass = (time: string) =>
+    sql`update idempotency_keys set expires_at = expires_at - ${time}::interval`.execute(store.queries);
+  await pass("23 hours 59 minutes");
+  equal((await claim()).repeated, true);
+  await pass("1 minute");
+  equal((await claim()).repeated, false);
+});

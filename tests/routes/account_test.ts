@@ -1,6 +1,6 @@
 /** Balance, usage, prices, credits and limits over HTTP; the pipeline is scripted. */
 
-import { deepEqual, equal, match, ok } from "node:assert/strict";
+import { deepEqual, equal, match } from "node:assert/strict";
 import { AccountSchema, PriceSchema, UsageSchema } from "../../openapi/account.ts";
 import { expectFields, expectProblem } from "./expect_problem.ts";
 import { outputOf, scriptInference } from "./scripted_inference.ts";
@@ -118,7 +118,13 @@ Deno.test("the operator gives and takes credits, once a key; nobody else does", 
   await expectProblem(await credits({ amount: 0.5, kind: "top_up" }), "wrong_type");
   await expectProblem(await credits(topUp, undefined, "generations:write account:read"), "scope_missing");
   equal(AccountSchema.parse(await (await as(service, "frank", "/v1/account")).json()).available, 300);
-  ok(service.log.some((line) => line.includes('"credits"') && line.includes("frank")));
+  const told = service.log.map((line) => JSON.parse(line)).filter(({ account }) => account === "frank");
+  deepEqual(told.filter(({ message }) => message === "credits").map(({ amount }) => amount), [500, -200]);
+  deepEqual(
+    told.filter(({ message }) => message !== "credits").map(({ message }) => message),
+    ["credits were given before"],
+    "a repeated request is no other credit",
+  );
 });
 
 Deno.test("requests a minute are counted and told; too many are refused until there is room", async () => {
