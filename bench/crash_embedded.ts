@@ -4,7 +4,7 @@ import { crash } from "./shared/crash.ts";
 
 /**
  * One instance on its embedded database, killed (SIGKILL) at random moments under load: every accepted generation ends once,
- * the ledger balances, and no webhook id comes with two bodies.
+ * the ledger balances, every webhook and usage event arrives, and no webhook id comes with two bodies.
  *
  * @param args `--kills COUNT`, `--clients COUNT`, `--seed NUMBER`, and those of every bench
  * @returns faults found
@@ -27,6 +27,10 @@ export async function run(args: readonly string[]): Promise<Figure> {
         await Promise.all(instances.map((instance) => instance.stop("SIGTERM")));
         await using store = await openEmbeddedStore(`${stateFolder}/database`);
         return await use(store.queries);
+      },
+      async resume(instances) {
+        for (const instance of instances) instance.start();
+        await Promise.all(instances.map((instance) => instance.ready()));
       },
     });
   } finally {

@@ -5,7 +5,7 @@ import { startPostgres } from "./shared/postgres_server.ts";
 
 /**
  * Two instances on one PostgreSQL, killed (SIGKILL) at random moments under load: every accepted generation ends once, the
- * ledger balances, and no webhook id comes with two bodies.
+ * ledger balances, every webhook and usage event arrives, and no webhook id comes with two bodies.
  *
  * @param args `--kills COUNT`, `--clients COUNT`, `--seed NUMBER`, and those of every bench
  * @returns faults found
@@ -31,6 +31,7 @@ export async function run(args: readonly string[]): Promise<Figure> {
         await using store = await openServerStore({ url });
         return await use(store.queries);
       },
+      resume: () => Promise.resolve(),
     });
   } finally {
     await Deno.remove(stateFolder, { recursive: true });

@@ -70,14 +70,16 @@ export async function run(args: readonly string[]): Promise<Figure> {
     (sum, [, n]) => sum + n,
     0,
   );
-  const strange = Object.entries(load.answers).filter(([status]) => !["200", "202", "503"].includes(status))
-    .reduce((sum, [, n]) => sum + n, 0);
+  // what is posted meanwhile is sent away for the same reason, and no other
+  const strange = Object.entries(load.problems).filter(([code]) => code !== "store_unavailable")
+    .reduce((sum, [, n]) => sum + n, 0) + (load.answers[0] ?? 0);
   console.table({
     "accepted before": { count: before },
     "accepted in all": { count: load.accepted.size },
     "succeeded": { count: books.states["succeeded"] ?? 0 },
     "asked meanwhile": { count: [...codes.values()].reduce((sum, n) => sum + n, 0) },
     "store_unavailable": { count: codes.get("store_unavailable") ?? 0 },
+    "store_unavailable to a POST": { count: load.problems["store_unavailable"] ?? 0 },
     "other answers": { count: unclear + strange },
     "seconds from the server's start to the next acceptance": { count: Math.round(resumed * 10) / 10 },
   });

@@ -21,22 +21,44 @@ export interface CrashSetting {
     instances: readonly ServiceInstance[],
     use: (queries: Queries) => Promise<T>,
   ) => Promise<T>;
+  /** starts what `read` has stopped */
+  readonly resume: (instances: readonly ServiceInstance[]) => Promise<void>;
 }
+
+/** The longest that the last webhooks and usage events are waited for: one whose instance was killed comes after a minute. */
+const DELIVERY_MS = 300_000;
 
 /** A customer's endpoint that fails every third time and remembers what it was sent. */
 class Receiver implements AsyncDisposable {
   readonly bodies = new Map<string, Set<string>>();
+  /** ids of what was answered with success */
+  readonly taken = new Set<string>();
+  /** generations whose webhook is among them, and whether they succeeded */
+  readonly ended = new Map<string, boolean>();
   requests = 0;
   readonly #server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, async (request) => {
     const body = await request.text();
     // a webhook names itself in a header, a CloudEvent in its body
-    const id = request.headers.get("webhook-id") ?? String(JSON.parse(body).id);
+    const event = JSON.parse(body);
+    const webhook = request.headers.get("webhook-id");
+    const id = webhook ?? String(event.id);
     this.bodies.set(id, (this.bodies.get(id) ?? new Set()).add(body));
-    return new Response(null, { status: ++this.requests % 3 === 0 ? 500 : 204 });
+    const fails = ++this.requests % 3 === 0;
+    if (!fails) {
+      this.taken.add(id);
+      if (webhook !== null) this.ended.set(event.data.id, event.type === "generation.succeeded");
+    }
+    return new Response(null, { status: fails ? 500 : 204 });
   });
 
   get url(): string {
     return `http://127.0.0.1:${this.#server.addr.port}/`;
+  }
+
+  /** Whether everything has come that the end of a generation sends. */
+  has(generation: string): boolean {
+    const succeeded = this.ended.get(generation);
+    return succeeded === false || (succeeded === true && this.taken.has(`usage_${generation}`));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -53,6 +75,35 @@ function randomFrom(seed: number): () => number {
     mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
   };
+}
+
+/**
+ * Waits until every webhook and usage event has arrived.
+ *
+ * @returns ids of those that have not in time
+ */
+async function waitForDeliveries(
+  { read, resume }: CrashSetting,
+  instances: readonly ServiceInstance[],
+  receiver: Receiver,
+  accepted: ReadonlySet<string>,
+): Promise<string[]> {
+  const end = Date.now() + DELIVERY_MS;
+  const pause = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+  while (Date.now() < end && ![...accepted].every((id) => receiver.has(id))) await pause(250);
+  while (true) {
+    // the database knows of those as well that no client was told of
+    const sent = await read(instances, async (queries) => {
+      const { rows } = await sql<{ id: string }>`
+        select id from webhook_messages union all select id from usage_events
+      `.execute(queries);
+      return rows.map(({ id }) => id);
+    });
+    const missing = sent.filter((id) => !receiver.taken.has(id));
+    if (missing.length === 0 || Date.now() >= end) return missing;
+    await resume(instances);
+    await pause(10_000);
+  }
 }
 
 /**
@@ -123,6 +174,7 @@ export async function crash(setting: CrashSetting): Promise<Figure> {
     }
   };
   await wait();
+  const missing = await waitForDeliveries(setting, instances, receiver, load.accepted);
   const books = await setting.read(instances, async (queries) => {
     await untilIdle(queries, 10);
     const books = await checkBooks(queries, load.accepted);
@@ -131,7 +183,7 @@ export async function crash(setting: CrashSetting): Promise<Figure> {
     `.execute(queries);
     return { ...books, ...told[0]! };
   });
-  const faults = [...books.faults];
+  const faults = [...books.faults, ...missing.map((id) => `${id} never arrived`)];
   for (const [id, bodies] of receiver.bodies) if (bodies.size > 1) faults.push(`${id} came with two bodies`);
   if (books.messages !== books.ended) faults.push(`${books.messages} webhooks for ${books.ended} ends`);
   console.log(`${kills} kills, ${setting.instances} instance(s), ${clients} clients, seed ${seed}`);
@@ -144,7 +196,9 @@ export async function crash(setting: CrashSetting): Promise<Figure> {
       count: Object.entries(load.answers).filter(([status]) => status === "0" || Number(status) >= 500)
         .reduce((sum, [, count]) => sum + count, 0),
     },
-    "webhooks and usage events that came": { count: receiver.requests },
+    "webhooks and usage events that came": { count: receiver.taken.size },
+    "webhooks and usage events missing": { count: missing.length },
+    "requests that brought them": { count: receiver.requests },
     "seconds": { count: Math.round((performance.now() - began) / 1000) },
   });
   for (const fault of faults.slice(0, 20)) console.error(fault);

@@ -8,6 +8,8 @@ export interface Load {
   readonly accepted: ReadonlySet<string>;
   /** answers by status; 0 for none */
   readonly answers: Readonly<Record<number, number>>;
+  /** problems they were answered with, by code */
+  readonly problems: Readonly<Record<string, number>>;
   /** Stops asking, and resolves when every request has its answer. */
   stop(): Promise<void>;
 }
@@ -30,6 +32,7 @@ export function startLoad(
 ): Load {
   const accepted = new Set<string>();
   const answers: Record<number, number> = {};
+  const problems: Record<string, number> = {};
   let stopping = false;
   let turn = 0;
   const ask = async (key: string): Promise<void> => {
@@ -51,6 +54,7 @@ export function startLoad(
         status = response.status;
         const answer = await response.json();
         if (status === 200 || status === 202) accepted.add(answer.id);
+        else problems[answer.code] = (problems[answer.code] ?? 0) + 1;
       } catch {
         // killed in the middle: the same key asks again
       }
@@ -68,6 +72,7 @@ export function startLoad(
   return {
     accepted,
     answers,
+    problems,
     async stop() {
       stopping = true;
       await Promise.all(running);
