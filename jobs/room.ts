@@ -71,7 +71,7 @@ export async function defineGenerationQueues(queue: Queue, timeoutSeconds: numbe
     notify: true,
     retryLimit: mostTries - 1,
     // what failed for a moment's reason does not use its tries up within that moment
-    retryDelay: 2,
+    retryDelay: 1,
     heartbeatSeconds: leaseSeconds,
     // longer than any generation takes: a run that hangs is taken from its instance after this
     expireInSeconds: Math.min(mostRunSeconds, timeoutSeconds + outageSeconds),

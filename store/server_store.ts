@@ -11,7 +11,7 @@ import { type Store, transactionOn } from "./store.ts";
 export interface ServerStoreOptions {
   /** `postgres://user:password@host:port/database` */
   readonly url: string;
-  /** connections of this process at most; the queue takes three more */
+  /** connections of this process at most; the queue takes three more, and two that listen */
   readonly connections?: number;
   /** the longest that one statement may take; what has no answer by then is an outage. 0 for no limit */
   readonly answerSeconds?: number;

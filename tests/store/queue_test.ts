@@ -1,6 +1,9 @@
 import { deepEqual, equal, ok } from "node:assert/strict";
+import { sql } from "kysely";
+import { generationQueue } from "../../jobs/room.ts";
 import { openQueue, type Queue } from "../../store/queue.ts";
 import type { Store } from "../../store/store.ts";
+import { openTestRoom } from "../jobs/test_room.ts";
 import { openTestStore, testOnEachStore, testOnServer } from "./each_store.ts";
 
 /** Less than workers wait before they look for themselves. */
@@ -131,4 +134,22 @@ Deno.test("one message has one worker of many ask the database", async () => {
   // it was told of one, and got it: there is nothing more to look for
   equal(fetches, 1);
   await stop();
+});
+
+testOnServer("an instance takes fifteen connections at most", async ({ store }) => {
+  await using room = await openTestRoom(store);
+  const stop = await room.queue.work(generationQueue, 8, () => Promise.resolve());
+  const busy = Array.from({ length: 40 }, () => sql`select pg_sleep(0.2)`.execute(store.queries));
+  await store.transaction(async (transaction) => {
+    for (let i = 0; i < 16; i++) await room.queue.send(transaction, generationQueue, { i });
+  });
+  const { rows } = await sql<{ name: string; count: number }>`
+    select application_name as name, count(*)::int as count from pg_stat_activity
+    where datname = current_database() group by 1 order by 1
+  `.execute(store.queries);
+  await Promise.all(busy);
+  await stop();
+  const [requests, queue] = rows;
+  deepEqual([rows.length, requests], [2, { name: "idadapter", count: 10 }]);
+  ok(queue!.count >= 3 && queue!.count <= 5, `${queue!.count} of the queue, two of them listening`);
 });
