@@ -184,10 +184,10 @@ export class Engine {
       await eventLoop.turn();
       await this.#turns.next();
       await this.#tick();
+      // nothing of a person stays for as long as nobody is denoised
+      if (this.#seats.length === 0) this.#denoiser.forget();
     }
     eventLoop.close();
-    // nothing of a person stays for as long as nobody comes
-    this.#denoiser.forget();
     this.#working = false;
   }
 
