@@ -1,6 +1,7 @@
 /** Generations in the database, told of by whichever instance is asked. */
 
 import { persist, rest } from "../store/persist.ts";
+import { ObjectStoreError } from "../store/unavailable.ts";
 import { accept } from "./accept.ts";
 import type {
   Generation,
@@ -20,6 +21,9 @@ import { priceOf } from "../billing/price.ts";
 
 /** How long closing waits for ends that have been told of and not been read yet. */
 const lastLookMilliseconds = 2_000;
+
+/** Between two tries to read pictures whose store is away. */
+const imagePauseMilliseconds = 500;
 
 /** What an idempotency key stands for was erased, or its time is over. */
 export class GenerationGoneError extends Error {
@@ -126,8 +130,14 @@ export class DurableGenerations implements Generations {
     const quicker = this.#followed.get(id);
     if (quicker !== undefined) return quicker.record.watch(after, leave);
     this.#follow(record);
-    // it may have gone on between the look and the listening
-    await this.#look(record);
+    try {
+      // it may have gone on between the look and the listening
+      await this.#look(record);
+    } catch (error) {
+      // who comes next begins anew, rather than waits for news that has been missed
+      this.#unfollow(id);
+      throw error;
+    }
     return record.watch(after, leave);
   }
 
@@ -202,8 +212,7 @@ export class DurableGenerations implements Generations {
     }
     if (notice === undefined || (notice.state !== undefined && isTerminal(notice.state))) {
       // an outage lasts as long as it lasts; who waits for this record waits with it
-      const look = persist(() => this.#look(record), { signal: this.#closed.signal }).catch(() => {})
-        .finally(() => this.#looks.delete(look));
+      const look = this.#keepLooking(record).catch(() => {}).finally(() => this.#looks.delete(look));
       this.#looks.add(look);
       return;
     }
@@ -215,6 +224,19 @@ export class DurableGenerations implements Generations {
   #finish(record: GenerationRecord, generation: Generation): void {
     record.finish(generation);
     if (this.#followed.get(generation.id)?.record === record) this.#unfollow(generation.id);
+  }
+
+  /** Looks until there is something to be seen, whether the database or the pictures' store is away. */
+  async #keepLooking(record: GenerationRecord): Promise<void> {
+    const { signal } = this.#closed;
+    while (!signal.aborted) {
+      try {
+        return await persist(() => this.#look(record), { signal });
+      } catch (error) {
+        if (!(error instanceof ObjectStoreError)) throw error;
+        await rest(imagePauseMilliseconds, signal);
+      }
+    }
   }
 
   /** Brings a record to where its row is. */

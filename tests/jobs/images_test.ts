@@ -178,6 +178,35 @@ testOnS3(
   },
 );
 
+testOnS3("who watches from another instance waits until S3 is back", async ({ images, link }) => {
+  await using store = await openTestStore();
+  await using room = await openTestRoom(store, {}, images);
+  const request = requestFrom("alice");
+  const { id } = await accept(room, request);
+  await store.queries.updateTable("generations").set({ state: "running", attempt: 1 }).where("id", "=", id)
+    .execute();
+  const generations = new DurableGenerations(room);
+  const types: string[] = [];
+  const events = await generations.watch("alice", id);
+  const watching = (async () => {
+    for await (const { type } of events ?? []) types.push(type);
+  })();
+  // the instance that ends it tells this one of nothing but the end
+  const elsewhere = { ...room, notices: { ...room.notices, tellHere: () => {} } };
+  await succeed(elsewhere, { id, attempt: 1 }, outputOf(request.input));
+  link.refuse();
+  room.notices.tellHere({ id, state: "succeeded" });
+  // the SDK tries three times by itself
+  for (let looks = 0; link.refused < 7; looks++) {
+    ok(looks < 1000, "nobody looks again");
+    await delay(20);
+  }
+  link.restore();
+  await watching;
+  deepEqual(types, ["queued", "started", "image", "succeeded"]);
+  await generations.close();
+});
+
 testOnS3(
   "erasing a generation leaves no picture, whatever no row knows of or comes later",
   async ({ images, keys }) => {
