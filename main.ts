@@ -204,7 +204,7 @@ async function serve(config: Config): Promise<void> {
     run: ({ input, previewInterval }, signal, onEvent) =>
       inference.generate(input, { signal, previewInterval, onEvent }),
   };
-  await (await jobs).run(executor, inference.load.maxBatch + AHEAD);
+  await (await jobs).run(executor, inference.load.maxBatch + AHEAD, () => metrics.addBegunAgain());
   log("info", "ready", {
     model: model.manifest.name,
     version: model.manifest.version,

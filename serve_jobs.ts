@@ -27,8 +27,13 @@ const outgoing = { concurrency: 4, timeout: 15_000 };
 
 /** The jobs of this instance. */
 export interface JobsService extends ServedJobs {
-  /** Begins to take generations. @param concurrency how many at a time */
-  run(executor: Executor, concurrency: number): Promise<void>;
+  /**
+   * Begins to take generations.
+   *
+   * @param concurrency how many at a time
+   * @param onBegunAgain told of each that is begun again because an instance died or a run failed
+   */
+  run(executor: Executor, concurrency: number, onBegunAgain?: () => void): Promise<void>;
   /** Takes no more, waits for those that run, and hands back what is left after the grace. */
   drain(graceMilliseconds: number): Promise<void>;
   /** Closes everything; the process is about to end. */
@@ -140,10 +145,14 @@ export async function openJobs(
     generations,
     requestsPerMinute: durable.requestsPerMinute,
     webhooksToPrivate: durable.webhooksToPrivate,
-    async run(executor, concurrency) {
+    async run(executor, concurrency, onBegunAgain = () => {}) {
       await recoverRunning(room);
       running = await runGenerations(room, executor, {
         concurrency,
+        onBegunAgain: (id) => {
+          log("warn", "a generation is begun again: the run before it came to no end", { id });
+          onBegunAgain();
+        },
         onFault: (id, error) => log("error", "a run of a generation failed", { id, ...faultFields(error) }),
       });
     },

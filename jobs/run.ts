@@ -21,6 +21,8 @@ export interface RunOptions {
   readonly imagePauses?: readonly number[];
   /** hears of every fault that is not the request's; the generation is tried again, or fails for want of an image store */
   readonly onFault?: (id: string, error: unknown) => void;
+  /** hears of every generation that is begun again because an instance died or a run failed; not of those handed back */
+  readonly onBegunAgain?: (id: string) => void;
 }
 
 /** Long enough for a service that is started again. */
@@ -129,6 +131,7 @@ export async function runGenerations(
     progressMilliseconds = 200,
     imagePauses = usualImagePauses,
     onFault = () => {},
+    onBegunAgain = () => {},
   } = options;
   const draining = new AbortController();
   const worker: { stop?: () => Promise<void> } = {};
@@ -146,11 +149,12 @@ export async function runGenerations(
     };
   };
 
-  const run = async ({ data: { id }, signal, held }: Message<Carried>) => {
+  const run = async ({ data: { id }, signal, held, failedTries }: Message<Carried>) => {
     // how long an outage of the database is seen through
     const stay = AbortSignal.any([signal, draining.signal]);
     const row = await persist(() => start(room, id, held), { signal: stay });
     if (row === undefined) return;
+    if (failedTries > 0) onBegunAgain(id);
     const over = new AbortController();
     const late = new AbortController();
     const timer = setTimeout(() => {

@@ -21,6 +21,8 @@ export interface Message<Data> {
   readonly signal: AbortSignal;
   /** whether it still is this worker's, to be asked within a statement; the signal may be seconds late */
   readonly held: RawBuilder<boolean>;
+  /** how many tries have failed, or been given up with their worker, before this one */
+  readonly failedTries: number;
 }
 
 /** What a message may be sent with. */
@@ -231,7 +233,7 @@ async function serveQueue(store: Store, boss: PgBoss): Promise<Queue> {
                 count(group, 1);
                 try {
                   const held = sql<boolean>`exists (select from ${jobs} where ${mine})`;
-                  await handle({ id, data, signal, held });
+                  await handle({ id, data, signal, held, failedTries: retryCount });
                 } finally {
                   count(group, -1);
                 }

@@ -62,6 +62,11 @@ export class ServiceMetrics {
   readonly #failures = this.#counter("failures_total", "Generations that failed or were canceled, by code", [
     "code",
   ]);
+  readonly #begunAgain = this.#counter(
+    "generations_begun_again_total",
+    "Generations begun again here because an instance died or a run failed",
+    [],
+  );
   readonly #problems = this.#counter("problems_total", "Requests answered with a problem, by code", ["code"]);
 
   /** @param sources what is looked up when the page is asked for */
@@ -96,6 +101,11 @@ export class ServiceMetrics {
     for (const [stage, seconds] of Object.entries(timings ?? {})) {
       this.#stageSeconds.observe({ stage }, seconds);
     }
+  }
+
+  /** A generation is begun again: the run before it, here or elsewhere, came to no end. */
+  addBegunAgain(): void {
+    this.#begunAgain.inc();
   }
 
   /** A request was answered with a problem. */

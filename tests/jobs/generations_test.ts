@@ -292,13 +292,19 @@ testOnEachStore(
     await using room = await openTestRoom(store);
     const executor = new ControlledExecutor();
     const faults: unknown[] = [];
+    const begunAgain: string[] = [];
     await using _running = await runGenerations(room, executor, {
       concurrency: 1,
       onFault: (_id, error) => faults.push(error),
+      onBegunAgain: (id) => begunAgain.push(id),
     });
     const { id } = await accept(room, requestFrom("alice"));
-    for (let run = 0; run < 3; run++) (await executor.next()).fail(new Error("secret words of a prompt"));
+    (await executor.next()).fail(
+      new PipelineError("internal_error", "a run that failed, in a worker that lives"),
+    );
+    for (let run = 1; run < 3; run++) (await executor.next()).fail(new Error("secret words of a prompt"));
     const row = await waitForEnd(room, id, never);
+    deepEqual(begunAgain, [id, id]);
     equal(row.state, "failed");
     equal(row.failure?.code, "worker_failed");
     equal(row.attempt, 3);

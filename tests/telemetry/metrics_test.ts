@@ -58,6 +58,7 @@ Deno.test("the page tells queue, batches, stages, images and failures", async ()
   };
   metrics.addEvent(failed, { type: "failed", number: 3, generation: failed });
   metrics.addProblem("queue_full");
+  metrics.addBegunAgain();
   match(metrics.registry.contentType, /^text\/plain; version=0\.0\.4/);
   const page = await metrics.registry.metrics();
   const expected: Record<string, number> = {
@@ -79,6 +80,7 @@ Deno.test("the page tells queue, batches, stages, images and failures", async ()
     'idadapter_generations_total{status="succeeded"}': 1,
     'idadapter_generations_total{status="canceled"}': 1,
     idadapter_images_total: 2,
+    idadapter_generations_begun_again_total: 1,
     'idadapter_failures_total{code="canceled"}': 1,
     'idadapter_problems_total{code="queue_full"}': 1,
   };
