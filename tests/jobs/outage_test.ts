@@ -105,7 +105,7 @@ testOnServer(
     await until(() => link.refused > 3);
     equal(executor.pending, 0);
     link.restore();
-    (await executor.next()).succeed();
+    (await ends(executor.next())).succeed();
     const row = await waitForEnd(whole, id, never);
     deepEqual([row.state, row.attempt, faults], ["succeeded", 1, []]);
     const { rows } = await sql<{ retry_count: number }>`
