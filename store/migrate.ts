@@ -8,6 +8,7 @@ import * as requests from "./migrations/0003_requests.ts";
 import * as events from "./migrations/0004_events.ts";
 import * as accountKeys from "./migrations/0005_account_keys.ts";
 import * as oldestSecrets from "./migrations/0006_oldest_secrets.ts";
+import * as lastEnds from "./migrations/0007_last_ends.ts";
 import type { Schema } from "./schema.ts";
 
 /** Forward only: a release is taken back by restoring a backup, never by undoing columns under live data. */
@@ -26,6 +27,7 @@ const migrations: Readonly<Record<string, Migration>> = {
   "0004_events": migration(events),
   "0005_account_keys": migration(accountKeys),
   "0006_oldest_secrets": migration(oldestSecrets),
+  "0007_last_ends": migration(lastEnds),
 };
 
 /** How a database's schema stands against this release's. */
