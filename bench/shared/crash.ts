@@ -1,6 +1,7 @@
 /** The bench both crash benches are: instances that are killed under load, and books that must balance. */
 
 import { sql } from "kysely";
+import { queueSchema } from "../../store/queue.ts";
 import type { Queries } from "../../store/store.ts";
 import type { Figure } from "../run.ts";
 import { checkBooks, untilIdle } from "./check_books.ts";
@@ -25,7 +26,10 @@ export interface CrashSetting {
   readonly resume: (instances: readonly ServiceInstance[]) => Promise<void>;
 }
 
-/** The longest that the last webhooks and usage events are waited for: one whose instance was killed comes after a minute. */
+/** How long the last webhooks and usage events may take by themselves: one whose instance was killed comes after a minute. */
+const PATIENCE_MS = 90_000;
+
+/** The longest that they are waited for. */
 const DELIVERY_MS = 300_000;
 
 /** A customer's endpoint that fails every third time and remembers what it was sent. */
@@ -78,7 +82,8 @@ function randomFrom(seed: number): () => number {
 }
 
 /**
- * Waits until every webhook and usage event has arrived.
+ * Waits until every webhook and usage event has arrived. The pause before the next try doubles with each, up to hours: it is
+ * cut short, but a message must still be there to be tried.
  *
  * @returns ids of those that have not in time
  */
@@ -88,15 +93,17 @@ async function waitForDeliveries(
   receiver: Receiver,
   accepted: ReadonlySet<string>,
 ): Promise<string[]> {
-  const end = Date.now() + DELIVERY_MS;
+  const [hurry, end] = [Date.now() + PATIENCE_MS, Date.now() + DELIVERY_MS];
   const pause = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
-  while (Date.now() < end && ![...accepted].every((id) => receiver.has(id))) await pause(250);
+  while (Date.now() < hurry && ![...accepted].every((id) => receiver.has(id))) await pause(250);
   while (true) {
     // the database knows of those as well that no client was told of
     const sent = await read(instances, async (queries) => {
       const { rows } = await sql<{ id: string }>`
         select id from webhook_messages union all select id from usage_events
       `.execute(queries);
+      await sql`update ${sql.table(`${queueSchema}.job`)} set start_after = now() where state = 'retry'`
+        .execute(queries);
       return rows.map(({ id }) => id);
     });
     const missing = sent.filter((id) => !receiver.taken.has(id));
