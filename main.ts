@@ -103,9 +103,6 @@ function pause(seconds: number): Promise<void> {
  */
 const AHEAD = 1;
 
-/** Seconds beyond the grace for what still runs to be handed back. */
-const HAND_BACK_SECONDS = 3;
-
 /** Seconds for answers to leave once every generation has ended. */
 const ANSWER_SECONDS = 2;
 
@@ -184,9 +181,7 @@ async function serve(config: Config): Promise<void> {
     log("info", "stopping", { signal, grace_seconds: config.shutdownGraceSeconds });
     served.draining = true;
     // whoever watches or polls a generation may go on doing so until it has ended; the rest goes back to the queue
-    const grace = config.shutdownGraceSeconds;
-    // a database that is away must not keep the process: leases run out, and others take over
-    await Promise.race([served.jobs?.drain(grace * 1000), pause(grace + HAND_BACK_SECONDS)]);
+    await served.jobs?.drain(config.shutdownGraceSeconds * 1000);
     await Promise.race([server.shutdown(), pause(ANSWER_SECONDS)]);
     await Promise.race([served.jobs?.close(), pause(CLOSE_SECONDS)]);
     await served.model?.inference.close();

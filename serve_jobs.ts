@@ -34,7 +34,7 @@ export interface JobsService extends ServedJobs {
    * @param onBegunAgain told of each that is begun again because an instance died or a run failed
    */
   run(executor: Executor, concurrency: number, onBegunAgain?: () => void): Promise<void>;
-  /** Takes no more, waits for those that run, and hands back what is left after the grace. */
+  /** Takes no more, waits for those that run, and hands back what is left after the grace; ends seconds later whatever hangs. */
   drain(graceMilliseconds: number): Promise<void>;
   /** Closes everything; the process is about to end. */
   close(): Promise<void>;

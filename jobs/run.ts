@@ -152,7 +152,13 @@ export async function runGenerations(
   const run = async ({ data: { id }, signal, held, failedTries }: Message<Carried>) => {
     // how long an outage of the database is seen through
     const stay = AbortSignal.any([signal, draining.signal]);
-    const row = await persist(() => start(room, id, held), { signal: stay });
+    // one that was just taken is held, and to ask would cost every generation milliseconds
+    let condition = sql<boolean>`true`;
+    const row = await persist(() => {
+      const started = start(room, id, condition);
+      condition = held;
+      return started;
+    }, { signal: stay });
     if (row === undefined) return;
     if (failedTries > 0) onBegunAgain(id);
     const over = new AbortController();

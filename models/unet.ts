@@ -78,12 +78,6 @@ export async function loadUnet(bundle: Bundle, settings: SessionSettings): Promi
   const open = await openGraph(bundle, "unet", settings);
   const run = open({ inputs, outputs: { prediction } });
   let cached: Promise<CachedUnet> | undefined;
-  const loadOnce = () =>
-    cached ??= load(open).catch((error) => {
-      // the next who asks may have more luck
-      cached = undefined;
-      throw error;
-    });
   const load = async (whole: OpenGraph): Promise<CachedUnet> => {
     const part = await openGraph(bundle, "unet_shallow", settings);
     const full = whole({ inputs, outputs: { prediction, deep_features: deepFeatures } });
@@ -97,6 +91,12 @@ export async function loadUnet(bundle: Bundle, settings: SessionSettings): Promi
       shallow: async (input) => (await shallow({ ...input })).prediction,
     };
   };
+  const loadOnce = () =>
+    cached ??= load(open).catch((error) => {
+      // the next who asks may have more luck
+      cached = undefined;
+      throw error;
+    });
   return {
     unet: async (input) => (await run({ ...input })).prediction,
     cachedUnet: graphs.unet_shallow === undefined ? undefined : loadOnce,

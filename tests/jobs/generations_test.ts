@@ -13,6 +13,7 @@ import { PipelineError } from "../../pipeline/protocol.ts";
 import { delay } from "../delay.ts";
 import { openTestStore, testOnEachStore, testOnServer } from "../store/each_store.ts";
 import { findGeneration, waitForEnd } from "./wait_for_end.ts";
+import { whileAging } from "./while_aging.ts";
 import { ControlledExecutor, openTestRoom, outputOf, requestFrom, requestPrice } from "./test_room.ts";
 
 const never = new AbortController().signal;
@@ -29,21 +30,6 @@ async function count(
 ) {
   const rows = await room.store.queries.selectFrom(table).selectAll().execute();
   return rows.length;
-}
-
-/** Waits, while the generation's lease looks as if its process had been gone for longer than that. */
-async function whileAging<T>(room: JobsRoom, id: string, awaited: Promise<T>): Promise<T> {
-  const taken = awaited.then((value) => ({ value }));
-  while (true) {
-    await sql`
-      update queue.job set heartbeat_on = now() - interval '1 hour', start_after = least(start_after, now())
-      where data->>'id' = ${id}
-    `.execute(room.store.queries);
-    await sql`update queue.queue set monitor_on = null`.execute(room.store.queries);
-    await room.queue.supervise();
-    const result = await Promise.race([taken, delay(50)]);
-    if (typeof result === "object") return result.value;
-  }
 }
 
 testOnEachStore("a generation is accepted, run, charged and kept, its photos erased", async ({ store }) => {

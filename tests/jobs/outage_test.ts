@@ -13,6 +13,7 @@ import { testOnServer } from "../store/each_store.ts";
 import { ServerLink } from "../store/server_link.ts";
 import { ControlledExecutor, openTestRoom, requestFrom, requestPrice } from "./test_room.ts";
 import { findGeneration, waitForEnd } from "./wait_for_end.ts";
+import { whileAging } from "./while_aging.ts";
 
 const never = new AbortController().signal;
 
@@ -70,19 +71,8 @@ async function ends<T>(work: Promise<T>): Promise<T> {
 async function takeOver({ whole }: Instances, id: string): Promise<void> {
   const executor = new ControlledExecutor();
   await using _running = await runGenerations(whole, executor, { concurrency: 1 });
-  const run = executor.next().then((run) => ({ run }));
-  while (true) {
-    await sql`
-      update queue.job set heartbeat_on = now() - interval '1 hour', start_after = least(start_after, now())
-      where data->>'id' = ${id}
-    `.execute(whole.store.queries);
-    await sql`update queue.queue set monitor_on = null`.execute(whole.store.queries);
-    await whole.queue.supervise();
-    const taken = await Promise.race([run, delay(50)]);
-    if (typeof taken !== "object") continue;
-    taken.run.succeed();
-    break;
-  }
+  const run = await whileAging(whole, id, executor.next());
+  run.succeed();
   equal((await waitForEnd(whole, id, never)).state, "succeeded");
   const account = await whole.store.queries.selectFrom("accounts").selectAll().executeTakeFirstOrThrow();
   deepEqual([account.available, account.reserved, account.spent], [1000 - requestPrice, 0, requestPrice]);
@@ -181,21 +171,12 @@ testOnServer("a worker whose message went to another starts nothing", async ({ s
   await until(() => link.refused > 0);
   const executor = new ControlledExecutor();
   await using _running = await runGenerations(whole, executor, { concurrency: 1 });
-  const taken = executor.next().then((run) => ({ run }));
-  while (true) {
-    await sql`
-      update queue.job set heartbeat_on = now() - interval '1 hour', start_after = least(start_after, now())
-      where data->>'id' = ${id}
-    `.execute(whole.store.queries);
-    await sql`update queue.queue set monitor_on = null`.execute(whole.store.queries);
-    await whole.queue.supervise();
-    if (typeof await Promise.race([taken, delay(50)]) === "object") break;
-  }
+  const run = await whileAging(whole, id, executor.next());
   link.restore();
   // its next try finds that the message is no longer its own
   await late.stop(PATIENCE_MS / 2);
   equal((await findGeneration(whole, id))?.attempt, 1);
   equal(idle.pending, 0);
-  (await taken).run.succeed();
+  run.succeed();
   equal((await waitForEnd(whole, id, never)).state, "succeeded");
 });
