@@ -186,6 +186,8 @@ class IdAdapterConfig:
         rollout_guidance_rescale: phi of `guidance.rescale_guidance` there.
         rollout_turned_share: how many of them are told of a photo that looks clearly to a side (`TURNED`), rather than
             of any: who is told a yaw near the threshold of the words for it ends up short of it.
+        rollout_turned_reference_share: how many of them have a reference of their own photo whose head is turned
+            (`data.turned_heads`), and are to look where it does unless words say otherwise.
         rollout_emotion_share: how many of them are told of a photo that shows an emotion (`Facts.emotion`), each as
             often as any other.
         emotion_weight: of the loss of the emotion that a rollout is told, as a classifier sees it (`faces.emotion`).
@@ -261,6 +263,7 @@ class IdAdapterConfig:
     rollout_early_identity_guidance_scale: float | None = None
     rollout_guidance_rescale: float = 0.0
     rollout_turned_share: float = 0.0
+    rollout_turned_reference_share: float = 0.0
     rollout_emotion_share: float = 0.0
     emotion_weight: float = 0.0
     rollout_colour_weight: float = 0.0

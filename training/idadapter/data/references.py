@@ -12,10 +12,6 @@ from .templates import portrait_template
 from .turned_heads import turned_head, yaw_angle
 from .vision_crops import augmented, crop
 
-TURNED_REFERENCE_YAW = 0.25
-"""Standard deviation of where a turned reference looks, radians: most photos that people have of themselves are nearly
-from the front."""
-
 
 class References:
     """Draws N reference photos for a training photo: other photos of the person, or altered copies of it."""
@@ -53,7 +49,7 @@ class References:
         mirrored: np.ndarray,
         random: np.random.Generator,
         itself: np.ndarray | None = None,
-        turned: np.ndarray | None = None,
+        turns: np.ndarray | None = None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """References of each row.
 
@@ -63,7 +59,7 @@ class References:
             random: draws everything.
             itself: [b] bool, among whose references is the photo to be drawn, as it is; alone and N times where one
                 photo stands for all, or with other photos of the person; by default nobody's.
-            turned: [b] bool, which of these look elsewhere there (`turned_heads`); by default none.
+            turns: [b], by how many radians the heads of these are turned (`turned_heads`); by default none.
 
         Returns:
             crops [k, s, s, 3] uint8 (each picture once), index [b, K] into them, f_a [b, K, d_a], and [b, K], how
@@ -71,7 +67,7 @@ class References:
         """
         crops, index, faces, counts = [], [], [], []
         copied = np.zeros(len(rows), bool) if itself is None else itself
-        turns = np.zeros(len(rows), bool) if turned is None else turned
+        turns = np.zeros(len(rows)) if turns is None else turns
         for row, mirror, copy, turn in zip(rows, mirrored, copied, turns, strict=True):
             group = self.groups[self.identity[row]]
             others = group[group != row]
@@ -85,7 +81,7 @@ class References:
                 flipped = int(mirror) if unaltered else int(random.random() < 0.5)
                 image = np.ascontiguousarray(self.portraits.photos[photo][:, :: -1 if flipped else 1])
                 if unaltered and turn:
-                    image = self.looking_elsewhere(image, photo, bool(flipped), random)
+                    image = turned_head(image, self.landmarks(photo, bool(flipped)), turn)
                 # The first of its kind may stay as it is; copies, and the photo to be drawn itself, are altered.
                 plain = unaltered or (photo not in chosen[:position] and photo != row and random.random() < 0.5)
                 crops.append(crop(image, self.size) if plain else augmented(image, self.size, random))
@@ -102,21 +98,16 @@ class References:
             torch.tensor(counts),
         )
 
-    def looking_elsewhere(
-        self, image: np.ndarray, photo: int, flipped: bool, random: np.random.Generator
-    ) -> np.ndarray:
-        """A portrait with its head turned to a side drawn by chance.
-
-        Args:
-            image: [s, s, 3], the portrait of `photo`, mirrored where `flipped`.
-            photo: its row.
-            flipped: whether it is.
-            random: draws where it looks.
-        """
-        size = image.shape[0]
+    def landmarks(self, photo: int, flipped: bool) -> np.ndarray:
+        """Where the five points are in a portrait, or in its mirror image: [5, 2] pixels."""
+        size = self.portraits.size
         found = self.portraits.records[photo].landmarks
         matrix = similarity_transform(found, portrait_template(size))
         landmarks = found @ matrix[:, :2].T + matrix[:, 2]
         if flipped:
             landmarks = np.array([size - 1, 0]) + landmarks[[1, 0, 2, 4, 3]] * np.array([-1, 1])
-        return turned_head(image, landmarks, random.normal(0, TURNED_REFERENCE_YAW) - yaw_angle(landmarks))
+        return landmarks
+
+    def yaw(self, photo: int, flipped: bool) -> float:
+        """Where the head looks in a portrait, or in its mirror image: radians (`turned_heads.yaw_angle`)."""
+        return yaw_angle(self.landmarks(photo, flipped))

@@ -31,6 +31,21 @@ def yaw_angle(landmarks: np.ndarray) -> float:
     return math.atan(yaw_offset(landmarks) / TIP_DEPTH)
 
 
+def yaw_offset_at(angle: np.ndarray) -> np.ndarray:
+    """The `yaw_offset` of heads turned by so many radians: what `yaw_angle` inverts."""
+    return TIP_DEPTH * np.tan(angle)
+
+
+def varied_turn(yaw: float, turn: float) -> float:
+    """A turn that leaves a head where a photo can show it: the one asked for, or the same towards the front.
+
+    Args:
+        yaw: where the head looks, radians (`yaw_angle`).
+        turn: radians, positive towards the picture's right.
+    """
+    return turn if abs(yaw + turn) <= LARGEST_TURN else -math.copysign(turn, yaw)
+
+
 def turned_head(portrait: np.ndarray, landmarks: np.ndarray, angle: float) -> np.ndarray:
     """The portrait as if the head had been turned, aligned again as portraits are.
 

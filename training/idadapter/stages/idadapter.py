@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from ..data.latents import Latents
 from ..data.portraits import Portraits
 from ..data.references import References
 from ..data.told import TOLD, told_emotion, told_values
+from ..data.turned_heads import varied_turn, yaw_offset_at
 from ..data.vision_crops import crop, to_tensor
 from ..faces.colours import region_colours, region_masks
 from ..faces.detector import FaceDetector
@@ -70,6 +72,13 @@ CHANGEABLE = ("smiling", "mouth_open", "emotion", "glasses", "hat", "yaw")
 TURNED = 0.2
 """The least `Facts.yaw` of a photo that looks clearly to a side."""
 
+TURNED_REFERENCE_YAW = 0.25
+"""Standard deviation of where a turned reference looks, radians: most photos that people have of themselves are nearly
+from the front."""
+
+REFERENCE_TURN = math.radians(30)
+"""How far the heads of rollouts' references are turned at most: as far as `pose_variation` can ask for."""
+
 
 class DrawnPeople(NamedTuple):
     """What a step of the stage takes from the data, b rows of it; the first of `judged` are the first of `rolled`.
@@ -97,7 +106,8 @@ class DrawnPeople(NamedTuple):
         real_rows: [r], portraits that show what they are told, and
         real_variants: [r], which variants of them.
         judged: [j] rows that the recogniser sees.
-        told: [j, 6] what their captions tell (`told_values`).
+        told: [j, 6] what their captions tell (`told_values`), and, where they do not say where to look, the yaw of a
+            turned reference.
         emotions: int64, of those rolled out and judged: which of `faces.emotion.CLASSES` their captions tell, -1 for
             none.
         alike: [j] bool, whose references show the photo, with nothing told.
@@ -282,18 +292,24 @@ class IdAdapterStage(Stage):
         rendition = variants == 2
         # A rendition's reference is the photo that it was made of, or another; and only its caption asks for it.
         itself = draw.random(count) < np.where(rendition, config.rendition_itself_share, itself_share)
-        # Whose reference shows the very picture is seldom told more: words then ask for another picture.
-        untold = itself & ~rendition & (draw.random(count) < config.itself_wordless_share)
-        told = itself & ~rendition & ~untold
-        flipped = told & (draw.random(count) < config.itself_mirrored_share)
-        turned = told & (draw.random(count) < config.itself_turned_share)
-        crops, index, faces, counts = self.references(rows, (variants == 1) ^ flipped, draw, itself, turned)
-        nouns = [self.batch.facts[row].noun for row in rows]
-        nouns = [noun if draw.random() > 0.1 else "person" for noun in nouns]
         # Guidance needs three unconditional kinds: nothing known, the words alone, the person alone.
         kind = draw.random(count)
         share, anonymous_share = config.condition_dropout, config.condition_dropout + config.words_alone_share
         anonymous = kind < anonymous_share
+        photos = np.flatnonzero(~anonymous & ~rendition)[: config.rollout_rows]
+        varied = np.zeros(count, bool)
+        varied[photos] = draw.random(len(photos)) < config.rollout_turned_reference_share
+        itself |= varied
+        # Whose reference shows the very picture is seldom told more: words then ask for another picture.
+        untold = itself & ~rendition & (draw.random(count) < config.itself_wordless_share)
+        told = itself & ~rendition & ~untold
+        flipped = told & ~varied & (draw.random(count) < config.itself_mirrored_share)
+        turned = told & ~varied & (draw.random(count) < config.itself_turned_share)
+        mirror = (variants == 1) ^ flipped
+        yaws, turns = self.reference_turns(rows, mirror, varied, turned, draw)
+        crops, index, faces, counts = self.references(rows, mirror, draw, itself, turns)
+        nouns = [self.batch.facts[row].noun for row in rows]
+        nouns = [noun if draw.random() > 0.1 else "person" for noun in nouns]
         wordless = (kind < share) | ((kind >= anonymous_share) & (kind < anonymous_share + share))
         wordless |= ~anonymous & untold
         prompts = []
@@ -301,13 +317,12 @@ class IdAdapterStage(Stage):
             words = "" if kind[i] < share else nouns[i] if wordless[i] else captions[i]
             words = shortened(self.tokenizer, words, self.identifier_length)
             prompts.append(words if anonymous[i] else with_identifier(words, nouns[i]))
-        rolled = np.flatnonzero(~anonymous & (variants != 2))[: config.rollout_rows]
         renditions = np.flatnonzero(~anonymous & ~wordless & (variants == 2))
         renditions = renditions[: config.rollout_renditions if config.rollout_rows else 0]
         real_rows, real_variants = rows.copy(), variants.copy()
         shown = [self.batch.facts[row] for row in rows]
         shown = [mirrored(facts) if variant == 1 else facts for facts, variant in zip(shown, variants, strict=True)]
-        for i in rolled:
+        for i in photos:
             timesteps[i] = int(draw.integers(*ROLLOUT_TIMESTEPS))
             if not wordless[i]:
                 real_rows[i], real_variants[i] = self.told_of(draw), 0
@@ -319,7 +334,7 @@ class IdAdapterStage(Stage):
         for i in renditions:
             timesteps[i] = int(draw.integers(*ROLLOUT_TIMESTEPS))
         ids = encode_prompts(self.tokenizer, prompts)
-        photos, rolled = rolled, np.concatenate([rolled, renditions])
+        rolled = np.concatenate([photos, renditions])
         rolled_crops, rolled_index = torch.unique(index[torch.from_numpy(rolled)], return_inverse=True)
         asked, whose = [prompts[i] for i in rolled], [nouns[i] for i in rolled]
         guided = guided_prompts(config, asked, whose)
@@ -330,7 +345,10 @@ class IdAdapterStage(Stage):
         first = judged[~wordless[judged]][: config.recognized_told]
         judged = np.sort(np.concatenate([first, np.setdiff1d(judged, first)])[: config.recognized])
         judged = np.concatenate([photos, judged])
-        told_facts = [told_values(prompts[i], shown[i]) for i in judged]
+        told_facts = np.array([told_values(prompts[i], shown[i]) for i in judged], np.float32).reshape(-1, len(TOLD))
+        # Where words do not say where to look, the reference does.
+        looks = told_facts[:, TOLD.index("yaw")]
+        looks[:] = np.where(varied[judged] & np.isnan(looks), yaw_offset_at(yaws[judged] + turns[judged]), looks)
         emotions = [told_emotion(prompts[i], shown[i]) for i in photos]
         emotions = [-1 if emotion is None else CLASSES.index(emotion) for emotion in emotions]
         return DrawnPeople(
@@ -356,12 +374,36 @@ class IdAdapterStage(Stage):
             real_rows=real_rows[rolled],
             real_variants=real_variants[rolled],
             judged=torch.from_numpy(judged),
-            told=torch.from_numpy(np.array(told_facts, np.float32).reshape(-1, len(TOLD))),
+            told=torch.from_numpy(told_facts),
             emotions=torch.tensor(emotions, dtype=torch.int64),
-            alike=torch.from_numpy(untold[judged]),
+            alike=torch.from_numpy((untold & ~varied)[judged]),
             photos=torch.from_numpy(self.latents.pictures(rows[judged], variants[judged])),
             means=torch.from_numpy(self.means[rows[judged]]),
         )
+
+    def reference_turns(
+        self, rows: np.ndarray, mirrored: np.ndarray, varied: np.ndarray, turned: np.ndarray, draw: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Where the heads of references look that are the photo itself, and by how much they are turned, radians.
+
+        Args:
+            rows: [b], the photos.
+            mirrored: [b] bool, whether the reference is the mirror image.
+            varied: [b] bool, which are turned as far as `REFERENCE_TURN` from where they look.
+            turned: [b] bool, which others look somewhere near the front.
+            draw: draws the turns.
+
+        Returns:
+            yaws [b] and turns [b]; both 0 where neither.
+        """
+        yaws, turns = np.zeros(len(rows)), np.zeros(len(rows))
+        for i in np.flatnonzero(varied | turned):
+            yaws[i] = self.references.yaw(int(rows[i]), bool(mirrored[i]))
+            if varied[i]:
+                turns[i] = varied_turn(yaws[i], draw.uniform(-REFERENCE_TURN, REFERENCE_TURN))
+            else:
+                turns[i] = draw.normal(0, TURNED_REFERENCE_YAW) - yaws[i]
+        return yaws, turns
 
     def told_of(self, draw: np.random.Generator) -> int:
         """A training photo that a rollout is told of: some look clearly to a side, some show an emotion."""
