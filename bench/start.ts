@@ -41,6 +41,7 @@ export async function run(args: readonly string[]): Promise<Figure> {
       early_identity_guidance_scale: defaults.early_identity_guidance_scale,
       early_guidance_until: defaults.early_guidance_until,
       guidance_rescale: defaults.guidance_rescale,
+      pose_variation: defaults.pose_variation,
     }),
   ];
   const commands = {

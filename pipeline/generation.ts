@@ -1,4 +1,5 @@
-import { encodeConditioning, type RowPrompt } from "./conditioning.ts";
+import type { Identity } from "../models/mixed_features.ts";
+import { type Conditioning, encodeConditioning, type RowPrompt } from "./conditioning.ts";
 import { type Draft, type DraftStep, isDenoised, startDraft } from "./denoise.ts";
 import { encodeImage, toPicture } from "./encode_image.ts";
 import { type GuidanceRowKind, type GuidanceSchedule, rowKinds } from "./guidance.ts";
@@ -17,6 +18,7 @@ import {
 import { readReferences, type ReferencePerson, type TakeTurn } from "./references.ts";
 import { createScheduler } from "./schedulers/create_scheduler.ts";
 import type { StageClock } from "./stages.ts";
+import { turnOfSeed } from "./turned_head.ts";
 
 /** What a generation needs of the engine that runs it among others. */
 export interface GenerationSurroundings {
@@ -61,25 +63,30 @@ export async function runGeneration(
   };
   const prompts = encodeRowPrompts(pipeline, input, guidance);
 
+  const seeds = Array.from({ length: input.numImages }, (_, index) => input.seed + index);
+
   stages.enter("references");
-  const person = await readReferences(input.referenceImages, models, manifest, takeTurn);
+  const turns = seeds.map((seed) => turnOfSeed(seed, input.poseVariation ?? 0));
+  const person = await readReferences(input.referenceImages, models, manifest, turns, takeTurn);
 
   stages.enter("prompt");
-  const conditioning = await takeTurn(() =>
-    encodeConditioning(prompts, person, models.textEncoder, manifest.unconditional_identity)
-  );
+  const conditionings = new Map<Identity, Conditioning>();
+  for (const identity of new Set(person.identities)) {
+    const encode = () =>
+      encodeConditioning(prompts, identity, models.textEncoder, manifest.unconditional_identity);
+    conditionings.set(identity, await takeTurn(encode));
+  }
 
   // Few ask for it, so it is loaded when first asked for: in a turn, not in everybody's step.
   if (input.cacheInterval > 1) await takeTurn(async () => void await models.cachedUnet?.());
 
   const { channels, size } = manifest.latent;
-  const seeds = Array.from({ length: input.numImages }, (_, index) => input.seed + index);
-  const drafts = seeds.map((seed) =>
+  const drafts = seeds.map((seed, index) =>
     startDraft(seed, {
       createScheduler: (generator) =>
         createScheduler(input.scheduler, pipeline.schedulerConfig, input.numInferenceSteps, generator),
       noiseLevels: pipeline.noiseLevels,
-      conditioning,
+      conditioning: conditionings.get(person.identities[index]!)!,
       guidance,
       identityStrength: input.identityStrength,
       latentDims: [channels, size, size],

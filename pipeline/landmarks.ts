@@ -64,6 +64,24 @@ export function fivePoints(points: readonly Point[]): FivePoints {
   return [mean(points.slice(36, 42)), mean(points.slice(42, 48)), points[30]!, points[48]!, points[54]!];
 }
 
+/**
+ * Five points somewhere else.
+ *
+ * @param points the five
+ * @param to where one goes
+ *
+ * @example
+ * ```ts
+ * const inCrop = mapFivePoints(points, (point) => applySimilarity(transform, point));
+ * ```
+ */
+export function mapFivePoints(
+  [right, left, nose, rightMouth, leftMouth]: FivePoints,
+  to: (point: Point) => Point,
+): FivePoints {
+  return [to(right), to(left), to(nose), to(rightMouth), to(leftMouth)];
+}
+
 function mean(points: readonly Point[]): Point {
   const sum = points.reduce<Point>(([x, y], [px, py]) => [x + px, y + py], [0, 0]);
   return [sum[0] / points.length, sum[1] / points.length];

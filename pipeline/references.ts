@@ -4,12 +4,17 @@ import type { Models } from "../models/models.ts";
 import { concatRows, type FloatTensor } from "../models/tensor.ts";
 import { alignFace } from "./alignment.ts";
 import { findFaces, onlyFace } from "./faces.ts";
+import { applySimilarity, similarityTransform } from "./geometry.ts";
+import { type FivePoints, mapFivePoints } from "./landmarks.ts";
 import { decodePhoto, type Photo } from "./photo.ts";
 import { PipelineError } from "./protocol.ts";
+import { turnHead } from "./turned_head.ts";
 import { toTensor } from "./warp.ts";
 
 /** Who the portraits are to show. */
-export interface ReferencePerson extends Identity {
+export interface ReferencePerson {
+  /** E_r and E_c for every turn asked for, in their order; those of equal turns are one */
+  readonly identities: readonly Identity[];
   /** mean of the photos' f_a, [1, d_a], not normalised; what a portrait's likeness is measured against */
   readonly face_embedding: FloatTensor;
 }
@@ -32,8 +37,10 @@ export type ReferenceModels = Pick<
  * @param photos encoded photos of one person, 1 to N
  * @param models the graphs
  * @param manifest the bundle's
- * @param takeTurn how each photo, and then their mixing, gets the thread; decoding files needs none
- * @returns E_r, E_c and the mean face embedding
+ * @param turns by how many radians heads are turned before their patches are read (`turnHead`), for each picture to be
+ *   made; by default for one, not at all
+ * @param takeTurn how each photo, each further view of it, and then their mixing, get the thread; decoding files needs none
+ * @returns E_r and E_c for each of the turns, and the mean face embedding
  * @throws {PipelineError} `too_many_reference_images`, or what is wrong with a photo; `details.image` is its index
  *
  * @example
@@ -45,6 +52,7 @@ export async function readReferences(
   photos: readonly Uint8Array[],
   models: ReferenceModels,
   manifest: Manifest,
+  turns: readonly number[] = [0],
   takeTurn: TakeTurn = (stage) => stage(),
 ): Promise<ReferencePerson> {
   const limit = manifest.max_reference_images;
@@ -61,25 +69,65 @@ export async function readReferences(
       "No reference image was sent: send a photo of one person's face",
     );
   }
-  const rows: ReferenceFeatures[] = [];
+  const different = [...new Set(turns)];
+  const views: ReferenceFeatures[][] = [];
   for (const [index, bytes] of photos.entries()) {
     const photo = await decodePhoto(bytes).catch(naming(index));
-    rows.push(await takeTurn(() => encodeFace(photo, models, manifest)).catch(naming(index)));
+    let face: ReferenceFace | undefined;
+    const features: ReferenceFeatures[] = [];
+    for (const turn of different) {
+      const see = async () => {
+        face ??= await findReference(photo, models, manifest);
+        return await encodeFace(face, turn, models, manifest);
+      };
+      features.push(await takeTurn(see).catch(naming(index)));
+    }
+    views.push(features);
   }
-  const identity = await takeTurn(() => models.mixedFeatures(countReferences(limit, rows)));
-  return { ...identity, face_embedding: meanRow(rows.map((row) => row.face_embedding)) };
+  const mixed: Identity[] = [];
+  for (const index of different.keys()) {
+    const rows = views.map((features) => features[index]!);
+    mixed.push(await takeTurn(() => models.mixedFeatures(countReferences(limit, rows))));
+  }
+  return {
+    identities: turns.map((turn) => mixed[different.indexOf(turn)]!),
+    face_embedding: meanRow(views.map(([first]) => first!.face_embedding)),
+  };
 }
 
-/** f_v, f_c and f_a of a photo's one face, a row each. */
-async function encodeFace(
+/** The one face of a reference photo. */
+interface ReferenceFace {
+  /** f_a, [1, d_a] */
+  readonly embedding: FloatTensor;
+  /** aligned for the image encoder */
+  readonly picture: Photo;
+  /** where its five points are in that picture */
+  readonly landmarks: FivePoints;
+}
+
+async function findReference(
   photo: Photo,
   models: ReferenceModels,
   { faces }: Manifest,
-): Promise<ReferenceFeatures> {
+): Promise<ReferenceFace> {
   const { points } = onlyFace(await findFaces(photo, models, faces));
-  const embedding = await models.faceRecognizer(toTensor([alignFace(photo, points, faces.recognizer)]));
-  const features = await models.imageEncoder(toTensor([alignFace(photo, points, faces.image_encoder)]));
-  return { ...features, face_embedding: embedding };
+  const transform = similarityTransform(points, faces.image_encoder.template);
+  return {
+    embedding: await models.faceRecognizer(toTensor([alignFace(photo, points, faces.recognizer)])),
+    picture: alignFace(photo, points, faces.image_encoder),
+    landmarks: mapFivePoints(points, (point) => applySimilarity(transform, point)),
+  };
+}
+
+/** f_v and f_c of a face whose head is turned, and f_a as it is, a row each. */
+async function encodeFace(
+  { embedding, picture, landmarks }: ReferenceFace,
+  turn: number,
+  models: ReferenceModels,
+  { faces }: Manifest,
+): Promise<ReferenceFeatures> {
+  const seen = turn === 0 ? picture : turnHead(picture, landmarks, turn, faces.image_encoder.template);
+  return { ...await models.imageEncoder(toTensor([seen])), face_embedding: embedding };
 }
 
 /**

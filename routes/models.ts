@@ -37,6 +37,7 @@ function toModel(manifest: Manifest, maxBodyBytes: number): Model {
       early_guidance_until: limits.earlyGuidanceUntil,
       guidance_rescale: limits.guidanceRescale,
       identity_strength: limits.identityStrength,
+      pose_variation: limits.poseVariation,
       cache_interval: cacheIntervals(manifest),
       seed: limits.seed,
     },

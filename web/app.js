@@ -106,6 +106,8 @@ async function loadModel() {
   strength.min = model.limits.identity_strength.min;
   strength.max = model.limits.identity_strength.max;
   strength.value = state.strength = model.defaults.identity_strength;
+  $("poses").max = model.limits.pose_variation.max;
+  $("poses").value = model.defaults.pose_variation;
   seed.max = model.limits.seed.max;
   showOptions();
   $("license").textContent = /research/i.test(model.license) ? "The model is for research only." : "";
@@ -268,6 +270,9 @@ function showOptions() {
   const words = strength < state.strength ? "freer" : strength > state.strength ? "stronger" : "as trained";
   $("strength-text").textContent = `${strength.toFixed(1)}, ${words}`;
   $("strength").setAttribute("aria-valuetext", $("strength-text").textContent);
+  const poses = Number($("poses").value);
+  $("poses-text").textContent = poses === 0 ? "as in the photo" : `varied, up to ${poses}°`;
+  $("poses").setAttribute("aria-valuetext", $("poses-text").textContent);
 }
 
 function showReady() {
@@ -279,7 +284,7 @@ function showReady() {
 
 $("nouns").addEventListener("change", nameInPrompt);
 $("prompt").addEventListener("input", showReady);
-for (const id of ["count", "strength"]) $(id).addEventListener("input", showOptions);
+for (const id of ["count", "strength", "poses"]) $(id).addEventListener("input", showOptions);
 $("count").addEventListener("change", showPrice);
 
 // making portraits
@@ -291,6 +296,7 @@ function readRequest() {
     class_noun: noun(),
     num_images: Number($("count").value),
     identity_strength: Number($("strength").value),
+    pose_variation: Number($("poses").value),
     ...(seed === "" ? {} : { seed: Number(seed) }),
     preview_interval: Math.max(1, Math.round(state.model.defaults.num_inference_steps / 5)),
   };
@@ -438,6 +444,8 @@ function again(request, seed) {
   }
   $("count").value = 1;
   $("strength").value = request.identity_strength;
+  // what was made by an earlier page says nothing of it
+  $("poses").value = request.pose_variation ?? 0;
   $("seed").value = seed;
   if (state.shown?.photo && state.photo !== state.shown.photo) {
     setPhoto(state.shown.photo);

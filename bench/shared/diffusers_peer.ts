@@ -70,6 +70,7 @@ export class DiffusersPeer implements AsyncDisposable {
       guidance_rescale: input.guidanceRescale,
       cache_interval: input.cacheInterval,
       identity_strength: input.identityStrength,
+      pose_variation: input.poseVariation,
       scheduler: input.scheduler,
       seed: input.seed,
     };

@@ -94,6 +94,7 @@ export async function portraitRequest(
     earlyGuidance: defaultGuidance(defaults).early,
     guidanceRescale: defaults.guidance_rescale,
     identityStrength: defaults.identity_strength,
+    poseVariation: defaults.pose_variation,
     scheduler: defaults.scheduler,
     cacheInterval: 1,
     seed: 1,

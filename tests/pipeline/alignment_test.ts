@@ -3,25 +3,14 @@ import { Buffer } from "node:buffer";
 import { alignFace } from "../../pipeline/alignment.ts";
 import type { Point } from "../../pipeline/geometry.ts";
 import type { FivePoints } from "../../pipeline/landmarks.ts";
-import type { Photo } from "../../pipeline/photo.ts";
 import { toTensor, warp, warpToSquare } from "../../pipeline/warp.ts";
+import { patternPhoto } from "../pattern_photo.ts";
 import { readJson } from "../read_fixture.ts";
 
 interface AlignmentFixture {
   size: number;
   template: Point[];
   cases: { width: number; height: number; points: FivePoints; face: string }[];
-}
-
-/** The photo of training/idadapter/fixture_alignment.py: sharp detail, another pattern in each channel. */
-function patternPhoto(width: number, height: number): Photo {
-  const data = new Uint8Array(width * height * 3);
-  for (let y = 0, at = 0; y < height; y++) {
-    for (let x = 0; x < width; x++) {
-      for (let c = 0; c < 3; c++) data[at++] = (3 * x * x + 7 * y * (c + 1) + x * y) % 256;
-    }
-  }
-  return { width, height, data };
 }
 
 Deno.test("aligned faces are Python's, enlarged and reduced, turned, inside and over the edge", () => {

@@ -22,6 +22,7 @@ interface ReferenceCase {
   early_guidance_until: number;
   guidance_rescale: number;
   identity_strength: number;
+  pose_variation: number;
   scheduler: SchedulerName;
   cache_interval: number;
   seed: number;
@@ -77,6 +78,7 @@ Deno.test({
           },
           guidanceRescale: reference.guidance_rescale,
           identityStrength: reference.identity_strength,
+          poseVariation: reference.pose_variation,
           scheduler: reference.scheduler,
           cacheInterval: reference.cache_interval,
           seed: reference.seed,
@@ -130,6 +132,21 @@ Deno.test("a seed gives one picture, alone or among others", async () => {
   assert.deepEqual(alone, again);
   assert.ok(maxDifference(alone!, second!) <= 1, "the batch does not matter");
   assert.ok(maxDifference(alone!, third!) > 20, "another seed gives another picture");
+});
+
+Deno.test("heads are turned as each picture's seed says, alone or among others", async () => {
+  const photo = await portrait();
+  const turned = (changes: Partial<GenerateInput>) =>
+    pixels(smallRequest(photo, { poseVariation: 30, ...changes }));
+  const [straight, left, right] = await turned({ numImages: 3, seed: 0 });
+  const [plain, plainLeft, plainRight] = await pixels(smallRequest(photo, { numImages: 3, seed: 0 }));
+  // seed 0 turns nobody
+  assert.ok(maxDifference(straight!, plain!) <= 1);
+  assert.ok(maxDifference(left!, plainLeft!) > 20 && maxDifference(right!, plainRight!) > 20);
+  const [alone] = await turned({ seed: 1 });
+  assert.ok(maxDifference(alone!, left!) <= 1, "who else is there does not matter");
+  const [two] = await turned({ seed: 1, referenceImages: [photo, photo] });
+  assert.ok(maxDifference(alone!, two!) <= 1, "every reference is turned");
 });
 
 Deno.test("prompt, guidance, identity strength, negative prompt and scheduler each change the picture", async () => {

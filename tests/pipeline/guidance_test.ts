@@ -67,6 +67,7 @@ Deno.test("a model that says nothing of the first steps guides them as the other
     early_guidance_until: 800,
     guidance_rescale: 0.5,
     identity_strength: 1,
+    pose_variation: 0,
   } as const;
   const plain = defaultGuidance(defaults);
   assert.deepEqual(guidanceAt(plain, 999), guidanceAt(plain, 0));

@@ -111,6 +111,7 @@ Deno.test("models are listed with the bundle's own figures", async () => {
     early_guidance_until: 800,
     guidance_rescale: 0.25,
     identity_strength: 0.9,
+    pose_variation: 12,
     cache_interval: 1,
     scheduler: "euler",
   });

@@ -74,6 +74,7 @@ Deno.test("the least request gets the model's defaults and a drawn seed, which i
     earlyGuidance: { untilTimestep: 800, scale: 3.5, identityScale: 1.25 },
     guidanceRescale: 0.25,
     identityStrength: 0.9,
+    poseVariation: 12,
     scheduler: "euler",
     cacheInterval: 1,
     seed: 7,
@@ -111,6 +112,7 @@ Deno.test("null stands for the default, as leaving the field out does", async ()
       "early_guidance_until",
       "guidance_rescale",
       "identity_strength",
+      "pose_variation",
       "cache_interval",
       "scheduler",
     ]
@@ -140,6 +142,7 @@ Deno.test("JSON and multipart with the same fields ask for the same", async () =
     early_guidance_until: 900.5,
     guidance_rescale: 0.7,
     identity_strength: 0,
+    pose_variation: 35,
     cache_interval: 3,
     scheduler: "ddim",
     seed: 4_294_967_287,

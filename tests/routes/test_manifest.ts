@@ -44,6 +44,7 @@ export const testManifest: Manifest = manifestSchema.parse({
     early_guidance_until: 800,
     guidance_rescale: 0.25,
     identity_strength: 0.9,
+    pose_variation: 12,
   },
   unconditional_identity: "zero",
   faces: {

@@ -64,6 +64,8 @@ const cases: readonly Case[] = [
   one({ guidance_rescale: 1.1 }, "out_of_range"),
   one({ identity_strength: -0.1 }, "out_of_range"),
   one({ identity_strength: 2.1 }, "out_of_range"),
+  one({ pose_variation: -1 }, "out_of_range"),
+  one({ pose_variation: 35.1 }, "out_of_range"),
   one({ cache_interval: 0 }, "out_of_range"),
   one({ cache_interval: 11 }, "out_of_range"),
   one({ cache_interval: 1.5 }, "wrong_type"),

@@ -338,7 +338,7 @@ test("it can all be done with the keyboard", async () => {
     );
     if (reached.has("make")) break;
   }
-  for (const id of ["choose", "camera", "noun", "prompt", "count", "strength", "seed", "make"]) {
+  for (const id of ["choose", "camera", "noun", "prompt", "count", "strength", "poses", "seed", "make"]) {
     ok(reached.has(id), `${id} is out of reach`);
   }
   await page.keyboard.press("Enter");

@@ -118,6 +118,7 @@ def main() -> None:
     parser.add_argument("--early-guidance-until", type=float)
     parser.add_argument("--guidance-rescale", type=float)
     parser.add_argument("--identity-strength", type=float)
+    parser.add_argument("--pose-variation", type=float)
     parser.add_argument("--num-inference-steps", type=int)
     parser.add_argument("--scheduler")
     parser.add_argument("--cache-interval", type=int)
@@ -133,6 +134,7 @@ def main() -> None:
         "early_guidance_until",
         "guidance_rescale",
         "identity_strength",
+        "pose_variation",
         "num_inference_steps",
         "scheduler",
         "cache_interval",

@@ -1,15 +1,18 @@
-"""Writes aligned faces of a made-up photo, for the test of the TypeScript warp.
+"""Writes aligned faces of a made-up photo, and turned heads, for the tests of the TypeScript warps.
 
 python -m idadapter.fixture_alignment --out ../tests/fixtures
 """
 
 import argparse
 import base64
+import math
 from pathlib import Path
 
 import numpy as np
 
 from idadapter.data.alignment import align_face
+from idadapter.data.templates import portrait_template
+from idadapter.data.turned_heads import turn_of_seed, turned_head, varied_turn, yaw_angle
 from idadapter.fixtures import write_json
 
 TEMPLATE = np.array([[12.7, 12.4], [26.8, 12.4], [19.7, 20.4], [13.4, 27.5], [26.0, 27.5]])
@@ -51,8 +54,35 @@ def make_cases() -> list[dict]:
     return cases
 
 
+def make_turns() -> list[dict]:
+    """Heads that look ahead and aside, turned to both sides, too far, and in squares that no grid fits."""
+    generator = np.random.default_rng(7)
+    cases = []
+    for size, offset, degrees in ((64, 0, 20), (64, 4, -30), (61, -5, 12.5), (62, 9, 25), (63, -22, -9)):
+        landmarks = portrait_template(size) + generator.normal(0, 0.4, (5, 2))
+        landmarks[2, 0] += offset * size / 128
+        landmarks = landmarks.round(3)
+        turn = math.radians(degrees)
+        face = turned_head(make_photo(size, size), landmarks, varied_turn(yaw_angle(landmarks), turn))
+        cases.append(
+            {
+                "size": size,
+                "template": portrait_template(size).tolist(),
+                "landmarks": landmarks.tolist(),
+                "turn": turn,
+                "face": base64.b64encode(face.tobytes()).decode(),
+            }
+        )
+    return cases
+
+
+def make_seeds() -> list[dict]:
+    """What seeds small and large turn by."""
+    return [{"seed": seed, "turn": turn_of_seed(seed, 30.0)} for seed in (0, 1, 2, 3, 11, 4242, 2**31, 2**32 - 1)]
+
+
 def main() -> None:
-    """Writes ``alignment/faces.json.gz``."""
+    """Writes ``alignment/faces.json.gz`` and ``alignment/turned_heads.json.gz``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="the folder tests/fixtures")
     out = parser.parse_args().out
@@ -60,6 +90,7 @@ def main() -> None:
         out / "alignment" / "faces.json.gz",
         {"size": SIZE, "template": TEMPLATE.tolist(), "cases": make_cases()},
     )
+    write_json(out / "alignment" / "turned_heads.json.gz", {"cases": make_turns(), "seeds": make_seeds()})
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ import torch
 from diffusers import DDPMScheduler, SchedulerMixin
 from torch import Tensor
 
-from .data.alignment import align_face
+from .data.alignment import align_face, similarity_transform
+from .data.turned_heads import turn_of_seed, turned_head, varied_turn, yaw_angle
 from .data.vision_crops import to_tensor
 from .faces.locate import FaceLocator, LocatedFace
 from .faces.recognizer import FaceRecognizer
@@ -86,6 +87,7 @@ class ReferencePipeline:
         early_guidance_until: float = 800.0,
         guidance_rescale: float = 0.0,
         identity_strength: float = 1.0,
+        pose_variation: float = 0.0,
         scheduler: str = "dpmpp_2m",
         seed: int = 0,
         num_images: int = 1,
@@ -106,6 +108,7 @@ class ReferencePipeline:
             early_guidance_until: the last timestep of these.
             guidance_rescale: phi of `guidance.rescale_guidance`, 0 for none.
             identity_strength: beta of equation 7.
+            pose_variation: by up to how many degrees the reference's head is turned, each picture's by its seed.
             scheduler: one of `samplers.SCHEDULERS`.
             seed: of the first picture; picture i has seed + i.
             num_images: how many.
@@ -119,7 +122,6 @@ class ReferencePipeline:
             ValueError: no face in the photo, or a prompt too long.
         """
         face = self.find_face(photo)
-        identity_tokens, identity_embedding = self.encode_identity(photo, face)
         guidance = GuidanceSchedule(
             guidance_scale,
             identity_guidance_scale,
@@ -128,27 +130,27 @@ class ReferencePipeline:
             early_guidance_until,
         )
         kinds = guidance.kinds()
-        conditioning = self.encode_conditioning(
-            prompt,
-            class_noun,
-            negative_prompt if "unconditional" in kinds else None,
-            identity_tokens,
-            identity_embedding,
-            words_row="words" in kinds,
-        )
-        sampler = make_sampler(scheduler, {"clip_sample": False, **self.scheduler_config})
-        generators = [torch.Generator("cpu").manual_seed(seed + i) for i in range(num_images)]
-        latents = self.denoise(
-            generators,
-            conditioning,
-            sampler,
-            num_inference_steps,
-            guidance,
-            guidance_rescale,
-            identity_strength,
-            cache_interval,
-        )
-        return to_pictures(decode(self.vae, latents))
+        pictures = []
+        for picture_seed in range(seed, seed + num_images):
+            conditioning = self.encode_conditioning(
+                prompt,
+                class_noun,
+                negative_prompt if "unconditional" in kinds else None,
+                *self.encode_identity(photo, face, turn_of_seed(picture_seed, pose_variation)),
+                words_row="words" in kinds,
+            )
+            latents = self.denoise(
+                [torch.Generator("cpu").manual_seed(picture_seed)],
+                conditioning,
+                make_sampler(scheduler, {"clip_sample": False, **self.scheduler_config}),
+                num_inference_steps,
+                guidance,
+                guidance_rescale,
+                identity_strength,
+                cache_interval,
+            )
+            pictures.append(to_pictures(decode(self.vae, latents)))
+        return np.concatenate(pictures)
 
     def find_face(self, photo: np.ndarray) -> LocatedFace:
         """The largest face of the photo whose landmarks have not collapsed.
@@ -161,14 +163,25 @@ class ReferencePipeline:
             raise ValueError("the photo shows no face")
         return max(faces, key=lambda face: _sides(face).prod())
 
-    def encode_identity(self, photo: np.ndarray, face: LocatedFace) -> tuple[Tensor, Tensor]:
+    def encode_identity(self, photo: np.ndarray, face: LocatedFace, turn: float = 0.0) -> tuple[Tensor, Tensor]:
         """Mixed facial features and textual projection (equations 3 to 6) of one photo, taken N times.
+
+        Args:
+            photo: [H, W, 3] uint8 RGB.
+            face: its face.
+            turn: by how many radians the head is turned before its patches are read.
 
         Returns:
             E_r [1, M, d_r] and E_c [1, d_t].
         """
-        face_embedding = self.recognizer(self.align(photo, face, "recognizer"))
-        output = self.image_encoder(pixel_values=normalize_pixels(self.align(photo, face, "image_encoder")))
+        face_embedding = self.recognizer(to_tensor([self.align(photo, face, "recognizer")]))
+        seen = self.align(photo, face, "image_encoder")
+        if turn:
+            template = np.array(self.manifest["faces"]["image_encoder"]["template"])
+            transform = similarity_transform(face.points, template)
+            landmarks = face.points @ transform[:, :2].T + transform[:, 2]
+            seen = turned_head(seen, landmarks, varied_turn(yaw_angle(landmarks), turn))
+        output = self.image_encoder(pixel_values=normalize_pixels(to_tensor([seen])))
         patch_features, class_embedding = output.last_hidden_state[:, 1:], output.pooler_output
         count = self.manifest["max_reference_images"]
         return self.mixed_features(
@@ -177,10 +190,10 @@ class ReferencePipeline:
             face_embedding.expand(count, -1)[None],
         )
 
-    def align(self, photo: np.ndarray, face: LocatedFace, graph: str) -> Tensor:
-        """The face as a graph of the bundle wants it: RGB [1, 3, S, S] in [0, 1]."""
+    def align(self, photo: np.ndarray, face: LocatedFace, graph: str) -> np.ndarray:
+        """The face as a graph of the bundle wants it: [S, S, 3] uint8."""
         target = self.manifest["faces"][graph]
-        return to_tensor([align_face(photo, face.points, np.array(target["template"]), target["input_size"])])
+        return align_face(photo, face.points, np.array(target["template"]), target["input_size"])
 
     def encode_conditioning(
         self,

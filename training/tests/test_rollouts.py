@@ -12,6 +12,7 @@ import torch
 from predictions import judged
 
 from idadapter.data.told import TOLD
+from idadapter.data.turned_heads import LARGEST_TURN, yaw_offset_at
 from idadapter.data.vision_crops import to_tensor
 from idadapter.faces.colours import region_colours
 from idadapter.faces.emotion import CLASSES, EmotionClassifier
@@ -248,6 +249,25 @@ def test_rollouts_are_told_of_turned_heads_and_emotions_as_often_as_is_set(run: 
     assert np.isin(rows, train[3:6]).mean() == pytest.approx(0.2 + 3 * others, abs=0.03)
     stage.config = replace(stage.config, rollout_turned_share=0.0, rollout_emotion_share=0.0)
     assert len({stage.told_of(draw) for _ in range(500)}) > 0.8 * len(train)
+
+
+def test_rollouts_of_turned_references_are_to_look_where_these_do(run: Path, make_tiny_stage: MakeStage):
+    stage = make_tiny_stage("idadapter", run)
+    assert isinstance(stage, IdAdapterStage)
+    rolling(stage, 4)
+    itself = {"itself_share": 1.0, "itself_share_low_noise": 1.0, "itself_wordless_share": 1.0, "recognized": 0}
+    yaw = TOLD.index("yaw")
+    for share in (0.0, 1.0):
+        stage.config = replace(stage.config, **itself, rollout_turned_reference_share=share)
+        batch = stage.draw(StepRandom(3, 0, 0), 0)
+        looks = batch.told[:, yaw]
+        # The noun alone tells no view: a turned reference does, and another does not, but is to be looked like.
+        assert len(looks) == len(batch.rolled) > 0
+        assert bool(looks.isfinite().all()) == (share == 1.0) and bool(looks.isnan().all()) == (share == 0.0)
+        assert bool(batch.alike.any()) == (share == 0.0)
+    spread = np.concatenate([stage.draw(StepRandom(seed, 0, 0), 0).told[:, yaw].numpy() for seed in range(20)])
+    # As far as 30 degrees to either side of where photos look themselves.
+    assert spread.min() < -0.15 and spread.max() > 0.15 and np.abs(spread).max() <= yaw_offset_at(LARGEST_TURN) + 1e-6
 
 
 def test_a_rollout_is_to_show_the_emotion_it_is_told(

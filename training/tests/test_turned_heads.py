@@ -13,7 +13,14 @@ from idadapter.data.alignment import align_face, similarity_transform
 from idadapter.data.facts import yaw_offset
 from idadapter.data.portraits import Portraits
 from idadapter.data.templates import PORTRAIT_SIZE, portrait_template
-from idadapter.data.turned_heads import LARGEST_TURN, turned_head, yaw_angle
+from idadapter.data.turned_heads import (
+    LARGEST_TURN,
+    turn_of_seed,
+    turned_head,
+    varied_turn,
+    yaw_angle,
+    yaw_offset_at,
+)
 from idadapter.faces.locate import FaceLocator
 from idadapter.fixture_reference import read_photo
 
@@ -79,22 +86,43 @@ def test_a_turned_reference_is_the_photo_itself_with_the_head_elsewhere(
     config: Config, portraits: Portraits, make_tiny_stage, run
 ):
     references = make_tiny_stage("idadapter", run).references
-    rows, random = portraits.train[:6], np.random.default_rng(0)
-    angles = []
+    rows = portraits.train[:6]
     for row in rows:
-        image = np.ascontiguousarray(portraits.photos[row])
-        for mirror in (False, True):
-            shown = image[:, ::-1].copy() if mirror else image
-            other = references.looking_elsewhere(shown, row, mirror, random)
-            assert other.shape == shown.shape
-            angles.append(np.abs(other.astype(int) - shown).mean())
-    assert min(angles) > 0.3 and max(angles) < 60
+        # The mirror image looks to the other side.
+        assert references.yaw(row, True) == pytest.approx(-references.yaw(row, False), abs=0.02)
+        assert references.yaw(row, False) == pytest.approx(
+            math.atan(yaw_offset(portraits.records[row].landmarks) / 0.6), abs=1e-6
+        )
 
-    def crops(turned: bool) -> np.ndarray:
+    def crops(turn: float) -> np.ndarray:
         itself, who = np.ones(len(rows), bool), np.zeros(len(rows), bool)
         references.single_share = 1.0
-        return references(rows, who, np.random.default_rng(1), itself, np.full(len(rows), turned))[0].numpy()
+        return references(rows, who, np.random.default_rng(1), itself, np.full(len(rows), turn))[0].numpy()
 
-    plain, turned = crops(False), crops(True)
-    assert plain.shape == turned.shape and all((a != b).any() for a, b in zip(plain, turned, strict=True))
-    assert abs(yaw_offset(portraits.records[rows[0]].landmarks)) < 1
+    plain, turned, other = crops(0.0), crops(0.4), crops(-0.4)
+    assert plain.shape == turned.shape
+    for one, another in ((plain, turned), (plain, other), (turned, other)):
+        assert all((a != b).any() for a, b in zip(one, another, strict=True))
+
+
+def test_a_turn_never_leads_beyond_what_a_photo_shows():
+    random = np.random.default_rng(3)
+    for yaw, turn in random.uniform(-LARGEST_TURN, LARGEST_TURN, (200, 2)):
+        taken = varied_turn(yaw, turn)
+        assert abs(taken) == pytest.approx(abs(turn)) and abs(yaw + taken) <= LARGEST_TURN
+        assert taken == turn or abs(yaw + turn) > LARGEST_TURN
+
+
+def test_the_offset_of_a_yaw_is_that_yaws():
+    for angle in (-0.6, 0.0, 0.3):
+        landmarks = portrait_template(PORTRAIT_SIZE).copy()
+        landmarks[2] = landmarks[:2].mean(0) + yaw_offset_at(angle) * (landmarks[1] - landmarks[0])
+        assert yaw_angle(landmarks) == pytest.approx(angle)
+
+
+def test_seeds_spread_turns_evenly_and_neighbours_apart():
+    turns = np.array([turn_of_seed(seed, 20.0) for seed in range(1000)])
+    counts, _ = np.histogram(turns, bins=10, range=(-math.radians(20), math.radians(20)))
+    assert counts.min() >= 98 and counts.max() <= 102
+    assert np.abs(np.diff(turns)).min() > math.radians(15)
+    assert turns[0] == 0

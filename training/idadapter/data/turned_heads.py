@@ -24,6 +24,10 @@ TIP_DEPTH = 0.6
 """How far the tip stands before the eyes: what `yaw_offset` is a tangent by."""
 LARGEST_TURN = math.radians(35)
 """Beyond it a cheek would have to show what no photo has seen, and pixels would fold."""
+GOLDEN = 0.6180339887498949
+"""The fractional part of the golden ratio, whose multiples lie evenly between whole numbers."""
+GRID = 4
+"""Pixels between two places for which the way back is looked for; between them it is interpolated."""
 
 
 def yaw_angle(landmarks: np.ndarray) -> float:
@@ -44,6 +48,16 @@ def varied_turn(yaw: float, turn: float) -> float:
         turn: radians, positive towards the picture's right.
     """
     return turn if abs(yaw + turn) <= LARGEST_TURN else -math.copysign(turn, yaw)
+
+
+def turn_of_seed(seed: int, variation: float) -> float:
+    """By how many radians the reference of the picture with a seed is turned (`turnOfSeed` of pipeline/turned_head.ts).
+
+    Args:
+        seed: of the picture; neighbours, which pictures of one request have, turn far apart.
+        variation: the largest turn, degrees.
+    """
+    return (2 * ((0.5 + seed * GOLDEN) % 1) - 1) * variation * math.pi / 180
 
 
 def turned_head(portrait: np.ndarray, landmarks: np.ndarray, angle: float) -> np.ndarray:
@@ -81,11 +95,18 @@ def turned_head(portrait: np.ndarray, landmarks: np.ndarray, angle: float) -> np
 
     points = np.stack([moved(landmarks[:, 0], landmarks[:, 1]), landmarks[:, 1]], axis=1)
     back = cv2.invertAffineTransform(similarity_transform(points, template))
-    v, u = np.mgrid[0:size, 0:size].astype(np.float64)
+    v, u = np.mgrid[0 : size - 1 + GRID : GRID, 0 : size - 1 + GRID : GRID].astype(np.float64)
     x, y = (back[i, 0] * u + back[i, 1] * v + back[i, 2] for i in (0, 1))
     # The way back of `moved` has no formula; each round comes nearer, for nothing folds.
     source = x.copy()
     for _ in range(8):
         source += x - moved(source, y)
-    maps = source.astype(np.float32), y.astype(np.float32)
+    maps = (_between(_between(nodes, size).T, size).T.astype(np.float32) for nodes in (source, y))
     return cv2.remap(portrait, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+
+
+def _between(nodes: np.ndarray, size: int) -> np.ndarray:
+    """Values at every pixel of the first axis, of those at every `GRID`-th: linear between two of them."""
+    near, far = np.divmod(np.arange(size), GRID)
+    share = (far / GRID)[:, None]
+    return nodes[near] * (1 - share) + nodes[np.minimum(near + 1, len(nodes) - 1)] * share

@@ -1,0 +1,191 @@
+/** Other views of one photo: heads turned a little, by a head's depth as it is on average. */
+
+import { applySimilarity, invertSimilarity, type Point, similarityTransform } from "./geometry.ts";
+import { clamp } from "./interpolate.ts";
+import { type FivePoints, mapFivePoints } from "./landmarks.ts";
+import type { Photo } from "./photo.ts";
+
+/**
+ * Where a head looks and how its points move when it turns: the numbers of training/idadapter/data/turned_heads.py, in
+ * eyes' distances of an aligned face.
+ */
+const HEAD = {
+  /** how far the front of the face stands before the axis that heads turn around */
+  depth: 1.2,
+  /** how far from that axis, to either side, depth ends */
+  halfWidth: 1.75,
+  /** how far the nose stands out of that front, where a photo shows it so */
+  noseDepth: 0.42,
+  /** standard deviations of the nose's bump, across and along it */
+  noseSpread: [0.2, 0.34],
+  /** how far the nose's tip stands before the eyes */
+  tipDepth: 0.6,
+} as const;
+
+/** Radians; beyond it a cheek would have to show what no photo has seen. */
+const LARGEST_TURN = 35 * Math.PI / 180;
+
+/** Pixels between two places for which the way back is looked for. */
+const GRID = 4;
+
+/** Rounds of that search; each comes nearer. */
+const ROUNDS = 8;
+
+/** The fractional part of the golden ratio, whose multiples lie evenly between whole numbers. */
+const GOLDEN = 0.6180339887498949;
+
+/**
+ * By how much a picture's reference turns: evenly spread over seeds, and neighbours, which pictures of one request
+ * have, far apart (Kronecker's sequence of the golden ratio).
+ *
+ * @param seed of the picture, 0 to 2^32
+ * @param variation the largest turn, degrees
+ * @returns radians, positive towards the picture's right; seed 0 does not turn
+ *
+ * @example
+ * ```ts
+ * const turns = [0, 1, 2].map((index) => turnOfSeed(42 + index, 20));
+ * ```
+ */
+export function turnOfSeed(seed: number, variation: number): number {
+  const place = 0.5 + seed * GOLDEN;
+  return (2 * (place - Math.floor(place)) - 1) * variation * Math.PI / 180;
+}
+
+/**
+ * A face as if its head had been turned, aligned again: `turned_head` of training/idadapter/data/turned_heads.py, pixel by
+ * pixel. What would look further aside than a photo can show is turned the other way.
+ *
+ * Every pixel moves across as a point of its depth does when the head turns. Good enough to be a reference, whose features
+ * are then found at another place; too rough to be a portrait.
+ *
+ * @param face aligned to the template, a square
+ * @param landmarks where its five points are, pixels of the face
+ * @param turn radians, positive towards the picture's right
+ * @param template where faces stand in such squares
+ * @returns a square of the same size
+ * @throws {RangeError} when the landmarks coincide
+ *
+ * @example
+ * ```ts
+ * const turned = turnHead(face, landmarks, Math.PI / 9, manifest.faces.image_encoder.template);
+ * ```
+ */
+export function turnHead(
+  face: Photo,
+  landmarks: FivePoints,
+  turn: number,
+  template: readonly Point[],
+): Photo {
+  const size = face.width;
+  const yaw = yawOf(landmarks);
+  const angle = clamp(
+    Math.abs(yaw + turn) <= LARGEST_TURN ? turn : -Math.sign(yaw) * Math.abs(turn),
+    -LARGEST_TURN,
+    LARGEST_TURN,
+  );
+  const head = new TurnedHead(landmarks, angle, yaw, size, template);
+  const points = mapFivePoints(landmarks, ([x, y]) => [head.moved(x, y), y]);
+  const back = invertSimilarity(similarityTransform(points, template));
+
+  const columns = Math.floor((size - 2 + GRID) / GRID) + 1;
+  const nodes = new Float64Array(columns * columns);
+  for (let row = 0, at = 0; row < columns; row++) {
+    for (let column = 0; column < columns; column++) {
+      const [x, y] = applySimilarity(back, [column * GRID, row * GRID]);
+      nodes[at++] = head.source(x, y);
+    }
+  }
+  const data = new Uint8Array(size * size * 3);
+  for (let v = 0, at = 0; v < size; v++) {
+    for (let u = 0; u < size; u++, at += 3) {
+      const x = between(nodes, columns, u / GRID, v / GRID);
+      const y = back[3] * u + back[4] * v + back[5];
+      sample(face, x, y, data, at);
+    }
+  }
+  return { width: size, height: size, data };
+}
+
+/** Radians, positive towards the picture's right; a rough guess of five landmarks. */
+function yawOf([right, left, nose]: FivePoints): number {
+  const [acrossX, acrossY] = [left[0] - right[0], left[1] - right[1]];
+  const [x, y] = [nose[0] - (right[0] + left[0]) / 2, nose[1] - (right[1] + left[1]) / 2];
+  const offset = (x * acrossX + y * acrossY) / (acrossX ** 2 + acrossY ** 2);
+  return Math.atan(offset / HEAD.tipDepth);
+}
+
+/** How points of a face move when its head turns. */
+class TurnedHead {
+  readonly #size: number;
+  readonly #unit: number;
+  readonly #axis: number;
+  readonly #nose: Point;
+  readonly #noseDepth: number;
+  readonly #sine: number;
+  readonly #versine: number;
+
+  constructor(landmarks: FivePoints, angle: number, yaw: number, size: number, template: readonly Point[]) {
+    const [right, left] = template as [Point, Point];
+    this.#size = size;
+    this.#unit = Math.hypot(left[0] - right[0], left[1] - right[1]);
+    this.#axis = (size - 1) / 2 - HEAD.depth * this.#unit * Math.sin(yaw);
+    this.#nose = landmarks[2];
+    // in profile, background is beside the nose
+    this.#noseDepth = HEAD.noseDepth * Math.max(0, 1 - (yaw / LARGEST_TURN) ** 2);
+    this.#sine = Math.sin(angle);
+    this.#versine = 1 - Math.cos(angle);
+  }
+
+  /** Where a point is after the turn, across. */
+  moved(x: number, y: number): number {
+    const across = (x - this.#axis) / this.#unit;
+    // a skull is round upwards too, and shoulders stay
+    const height = clamp(1.25 - Math.abs(y - 0.52 * this.#size) / (0.62 * this.#size), 0, 1);
+    const front = HEAD.depth * Math.cos(clamp(across / HEAD.halfWidth, -1, 1) * (Math.PI / 2)) * height;
+    const [spreadX, spreadY] = HEAD.noseSpread;
+    const bump = ((x - this.#nose[0]) / (spreadX * this.#unit)) ** 2 +
+      ((y - this.#nose[1]) / (spreadY * this.#unit)) ** 2;
+    const depth = front + this.#noseDepth * Math.exp(-bump / 2);
+    const inside = depth / (HEAD.depth + this.#noseDepth);
+    return x + this.#unit * (depth * this.#sine - inside * across * this.#versine);
+  }
+
+  /** What point is there after the turn, across: the way back, which has no formula. */
+  source(x: number, y: number): number {
+    let source = x;
+    for (let round = 0; round < ROUNDS; round++) source += x - this.moved(source, y);
+    return source;
+  }
+}
+
+/** Bilinear between nodes. */
+function between(nodes: Float64Array, columns: number, column: number, row: number): number {
+  const [u, v] = [Math.floor(column), Math.floor(row)];
+  const [shareU, shareV] = [column - u, row - v];
+  const [nextU, nextV] = [Math.min(u + 1, columns - 1), Math.min(v + 1, columns - 1)];
+  const upper = nodes[v * columns + u]! * (1 - shareU) + nodes[v * columns + nextU]! * shareU;
+  const lower = nodes[nextV * columns + u]! * (1 - shareU) + nodes[nextV * columns + nextU]! * shareU;
+  return upper * (1 - shareV) + lower * shareV;
+}
+
+/** Writes the bilinear colour at a place; beyond the edge the picture is mirrored there, the edge itself once. */
+function sample({ data, width, height }: Photo, x: number, y: number, into: Uint8Array, at: number): void {
+  const [column, row] = [Math.floor(x), Math.floor(y)];
+  const [shareX, shareY] = [x - column, y - row];
+  const [left, right] = [mirrored(column, width), mirrored(column + 1, width)];
+  const [upper, lower] = [mirrored(row, height) * width, mirrored(row + 1, height) * width];
+  for (let channel = 0; channel < 3; channel++) {
+    const above = data[(upper + left) * 3 + channel]! * (1 - shareX) +
+      data[(upper + right) * 3 + channel]! * shareX;
+    const below = data[(lower + left) * 3 + channel]! * (1 - shareX) +
+      data[(lower + right) * 3 + channel]! * shareX;
+    into[at + channel] = Math.round(above * (1 - shareY) + below * shareY);
+  }
+}
+
+function mirrored(place: number, length: number): number {
+  const period = 2 * (length - 1);
+  const within = ((place % period) + period) % period;
+  return within < length ? within : period - within;
+}
