@@ -3,7 +3,7 @@
 import type { JsonObject } from "./json.ts";
 import { type RawBuilder, sql } from "kysely";
 import { fromKysely, type Job, PgBoss, type Queue as QueueDefinition } from "pg-boss";
-import type { Queries, Store } from "./store.ts";
+import type { Queries, QueueConnection, Store } from "./store.ts";
 
 /** What {@linkcode openQueue} takes beside the store. */
 export interface QueueSettings {
@@ -114,9 +114,13 @@ const jobs = sql.table(`${queueSchema}.job`);
  */
 export async function openQueue(store: Store, settings: QueueSettings = {}): Promise<Queue> {
   const { onError = () => {}, superviseSeconds = 2 } = settings;
+  const { queueConnection: connection } = store;
+  // pg-boss hands on to node-postgres what it does not know itself
+  if (connection.backend === "postgres") await migrateQueue({ ...connection, query_timeout: 0 }, onError);
   const boss = new PgBoss({
-    ...store.queueConnection,
+    ...connection,
     schema: queueSchema,
+    migrate: connection.backend === "pglite",
     // its own notices wake every worker of a queue, and each asks the database: one of them is enough (`work`)
     useListenNotify: false,
     superviseIntervalSeconds: superviseSeconds,
@@ -134,6 +138,17 @@ export async function openQueue(store: Store, settings: QueueSettings = {}): Pro
     // it may have opened connections already
     await boss.stop({ graceful: false }).catch(onError);
     throw error;
+  }
+}
+
+/** Brings the queue's tables to what this release needs, which with many messages takes as long as it takes. */
+async function migrateQueue(connection: QueueConnection, onError: (error: Error) => void): Promise<void> {
+  const boss = new PgBoss({ ...connection, schema: queueSchema, supervise: false, schedule: false });
+  boss.on("error", onError);
+  try {
+    await boss.start();
+  } finally {
+    await boss.stop({ graceful: false });
   }
 }
 

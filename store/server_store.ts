@@ -102,7 +102,13 @@ export function connectServerStore(options: ServerStoreOptions): Store {
     kind: "server",
     queries: database,
     transaction: transactionOn(database),
-    queueConnection: { backend: "postgres", connectionString: url, max: 3 },
+    queueConnection: {
+      backend: "postgres",
+      connectionString: url,
+      max: 3,
+      // its housekeeping takes longer than what a request waits for
+      query_timeout: 4 * answerSeconds * 1000,
+    },
     maintain: () => Promise.resolve(),
     [Symbol.asyncDispose]: () => database.destroy(),
   };

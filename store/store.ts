@@ -11,7 +11,13 @@ export type Queries = Kysely<Schema>;
 /** How pg-boss gets at the same database. */
 export type QueueConnection =
   | { readonly backend: "pglite"; readonly db: Db }
-  | { readonly backend: "postgres"; readonly connectionString: string; readonly max: number };
+  | {
+    readonly backend: "postgres";
+    readonly connectionString: string;
+    readonly max: number;
+    /** milliseconds after which a query without an answer fails, and its connection with it; 0 for never */
+    readonly query_timeout: number;
+  };
 
 /** An open database; `await using` closes it. */
 export interface Store extends AsyncDisposable {

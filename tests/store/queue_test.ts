@@ -2,9 +2,11 @@ import { deepEqual, equal, ok } from "node:assert/strict";
 import { sql } from "kysely";
 import { generationQueue } from "../../jobs/room.ts";
 import { openQueue, type Queue } from "../../store/queue.ts";
+import { openServerStore } from "../../store/server_store.ts";
 import type { Store } from "../../store/store.ts";
 import { openTestRoom } from "../jobs/test_room.ts";
 import { openTestStore, testOnEachStore, testOnServer } from "./each_store.ts";
+import { ServerLink } from "./server_link.ts";
 
 /** Less than workers wait before they look for themselves. */
 const MOST_MS = 1500;
@@ -152,4 +154,31 @@ testOnServer("an instance takes fifteen connections at most", async ({ store }) 
   const [requests, queue] = rows;
   deepEqual([rows.length, requests], [2, { name: "idadapter", count: 10 }]);
   ok(queue!.count >= 3 && queue!.count <= 5, `${queue!.count} of the queue, two of them listening`);
+});
+
+testOnServer("workers whose connections go dead take messages again", async ({ server }) => {
+  const url = await server.createDatabase();
+  await using direct = await openServerStore({ url });
+  using link = new ServerLink(Number(new URL(url).port));
+  await using store = await openServerStore({ url: link.through(url), answerSeconds: 0.5 });
+  const faults: Error[] = [];
+  await using queue = await openQueue(store, { onError: (error) => faults.push(error) });
+  await queue.define("letters", { notify: true });
+  const handled: number[] = [];
+  const stop = await queue.work<{ i: number }>("letters", 2, ({ data }) => {
+    handled.push(data.i);
+    return Promise.resolve();
+  });
+  await settled();
+  link.freeze();
+  await using sender = await openQueue(direct);
+  await send(direct, sender, 3);
+  const began = performance.now();
+  while (handled.length < 3) {
+    ok(performance.now() - began < 20_000, "they wait for an answer that never comes");
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  deepEqual(handled.toSorted(), [0, 1, 2]);
+  ok(faults.length > 0, "and that was told");
+  await stop();
 });
