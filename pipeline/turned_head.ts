@@ -185,6 +185,7 @@ function sample({ data, width, height }: Photo, x: number, y: number, into: Uint
 }
 
 function mirrored(place: number, length: number): number {
+  if (place >= 0 && place < length) return place;
   const period = 2 * (length - 1);
   const within = ((place % period) + period) % period;
   return within < length ? within : period - within;
