@@ -95,7 +95,7 @@ export const manifestSchema = z.object({
     guidance_rescale: z.number().min(0).max(1).default(0),
     identity_strength: z.number().min(0).max(2),
     /** degrees by which references' heads are turned, a picture by another angle (`turnOfSeed`) */
-    pose_variation: z.number().min(0).max(35).default(0),
+    pose_variation: z.number().min(0).max(20).default(0),
   }),
   /** E_r in the unconditional branch of guidance: all zeros, or the same as in the conditional one */
   unconditional_identity: z.enum(["zero", "same"]),

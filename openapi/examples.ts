@@ -187,7 +187,7 @@ export const model: Model = {
     early_guidance_until: { min: 0, max: 1000 },
     guidance_rescale: { min: 0, max: 1 },
     identity_strength: { min: 0, max: 2 },
-    pose_variation: { min: 0, max: 35 },
+    pose_variation: { min: 0, max: 20 },
     cache_interval: { min: 1, max: 10 },
     seed: { min: 0, max: 4_294_967_287 },
   },

@@ -10,7 +10,7 @@ export const limits = {
   earlyGuidanceUntil: { min: 0, max: 1000 },
   guidanceRescale: { min: 0, max: 1 },
   identityStrength: { min: 0, max: 2 },
-  poseVariation: { min: 0, max: 35 },
+  poseVariation: { min: 0, max: 20 },
   /** denoising steps; a model without a graph for it takes 1 alone */
   cacheInterval: { min: 1, max: 10 },
   /** denoising steps; 0 for no previews */

@@ -82,7 +82,7 @@ export interface GenerateInput {
   readonly guidanceRescale: number;
   /** beta of equation 7, 0 to 2; 1 as trained */
   readonly identityStrength: number;
-  /** degrees, 0 to 35: by up to so many each picture's references are turned to a side (`turnOfSeed`); 0, or left out, for none */
+  /** degrees, 0 to 20: by up to so many each picture's references are turned to a side (`turnOfSeed`); 0, or left out, for none */
   readonly poseVariation?: number;
   readonly scheduler: SchedulerName;
   /** all of the UNet runs at every so many steps, a part of it at the others; 1, all at all of them, to 10 */

@@ -31,15 +31,18 @@ const GRID = 4;
 /** Rounds of that search; each comes nearer. */
 const ROUNDS = 8;
 
+/** How far a turned face looks turned to a network that tells head pose, of how far it was. */
+const APPARENT = 4 / 7;
+
 /** The fractional part of the golden ratio, whose multiples lie evenly between whole numbers. */
 const GOLDEN = 0.6180339887498949;
 
 /**
- * By how much a picture's reference turns: evenly spread over seeds, and neighbours, which pictures of one request
- * have, far apart (Kronecker's sequence of the golden ratio).
+ * By how much a picture's reference turns. Neighbours among seeds, which pictures of one request have, are far apart
+ * (Kronecker's sequence of the golden ratio, on half a circle: near the largest turns more often than near none).
  *
  * @param seed of the picture, 0 to 2^32
- * @param variation the largest turn, degrees
+ * @param variation how far heads are to look turned at most, degrees
  * @returns radians, positive towards the picture's right; seed 0 does not turn
  *
  * @example
@@ -49,7 +52,7 @@ const GOLDEN = 0.6180339887498949;
  */
 export function turnOfSeed(seed: number, variation: number): number {
   const place = 0.5 + seed * GOLDEN;
-  return (2 * (place - Math.floor(place)) - 1) * variation * Math.PI / 180;
+  return Math.sin(Math.PI * (place - Math.floor(place) - 0.5)) * variation / APPARENT * Math.PI / 180;
 }
 
 /**

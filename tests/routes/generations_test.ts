@@ -142,7 +142,7 @@ Deno.test("JSON and multipart with the same fields ask for the same", async () =
     early_guidance_until: 900.5,
     guidance_rescale: 0.7,
     identity_strength: 0,
-    pose_variation: 35,
+    pose_variation: 20,
     cache_interval: 3,
     scheduler: "ddim",
     seed: 4_294_967_287,

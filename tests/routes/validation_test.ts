@@ -65,7 +65,7 @@ const cases: readonly Case[] = [
   one({ identity_strength: -0.1 }, "out_of_range"),
   one({ identity_strength: 2.1 }, "out_of_range"),
   one({ pose_variation: -1 }, "out_of_range"),
-  one({ pose_variation: 35.1 }, "out_of_range"),
+  one({ pose_variation: 20.1 }, "out_of_range"),
   one({ cache_interval: 0 }, "out_of_range"),
   one({ cache_interval: 11 }, "out_of_range"),
   one({ cache_interval: 1.5 }, "wrong_type"),

@@ -78,7 +78,7 @@ def make_turns() -> list[dict]:
 
 def make_seeds() -> list[dict]:
     """What seeds small and large turn by."""
-    return [{"seed": seed, "turn": turn_of_seed(seed, 30.0)} for seed in (0, 1, 2, 3, 11, 4242, 2**31, 2**32 - 1)]
+    return [{"seed": seed, "turn": turn_of_seed(seed, 20.0)} for seed in (0, 1, 2, 3, 11, 4242, 2**31, 2**32 - 1)]
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import cv2
@@ -9,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from idadapter.data.alignment import similarity_transform
 from idadapter.data.facts import read_facts
 from idadapter.data.records import data_folder, read_records
-from idadapter.data.templates import PORTRAIT_SIZE, PORTRAIT_TEMPLATE
+from idadapter.data.templates import PORTRAIT_SIZE, PORTRAIT_TEMPLATE, portrait_template
+from idadapter.data.turned_heads import APPARENT, turned_head
 from idadapter.evaluation.people import held_out_people, open_photos
 from idadapter.faces.locate import FaceLocator
 from idadapter.judges.attributes import fit
@@ -113,3 +116,25 @@ def test_heads_of_real_photos_are_turned_where_their_labels_say():
         assert abs(yaw) < 90 and abs(pitch) < 60
         right.append((yaw < 0) == (photo.facts.view == "left"))
     assert len(right) == 30 and np.mean(right) > 0.9
+
+
+@needs_evaluators
+def test_turned_photos_look_as_far_turned_as_their_turn_promises():
+    records = read_records(data_folder())
+    facts = read_facts(records)
+    rows = [row for rows in held_out_people(records) for row in rows if facts[row].view == "front"][:30]
+    finder, pose = FaceFinder(EVALUATORS), HeadPose(EVALUATORS)
+
+    def yaw(portrait: np.ndarray) -> float:
+        found = finder.find(portrait)
+        assert found is not None
+        return pose.angles(portrait, found.box)[0]
+
+    apparent = []
+    for photo in open_photos(data_folder(), records, facts, rows).values():
+        portrait, template = photo.portrait(PORTRAIT_SIZE), portrait_template(PORTRAIT_SIZE)
+        matrix = similarity_transform(photo.record.landmarks, template)
+        landmarks = photo.record.landmarks @ matrix[:, :2].T + matrix[:, 2]
+        left, right = (turned_head(portrait, landmarks, math.radians(degrees)) for degrees in (-20, 20))
+        apparent.append((yaw(right) - yaw(left)) / 40)
+    assert len(apparent) == 30 and np.mean(apparent) == pytest.approx(APPARENT, abs=0.06)

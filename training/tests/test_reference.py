@@ -71,7 +71,7 @@ def test_picture_i_has_seed_plus_i(pipeline: ReferencePipeline, photo: np.ndarra
         {"early_guidance_scale": 6.0, "early_guidance_until": 300.0},
         {"guidance_rescale": 0.7},
         {"identity_strength": 0.0},
-        {"pose_variation": 30.0},
+        {"pose_variation": 20.0},
         {"scheduler": "euler"},
         {"scheduler": "ddim"},
         {"scheduler": "euler_ancestral"},

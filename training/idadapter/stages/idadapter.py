@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +19,7 @@ from ..data.latents import Latents
 from ..data.portraits import Portraits
 from ..data.references import References
 from ..data.told import TOLD, told_emotion, told_values
-from ..data.turned_heads import varied_turn, yaw_offset_at
+from ..data.turned_heads import LARGEST_TURN, varied_turn, yaw_offset_at
 from ..data.vision_crops import crop, to_tensor
 from ..faces.colours import region_colours, region_masks
 from ..faces.detector import FaceDetector
@@ -75,9 +74,6 @@ TURNED = 0.2
 TURNED_REFERENCE_YAW = 0.25
 """Standard deviation of where a turned reference looks, radians: most photos that people have of themselves are nearly
 from the front."""
-
-REFERENCE_TURN = math.radians(30)
-"""How far the heads of rollouts' references are turned at most: as far as `pose_variation` can ask for."""
 
 
 class DrawnPeople(NamedTuple):
@@ -389,7 +385,7 @@ class IdAdapterStage(Stage):
         Args:
             rows: [b], the photos.
             mirrored: [b] bool, whether the reference is the mirror image.
-            varied: [b] bool, which are turned as far as `REFERENCE_TURN` from where they look.
+            varied: [b] bool, which are turned as far as `LARGEST_TURN` from where they look, as by the service.
             turned: [b] bool, which others look somewhere near the front.
             draw: draws the turns.
 
@@ -400,7 +396,7 @@ class IdAdapterStage(Stage):
         for i in np.flatnonzero(varied | turned):
             yaws[i] = self.references.yaw(int(rows[i]), bool(mirrored[i]))
             if varied[i]:
-                turns[i] = varied_turn(yaws[i], draw.uniform(-REFERENCE_TURN, REFERENCE_TURN))
+                turns[i] = varied_turn(yaws[i], draw.uniform(-LARGEST_TURN, LARGEST_TURN))
             else:
                 turns[i] = draw.normal(0, TURNED_REFERENCE_YAW) - yaws[i]
         return yaws, turns
