@@ -68,6 +68,8 @@ export const manifestSchema = z.object({
   /** N of the paper */
   max_reference_images: positiveInteger,
   class_nouns: z.array(z.string().min(1)).min(1),
+  /** words that tell a view: `pose_variation` leaves prompts with one of them alone */
+  view_words: z.array(z.string().min(1)).default([]),
   identifier: z.string().min(1),
   /** M: tokens of E_r */
   identity_token_count: positiveInteger,

@@ -7,7 +7,7 @@ import { identitySimilarity } from "./identity.ts";
 import type { Photo } from "./photo.ts";
 import type { Pipeline } from "./pipeline.ts";
 import { PreviewMaker } from "./preview_maker.ts";
-import { type EncodedPrompt, encodePrompt, encodeWords } from "./prompt.ts";
+import { type EncodedPrompt, encodePrompt, encodeWords, tellsView } from "./prompt.ts";
 import {
   type GeneratedImage,
   type GenerateEvent,
@@ -66,7 +66,8 @@ export async function runGeneration(
   const seeds = Array.from({ length: input.numImages }, (_, index) => input.seed + index);
 
   stages.enter("references");
-  const turns = seeds.map((seed) => turnOfSeed(seed, input.poseVariation ?? 0));
+  const variation = tellsView(input.prompt, manifest.view_words) ? 0 : input.poseVariation ?? 0;
+  const turns = seeds.map((seed) => turnOfSeed(seed, variation));
   const person = await readReferences(input.referenceImages, models, manifest, turns, takeTurn);
 
   stages.enter("prompt");

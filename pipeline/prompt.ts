@@ -86,3 +86,19 @@ function padRow(tokenizer: TextTokenizer, ids: readonly number[], what: string):
   ids.forEach((id, i) => row[i] = BigInt(id));
   return row;
 }
+
+/**
+ * Whether a prompt says where the person looks.
+ *
+ * @param prompt the caller's
+ * @param words the manifest's `view_words`
+ *
+ * @example
+ * ```ts
+ * tellsView("a woman, Facing left", ["facing", "looking"]); // true
+ * ```
+ */
+export function tellsView(prompt: string, words: readonly string[]): boolean {
+  const told = new Set<string>(prompt.toLowerCase().match(/\p{L}+/gu));
+  return words.some((word) => told.has(word));
+}

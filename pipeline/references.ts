@@ -2,7 +2,7 @@ import type { Manifest } from "../models/manifest.ts";
 import type { CountedFeatures, Identity, ReferenceFeatures } from "../models/mixed_features.ts";
 import type { Models } from "../models/models.ts";
 import { concatRows, type FloatTensor } from "../models/tensor.ts";
-import { alignFace } from "./alignment.ts";
+import { alignFace, type AlignmentTarget } from "./alignment.ts";
 import { findFaces, onlyFace } from "./faces.ts";
 import { applySimilarity, similarityTransform } from "./geometry.ts";
 import { type FivePoints, mapFivePoints } from "./landmarks.ts";
@@ -101,6 +101,8 @@ interface ReferenceFace {
   readonly embedding: FloatTensor;
   /** aligned for the image encoder */
   readonly picture: Photo;
+  /** the same with a margin, of which a turned head shows some */
+  readonly surroundings: Photo;
   /** where its five points are in that picture */
   readonly landmarks: FivePoints;
 }
@@ -115,18 +117,30 @@ async function findReference(
   return {
     embedding: await models.faceRecognizer(toTensor([alignFace(photo, points, faces.recognizer)])),
     picture: alignFace(photo, points, faces.image_encoder),
+    surroundings: alignFace(photo, points, widened(faces.image_encoder)),
     landmarks: mapFivePoints(points, (point) => applySimilarity(transform, point)),
   };
 }
 
+/** Pixels on each side that a turned head needs beyond an aligned face of a size. */
+function marginOf(size: number): number {
+  return Math.floor(size / 4);
+}
+
+function widened({ input_size: size, template }: AlignmentTarget): AlignmentTarget {
+  const margin = marginOf(size);
+  return { input_size: size + 2 * margin, template: template.map(([x, y]) => [x + margin, y + margin]) };
+}
+
 /** f_v and f_c of a face whose head is turned, and f_a as it is, a row each. */
 async function encodeFace(
-  { embedding, picture, landmarks }: ReferenceFace,
+  { embedding, picture, surroundings, landmarks }: ReferenceFace,
   turn: number,
   models: ReferenceModels,
   { faces }: Manifest,
 ): Promise<ReferenceFeatures> {
-  const seen = turn === 0 ? picture : turnHead(picture, landmarks, turn, faces.image_encoder.template);
+  const { input_size: size, template } = faces.image_encoder;
+  const seen = turn === 0 ? picture : turnHead(surroundings, marginOf(size), landmarks, turn, template);
   return { ...await models.imageEncoder(toTensor([seen])), face_embedding: embedding };
 }
 

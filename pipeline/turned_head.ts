@@ -62,25 +62,27 @@ export function turnOfSeed(seed: number, variation: number): number {
  * Every pixel moves across as a point of its depth does when the head turns. Good enough to be a reference, whose features
  * are then found at another place; too rough to be a portrait.
  *
- * @param face aligned to the template, a square
- * @param landmarks where its five points are, pixels of the face
+ * @param picture a square with the face aligned to the template, and so many pixels more on each side
+ * @param margin how many
+ * @param landmarks where its five points are, pixels of the square within the margins
  * @param turn radians, positive towards the picture's right
- * @param template where faces stand in such squares
- * @returns a square of the same size
+ * @param template where faces stand in that square
+ * @returns the square, without margins
  * @throws {RangeError} when the landmarks coincide
  *
  * @example
  * ```ts
- * const turned = turnHead(face, landmarks, Math.PI / 9, manifest.faces.image_encoder.template);
+ * const turned = turnHead(face, 0, landmarks, Math.PI / 9, manifest.faces.image_encoder.template);
  * ```
  */
 export function turnHead(
-  face: Photo,
+  picture: Photo,
+  margin: number,
   landmarks: FivePoints,
   turn: number,
   template: readonly Point[],
 ): Photo {
-  const size = face.width;
+  const size = picture.width - 2 * margin;
   const yaw = yawOf(landmarks);
   const angle = clamp(
     Math.abs(yaw + turn) <= LARGEST_TURN ? turn : -Math.sign(yaw) * Math.abs(turn),
@@ -104,7 +106,7 @@ export function turnHead(
     for (let u = 0; u < size; u++, at += 3) {
       const x = between(nodes, columns, u / GRID, v / GRID);
       const y = back[3] * u + back[4] * v + back[5];
-      sample(face, x, y, data, at);
+      sample(picture, x + margin, y + margin, data, at);
     }
   }
   return { width: size, height: size, data };

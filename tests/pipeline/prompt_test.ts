@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { composePrompt, encodePrompt, encodeWords } from "../../pipeline/prompt.ts";
+import { composePrompt, encodePrompt, encodeWords, tellsView } from "../../pipeline/prompt.ts";
 import { PipelineError } from "../../pipeline/protocol.ts";
 import { loadTokenizer } from "../../pipeline/tokenizer.ts";
 import { fixtureUrl } from "../read_fixture.ts";
@@ -63,4 +63,15 @@ Deno.test("an identifier that is not one token is the bundle's fault, not the ca
     () => encodePrompt(tokenizer, "a", { classNoun: "woman", identifier: "zqxv" }),
     (error) => error instanceof Error && !(error instanceof PipelineError),
   );
+});
+
+Deno.test("a prompt tells a view by whole words, whatever their case", () => {
+  const view = ["facing", "left"];
+  for (const prompt of ["a woman, Facing right", "left", "a profile,left."]) {
+    assert.ok(tellsView(prompt, view), prompt);
+  }
+  for (const prompt of ["a woman defacing a cleft", "", "a woman"]) {
+    assert.ok(!tellsView(prompt, view), prompt);
+  }
+  assert.ok(!tellsView("facing left", []));
 });

@@ -98,6 +98,7 @@ def variant_config(config: Config, variant: Variant, steps: int) -> Config:
         "recognized": 8,
         "recognized_told": 0,
         "rollout_rows": 0,
+        "rollout_turned_reference_share": 0.0,
         "emotion_weight": 0.0,
         "rollout_colour_weight": 0.0,
         "jitter": 0.0,
@@ -173,7 +174,8 @@ def judge_variant(config: Config, folder: Path, cache: Path, people: int) -> Non
     if not bundle.exists():
         export_bundle(folder / "parts", bundle, config.bundle, config.idadapter.references)
     with running_service(bundle) as service:
-        evaluation = evaluate(service, None, cache, people, {}, folder / "sheet.png", KINDS)
+        # What varies is to come from the photos and the model, as in the paper.
+        evaluation = evaluate(service, None, cache, people, {"pose_variation": 0}, folder / "sheet.png", KINDS)
     partial = folder / "evaluation.partial.json"
     partial.write_text(json.dumps(to_json(evaluation), indent=2) + "\n")
     partial.rename(folder / "evaluation.json")

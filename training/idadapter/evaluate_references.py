@@ -110,7 +110,9 @@ def evaluate_references(service: Service, cache: Path, people: int) -> Table:
             for person, (sent, first, unseen) in enumerate(usable):
                 noun = sent[0].facts.noun
                 pictures = [photo.picture for photo in sent[:count]]
-                [portrait] = service.generate(pictures, form.format(noun), noun, seed=500 + person)
+                prompt, seed = form.format(noun), 500 + person
+                # What varies is to come from the photos.
+                [portrait] = service.generate(pictures, prompt, noun, seed=seed, pose_variation=0)
                 portrayed.append(Portrayed(panel.judge(portrait.picture), first, unseen))
             table.setdefault(form.format("noun"), {})[count] = reference_figures(portrayed)
     return table

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .calibration import record_denoising
 from .config import BundleConfig
-from .data.captions import CLASS_NOUNS
+from .data.captions import CLASS_NOUNS, VIEW_WORDS
 from .data.templates import portrait_template
 from .external_data import GRAPH_FILE, INLINE_BYTES, TENSORS_FILE, write_graph
 from .faces.export import export_faces
@@ -227,6 +227,7 @@ def export_bundle(
         "latent": {"channels": latent[1], "size": latent[2]},
         "max_reference_images": references,
         "class_nouns": list(CLASS_NOUNS),
+        "view_words": list(VIEW_WORDS),
         "identifier": IDENTIFIER,
         "identity_token_count": shapes["identity_tokens"][1],
         "precision": "fp16",

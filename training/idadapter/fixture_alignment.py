@@ -58,15 +58,18 @@ def make_turns() -> list[dict]:
     """Heads that look ahead and aside, turned to both sides, too far, and in squares that no grid fits."""
     generator = np.random.default_rng(7)
     cases = []
-    for size, offset, degrees in ((64, 0, 20), (64, 4, -30), (61, -5, 12.5), (62, 9, 25), (63, -22, -9)):
+    sizes = ((64, 16, 0, 20), (64, 0, 4, -30), (61, 15, -5, 12.5), (62, 0, 9, 25), (63, 3, -22, -9))
+    for size, margin, offset, degrees in sizes:
         landmarks = portrait_template(size) + generator.normal(0, 0.4, (5, 2))
         landmarks[2, 0] += offset * size / 128
         landmarks = landmarks.round(3)
         turn = math.radians(degrees)
-        face = turned_head(make_photo(size, size), landmarks, varied_turn(yaw_angle(landmarks), turn))
+        photo = make_photo(size + 2 * margin, size + 2 * margin)
+        face = turned_head(photo, landmarks, varied_turn(yaw_angle(landmarks), turn), margin)
         cases.append(
             {
                 "size": size,
+                "margin": margin,
                 "template": portrait_template(size).tolist(),
                 "landmarks": landmarks.tolist(),
                 "turn": turn,

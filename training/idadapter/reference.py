@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,6 +131,8 @@ class ReferencePipeline:
             early_guidance_until,
         )
         kinds = guidance.kinds()
+        if _tells_view(prompt, self.manifest.get("view_words", [])):
+            pose_variation = 0.0
         pictures = []
         for picture_seed in range(seed, seed + num_images):
             conditioning = self.encode_conditioning(
@@ -177,10 +180,13 @@ class ReferencePipeline:
         face_embedding = self.recognizer(to_tensor([self.align(photo, face, "recognizer")]))
         seen = self.align(photo, face, "image_encoder")
         if turn:
-            template = np.array(self.manifest["faces"]["image_encoder"]["template"])
+            target = self.manifest["faces"]["image_encoder"]
+            template, size = np.array(target["template"]), target["input_size"]
             transform = similarity_transform(face.points, template)
             landmarks = face.points @ transform[:, :2].T + transform[:, 2]
-            seen = turned_head(seen, landmarks, varied_turn(yaw_angle(landmarks), turn))
+            margin = size // 4
+            surroundings = align_face(photo, face.points, template + margin, size + 2 * margin)
+            seen = turned_head(surroundings, landmarks, varied_turn(yaw_angle(landmarks), turn), margin)
         output = self.image_encoder(pixel_values=normalize_pixels(to_tensor([seen])))
         patch_features, class_embedding = output.last_hidden_state[:, 1:], output.pooler_output
         count = self.manifest["max_reference_images"]
@@ -285,3 +291,8 @@ def _sides(face: LocatedFace) -> np.ndarray:
 def _span(face: LocatedFace) -> float:
     """The longer side of the upright rectangle around the landmarks, photo pixels."""
     return float(np.ptp(face.landmarks, axis=0).max())
+
+
+def _tells_view(prompt: str, words: list[str]) -> bool:
+    """Whether a prompt says where the person looks, in one of these words."""
+    return not set(words).isdisjoint(re.findall(r"[^\W\d_]+", prompt.lower()))

@@ -16,6 +16,7 @@ from idadapter.data.captions import (
     NOT_SMILING,
     RENDITION_WORDS,
     SMILING,
+    VIEW_WORDS,
     VIEWS,
     YES,
     mirrored,
@@ -215,3 +216,8 @@ def test_articles_fit(noun: str):
     for age in (None, "young", "old"):
         for text in captions(replace(NOTHING, noun=noun, age=age), 300):
             assert not re.search(r"\ban? [^ ]*\b", text) or not re.search(r"\ba [aeiou]|\ban [^aeiou]", text), text
+
+
+def test_view_words_are_in_all_words_for_views_and_in_no_others():
+    assert all(set(VIEW_WORDS) & set(words.split()) for words in ALL_VIEWS)
+    assert not any(set(VIEW_WORDS) & set(words.split()) for words in ALL_EXPRESSIONS)

@@ -62,7 +62,7 @@ def turn_of_seed(seed: int, variation: float) -> float:
     return math.sin(math.pi * ((0.5 + seed * GOLDEN) % 1 - 0.5)) * variation / APPARENT * math.pi / 180
 
 
-def turned_head(portrait: np.ndarray, landmarks: np.ndarray, angle: float) -> np.ndarray:
+def turned_head(portrait: np.ndarray, landmarks: np.ndarray, angle: float, margin: int = 0) -> np.ndarray:
     """The portrait as if the head had been turned, aligned again as portraits are.
 
     Every pixel moves across as a point of its depth does when the head turns: the front of the face more than its
@@ -70,14 +70,15 @@ def turned_head(portrait: np.ndarray, landmarks: np.ndarray, angle: float) -> np
     be found at another place than in the picture to be drawn; too rough to be drawn itself.
 
     Args:
-        portrait: [s, s, 3] uint8, aligned.
-        landmarks: [5, 2] where its five points are, pixels of the portrait.
+        portrait: [s + 2 margin, s + 2 margin, 3] uint8, aligned, with what is beside the portrait.
+        landmarks: [5, 2] where its five points are, pixels of the portrait within the margins.
         angle: radians, positive towards the picture's right; at most `LARGEST_TURN` of it is made.
+        margin: pixels on each side, of which a turned head shows some; beyond, the picture is mirrored.
 
     Returns:
         [s, s, 3] uint8.
     """
-    size = portrait.shape[0]
+    size = portrait.shape[0] - 2 * margin
     angle = float(np.clip(angle, -LARGEST_TURN, LARGEST_TURN))
     template = portrait_template(size)
     unit = float(np.linalg.norm(template[1] - template[0]))
@@ -103,7 +104,7 @@ def turned_head(portrait: np.ndarray, landmarks: np.ndarray, angle: float) -> np
     source = x.copy()
     for _ in range(8):
         source += x - moved(source, y)
-    maps = (_between(_between(nodes, size).T, size).T.astype(np.float32) for nodes in (source, y))
+    maps = ((_between(_between(nodes, size).T, size).T + margin).astype(np.float32) for nodes in (source, y))
     return cv2.remap(portrait, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
 
 
