@@ -68,8 +68,12 @@ export const manifestSchema = z.object({
   /** N of the paper */
   max_reference_images: positiveInteger,
   class_nouns: z.array(z.string().min(1)).min(1),
-  /** words that tell a view: `pose_variation` leaves prompts with one of them alone */
-  view_words: z.array(z.string().min(1)).default([]),
+  /** words that tell a view: references are turned there, to the picture's left or right, and are not turned by chance */
+  view_words: z.object({
+    left: z.array(z.string().min(1)),
+    right: z.array(z.string().min(1)),
+    other: z.array(z.string().min(1)),
+  }).default({ left: [], right: [], other: [] }),
   identifier: z.string().min(1),
   /** M: tokens of E_r */
   identity_token_count: positiveInteger,

@@ -103,7 +103,7 @@ const options = {
     ),
   pose_variation: z.number().min(limits.poseVariation.min).max(limits.poseVariation.max).nullish().describe(
     "degrees: heads look up to so far to either side of where the reference photo looks, each image's otherwise, as its " +
-      "seed says; 0 for all as in the photo. Prompts that ask for a view are left alone; default from the model",
+      "seed says; 0 for all as in the photo. Where the prompt tells a view, that counts instead; default from the model",
   ),
   scheduler: SchedulerSchema.nullish().describe("default from the model"),
   cache_interval: z.int().min(limits.cacheInterval.min).max(limits.cacheInterval.max).nullish()

@@ -1,3 +1,4 @@
+import type { Manifest } from "../models/manifest.ts";
 import type { Identity } from "../models/mixed_features.ts";
 import { type Conditioning, encodeConditioning, type RowPrompt } from "./conditioning.ts";
 import { type Draft, type DraftStep, isDenoised, startDraft } from "./denoise.ts";
@@ -7,7 +8,7 @@ import { identitySimilarity } from "./identity.ts";
 import type { Photo } from "./photo.ts";
 import type { Pipeline } from "./pipeline.ts";
 import { PreviewMaker } from "./preview_maker.ts";
-import { type EncodedPrompt, encodePrompt, encodeWords, tellsView } from "./prompt.ts";
+import { type EncodedPrompt, encodePrompt, encodeWords, toldView } from "./prompt.ts";
 import {
   type GeneratedImage,
   type GenerateEvent,
@@ -18,7 +19,7 @@ import {
 import { readReferences, type ReferencePerson, type TakeTurn } from "./references.ts";
 import { createScheduler } from "./schedulers/create_scheduler.ts";
 import type { StageClock } from "./stages.ts";
-import { turnOfSeed } from "./turned_head.ts";
+import { type HeadTurn, SIDE_VIEW, turnOfSeed } from "./turned_head.ts";
 
 /** What a generation needs of the engine that runs it among others. */
 export interface GenerationSurroundings {
@@ -66,8 +67,7 @@ export async function runGeneration(
   const seeds = Array.from({ length: input.numImages }, (_, index) => input.seed + index);
 
   stages.enter("references");
-  const variation = tellsView(input.prompt, manifest.view_words) ? 0 : input.poseVariation ?? 0;
-  const turns = seeds.map((seed) => turnOfSeed(seed, variation));
+  const turns = headTurns(input, seeds, manifest.view_words);
   const person = await readReferences(input.referenceImages, models, manifest, turns, takeTurn);
 
   stages.enter("prompt");
@@ -112,6 +112,19 @@ export async function runGeneration(
     return image;
   }));
   return { images, timings: stages.timings() };
+}
+
+/** Where the reference of each picture looks: where words say, or about where the photo does. */
+function headTurns(
+  { prompt, poseVariation = 0 }: GenerateInput,
+  seeds: readonly number[],
+  words: Manifest["view_words"],
+): HeadTurn[] {
+  const view = toldView(prompt, words);
+  const varied = view === undefined && poseVariation > 0;
+  if (varied) return seeds.map((seed) => ({ by: turnOfSeed(seed, poseVariation) }));
+  const turn = view === "left" || view === "right" ? { to: SIDE_VIEW[view] } : { by: 0 };
+  return seeds.map(() => turn);
 }
 
 /** The ids of every row that guidance needs. */

@@ -1,5 +1,6 @@
 /** From a caller's words to the rows of ids the text encoder reads. */
 
+import type { Manifest } from "../models/manifest.ts";
 import { PipelineError } from "./protocol.ts";
 import type { TextTokenizer } from "./tokenizer.ts";
 
@@ -88,17 +89,23 @@ function padRow(tokenizer: TextTokenizer, ids: readonly number[], what: string):
 }
 
 /**
- * Whether a prompt says where the person looks.
+ * Where a prompt says that the person looks: to the picture's left or right, or in another way; undefined where it does not.
  *
  * @param prompt the caller's
  * @param words the manifest's `view_words`
  *
  * @example
  * ```ts
- * tellsView("a woman, Facing left", ["facing", "looking"]); // true
+ * toldView("a woman, Facing left", { left: ["left"], right: ["right"], other: ["facing"] }); // "left"
  * ```
  */
-export function tellsView(prompt: string, words: readonly string[]): boolean {
+export function toldView(
+  prompt: string,
+  words: Manifest["view_words"],
+): keyof Manifest["view_words"] | undefined {
   const told = new Set<string>(prompt.toLowerCase().match(/\p{L}+/gu));
-  return words.some((word) => told.has(word));
+  const tells = (view: keyof Manifest["view_words"]) => words[view].some((word) => told.has(word));
+  const [left, right] = [tells("left"), tells("right")];
+  if (left !== right) return left ? "left" : "right";
+  return left || tells("other") ? "other" : undefined;
 }

@@ -8,7 +8,7 @@ import { applySimilarity, similarityTransform } from "./geometry.ts";
 import { type FivePoints, mapFivePoints } from "./landmarks.ts";
 import { decodePhoto, type Photo } from "./photo.ts";
 import { PipelineError } from "./protocol.ts";
-import { turnHead } from "./turned_head.ts";
+import { type HeadTurn, turnHead } from "./turned_head.ts";
 import { toTensor } from "./warp.ts";
 
 /** Who the portraits are to show. */
@@ -37,8 +37,8 @@ export type ReferenceModels = Pick<
  * @param photos encoded photos of one person, 1 to N
  * @param models the graphs
  * @param manifest the bundle's
- * @param turns by how many radians heads are turned before their patches are read (`turnHead`), for each picture to be
- *   made; by default for one, not at all
+ * @param turns how heads are turned before their patches are read (`turnHead`), for each picture to be made; by default for
+ *   one, not at all
  * @param takeTurn how each photo, each further view of it, and then their mixing, get the thread; decoding files needs none
  * @returns E_r and E_c for each of the turns, and the mean face embedding
  * @throws {PipelineError} `too_many_reference_images`, or what is wrong with a photo; `details.image` is its index
@@ -52,7 +52,7 @@ export async function readReferences(
   photos: readonly Uint8Array[],
   models: ReferenceModels,
   manifest: Manifest,
-  turns: readonly number[] = [0],
+  turns: readonly HeadTurn[] = [{ by: 0 }],
   takeTurn: TakeTurn = (stage) => stage(),
 ): Promise<ReferencePerson> {
   const limit = manifest.max_reference_images;
@@ -135,12 +135,13 @@ function widened({ input_size: size, template }: AlignmentTarget): AlignmentTarg
 /** f_v and f_c of a face whose head is turned, and f_a as it is, a row each. */
 async function encodeFace(
   { embedding, picture, surroundings, landmarks }: ReferenceFace,
-  turn: number,
+  turn: HeadTurn,
   models: ReferenceModels,
   { faces }: Manifest,
 ): Promise<ReferenceFeatures> {
   const { input_size: size, template } = faces.image_encoder;
-  const seen = turn === 0 ? picture : turnHead(surroundings, marginOf(size), landmarks, turn, template);
+  const still = "by" in turn && turn.by === 0;
+  const seen = still ? picture : turnHead(surroundings, marginOf(size), landmarks, turn, template);
   return { ...await models.imageEncoder(toTensor([seen])), face_embedding: embedding };
 }
 

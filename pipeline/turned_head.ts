@@ -25,6 +25,9 @@ const HEAD = {
 /** Radians; beyond it a cheek would have to show what no photo has seen. */
 const LARGEST_TURN = 35 * Math.PI / 180;
 
+/** Where a head looks that looks to a side, radians. */
+export const SIDE_VIEW = { left: -20 * Math.PI / 180, right: 20 * Math.PI / 180 } as const;
+
 /** Pixels between two places for which the way back is looked for. */
 const GRID = 4;
 
@@ -36,6 +39,9 @@ const APPARENT = 4 / 7;
 
 /** The fractional part of the golden ratio, whose multiples lie evenly between whole numbers. */
 const GOLDEN = 0.6180339887498949;
+
+/** A head's turn: by radians from where it looks, or to where it is to look, positive towards the picture's right. */
+export type HeadTurn = { readonly by: number } | { readonly to: number };
 
 /**
  * By how much a picture's reference turns. Neighbours among seeds, which pictures of one request have, are far apart
@@ -57,7 +63,8 @@ export function turnOfSeed(seed: number, variation: number): number {
 
 /**
  * A face as if its head had been turned, aligned again: `turned_head` of training/idadapter/data/turned_heads.py, pixel by
- * pixel. What would look further aside than a photo can show is turned the other way.
+ * pixel. What is turned by an angle and would look further aside than a photo can show is turned the other way; what is
+ * turned to a view is turned as far as a photo can show.
  *
  * Every pixel moves across as a point of its depth does when the head turns. Good enough to be a reference, whose features
  * are then found at another place; too rough to be a portrait.
@@ -65,30 +72,31 @@ export function turnOfSeed(seed: number, variation: number): number {
  * @param picture a square with the face aligned to the template, and so many pixels more on each side
  * @param margin how many
  * @param landmarks where its five points are, pixels of the square within the margins
- * @param turn radians, positive towards the picture's right
+ * @param turn by how much, or where to
  * @param template where faces stand in that square
  * @returns the square, without margins
  * @throws {RangeError} when the landmarks coincide
  *
  * @example
  * ```ts
- * const turned = turnHead(face, 0, landmarks, Math.PI / 9, manifest.faces.image_encoder.template);
+ * const turned = turnHead(face, 0, landmarks, { by: Math.PI / 9 }, manifest.faces.image_encoder.template);
  * ```
  */
 export function turnHead(
   picture: Photo,
   margin: number,
   landmarks: FivePoints,
-  turn: number,
+  turn: HeadTurn,
   template: readonly Point[],
 ): Photo {
   const size = picture.width - 2 * margin;
   const yaw = yawOf(landmarks);
-  const angle = clamp(
-    Math.abs(yaw + turn) <= LARGEST_TURN ? turn : -Math.sign(yaw) * Math.abs(turn),
-    -LARGEST_TURN,
-    LARGEST_TURN,
-  );
+  const asked = "to" in turn
+    ? (turn.to - yaw) / APPARENT
+    : Math.abs(yaw + turn.by) <= LARGEST_TURN
+    ? turn.by
+    : -Math.sign(yaw) * Math.abs(turn.by);
+  const angle = clamp(asked, -LARGEST_TURN, LARGEST_TURN);
   const head = new TurnedHead(landmarks, angle, yaw, size, template);
   const points = mapFivePoints(landmarks, ([x, y]) => [head.moved(x, y), y]);
   const back = invertSimilarity(similarityTransform(points, template));

@@ -147,7 +147,7 @@ Deno.test("heads are turned as each picture's seed says, alone or among others",
   assert.ok(maxDifference(alone!, left!) <= 1, "who else is there does not matter");
   const [two] = await turned({ seed: 1, referenceImages: [photo, photo] });
   assert.ok(maxDifference(alone!, two!) <= 1, "every reference is turned");
-  const prompt = "a portrait photo, Facing right";
+  const prompt = "a portrait photo, Facing the camera";
   assert.deepEqual(await turned({ seed: 1, prompt }), await pixels(smallRequest(photo, { seed: 1, prompt })));
 });
 

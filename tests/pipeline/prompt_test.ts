@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { composePrompt, encodePrompt, encodeWords, tellsView } from "../../pipeline/prompt.ts";
+import { composePrompt, encodePrompt, encodeWords, toldView } from "../../pipeline/prompt.ts";
 import { PipelineError } from "../../pipeline/protocol.ts";
 import { loadTokenizer } from "../../pipeline/tokenizer.ts";
 import { fixtureUrl } from "../read_fixture.ts";
@@ -66,12 +66,15 @@ Deno.test("an identifier that is not one token is the bundle's fault, not the ca
 });
 
 Deno.test("a prompt tells a view by whole words, whatever their case", () => {
-  const view = ["facing", "left"];
-  for (const prompt of ["a woman, Facing right", "left", "a profile,left."]) {
-    assert.ok(tellsView(prompt, view), prompt);
-  }
-  for (const prompt of ["a woman defacing a cleft", "", "a woman"]) {
-    assert.ok(!tellsView(prompt, view), prompt);
-  }
-  assert.ok(!tellsView("facing left", []));
+  const words = { left: ["left"], right: ["right"], other: ["facing", "camera"] };
+  const views = {
+    "a woman, Facing right": "right",
+    "a profile,left.": "left",
+    "left hand up, facing right": "other",
+    "facing the camera": "other",
+    "a woman defacing a cleft": undefined,
+    "": undefined,
+  };
+  for (const [prompt, view] of Object.entries(views)) assert.equal(toldView(prompt, words), view, prompt);
+  assert.equal(toldView("facing left", { left: [], right: [], other: [] }), undefined);
 });

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import type { Point } from "../../pipeline/geometry.ts";
 import type { FivePoints } from "../../pipeline/landmarks.ts";
-import { turnHead, turnOfSeed } from "../../pipeline/turned_head.ts";
+import { type HeadTurn, turnHead, turnOfSeed } from "../../pipeline/turned_head.ts";
 import { patternPhoto } from "../pattern_photo.ts";
 import { readJson } from "../read_fixture.ts";
 
@@ -12,7 +12,7 @@ interface TurnedHeadFixture {
     margin: number;
     template: Point[];
     landmarks: FivePoints;
-    turn: number;
+    turn: HeadTurn;
     face: string;
   }[];
   seeds: { seed: number; turn: number }[];
@@ -20,8 +20,8 @@ interface TurnedHeadFixture {
 
 const { cases, seeds } = readJson<TurnedHeadFixture>("alignment/turned_heads.json.gz");
 
-Deno.test("turned heads are Python's: to both sides, too far, in squares that no grid fits", () => {
-  assert.equal(cases.length, 5);
+Deno.test("turned heads are Python's: by angles and to views, too far, in squares that no grid fits", () => {
+  assert.equal(cases.length, 7);
   for (const { size, margin, template, landmarks, turn, face } of cases) {
     const expected = Buffer.from(face, "base64");
     const side = size + 2 * margin;
@@ -38,7 +38,7 @@ Deno.test("a head that is not turned stays as it is, but for its place", () => {
   const [{ size, template }] = cases as [TurnedHeadFixture["cases"][0]];
   const photo = patternPhoto(size, size);
   const landmarks = template as unknown as FivePoints;
-  assert.deepEqual(turnHead(photo, 0, landmarks, 0, template).data, photo.data);
+  assert.deepEqual(turnHead(photo, 0, landmarks, { by: 0 }, template).data, photo.data);
 });
 
 Deno.test("a seed turns a picture as in Python; 0 degrees turn none", () => {

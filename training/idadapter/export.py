@@ -227,7 +227,7 @@ def export_bundle(
         "latent": {"channels": latent[1], "size": latent[2]},
         "max_reference_images": references,
         "class_nouns": list(CLASS_NOUNS),
-        "view_words": list(VIEW_WORDS),
+        "view_words": {view: list(words) for view, words in VIEW_WORDS.items()},
         "identifier": IDENTIFIER,
         "identity_token_count": shapes["identity_tokens"][1],
         "precision": "fp16",

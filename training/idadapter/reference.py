@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from diffusers import DDPMScheduler, SchedulerMixin
 from torch import Tensor
 
 from .data.alignment import align_face, similarity_transform
-from .data.turned_heads import turn_of_seed, turned_head, varied_turn, yaw_angle
+from .data.turned_heads import turn_of_seed, turn_towards, turned_head, varied_turn, yaw_angle
 from .data.vision_crops import to_tensor
 from .faces.locate import FaceLocator, LocatedFace
 from .faces.recognizer import FaceRecognizer
@@ -29,6 +30,9 @@ from .parts import read_image_encoder, read_mixed_features, read_text_encoder, r
 from .samplers import EulerRestart, make_sampler, takes_generator
 from .sampling import to_pictures
 from .tokenizer import encode_prompts, load_tokenizer
+
+SIDE_VIEWS = {"left": -math.radians(20), "right": math.radians(20)}
+"""Where a head looks that words have look to a side, radians."""
 
 LEAST_SPAN = 0.52
 """The service drops detections whose landmarks span less than this share of their box (pipeline/faces.ts)."""
@@ -131,15 +135,16 @@ class ReferencePipeline:
             early_guidance_until,
         )
         kinds = guidance.kinds()
-        if _tells_view(prompt, self.manifest.get("view_words", [])):
-            pose_variation = 0.0
+        view = _told_view(prompt, self.manifest.get("view_words", {}))
         pictures = []
         for picture_seed in range(seed, seed + num_images):
             conditioning = self.encode_conditioning(
                 prompt,
                 class_noun,
                 negative_prompt if "unconditional" in kinds else None,
-                *self.encode_identity(photo, face, turn_of_seed(picture_seed, pose_variation)),
+                *self.encode_identity(
+                    photo, face, turn_of_seed(picture_seed, 0.0 if view else pose_variation), SIDE_VIEWS.get(view)
+                ),
                 words_row="words" in kinds,
             )
             latents = self.denoise(
@@ -166,27 +171,32 @@ class ReferencePipeline:
             raise ValueError("the photo shows no face")
         return max(faces, key=lambda face: _sides(face).prod())
 
-    def encode_identity(self, photo: np.ndarray, face: LocatedFace, turn: float = 0.0) -> tuple[Tensor, Tensor]:
+    def encode_identity(
+        self, photo: np.ndarray, face: LocatedFace, turn: float = 0.0, view: float | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Mixed facial features and textual projection (equations 3 to 6) of one photo, taken N times.
 
         Args:
             photo: [H, W, 3] uint8 RGB.
             face: its face.
             turn: by how many radians the head is turned before its patches are read.
+            view: where it is to look instead, radians; None for what `turn` says.
 
         Returns:
             E_r [1, M, d_r] and E_c [1, d_t].
         """
         face_embedding = self.recognizer(to_tensor([self.align(photo, face, "recognizer")]))
         seen = self.align(photo, face, "image_encoder")
-        if turn:
+        if turn or view is not None:
             target = self.manifest["faces"]["image_encoder"]
             template, size = np.array(target["template"]), target["input_size"]
             transform = similarity_transform(face.points, template)
             landmarks = face.points @ transform[:, :2].T + transform[:, 2]
             margin = size // 4
             surroundings = align_face(photo, face.points, template + margin, size + 2 * margin)
-            seen = turned_head(surroundings, landmarks, varied_turn(yaw_angle(landmarks), turn), margin)
+            yaw = yaw_angle(landmarks)
+            angle = varied_turn(yaw, turn) if view is None else turn_towards(yaw, view)
+            seen = turned_head(surroundings, landmarks, angle, margin)
         output = self.image_encoder(pixel_values=normalize_pixels(to_tensor([seen])))
         patch_features, class_embedding = output.last_hidden_state[:, 1:], output.pooler_output
         count = self.manifest["max_reference_images"]
@@ -293,6 +303,9 @@ def _span(face: LocatedFace) -> float:
     return float(np.ptp(face.landmarks, axis=0).max())
 
 
-def _tells_view(prompt: str, words: list[str]) -> bool:
-    """Whether a prompt says where the person looks, in one of these words."""
-    return not set(words).isdisjoint(re.findall(r"[^\W\d_]+", prompt.lower()))
+def _told_view(prompt: str, words: dict[str, list[str]]) -> str | None:
+    """Where a prompt says that the person looks: "left", "right", "other", or None where it does not."""
+    told = set(re.findall(r"[^\W\d_]+", prompt.lower()))
+    views = {view for view, those in words.items() if not told.isdisjoint(those)}
+    sides = views & {"left", "right"}
+    return sides.pop() if len(sides) == 1 else "other" if views else None

@@ -219,5 +219,8 @@ def test_articles_fit(noun: str):
 
 
 def test_view_words_are_in_all_words_for_views_and_in_no_others():
-    assert all(set(VIEW_WORDS) & set(words.split()) for words in ALL_VIEWS)
-    assert not any(set(VIEW_WORDS) & set(words.split()) for words in ALL_EXPRESSIONS)
+    every = {word for words in VIEW_WORDS.values() for word in words}
+    assert all(every & set(words.split()) for words in ALL_VIEWS)
+    assert not any(every & set(words.split()) for words in ALL_EXPRESSIONS)
+    for side in ("left", "right"):
+        assert all(set(VIEW_WORDS[side]) & set(words.split()) for words in VIEWS[side])

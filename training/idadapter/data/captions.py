@@ -64,8 +64,12 @@ VIEWS = {
     "right": ("facing right", "looking to the right", "turned to the right", "side view facing right", "looking right"),
     "front": ("front view", "facing the camera", "looking straight ahead", "seen from the front"),
 }
-VIEW_WORDS = ("facing", "looking", "turned", "view", "left", "right", "front", "profile", "camera", "ahead")
-"""One of these is in every caption that tells a view."""
+VIEW_WORDS = {
+    "left": ("left",),
+    "right": ("right",),
+    "other": ("facing", "looking", "turned", "view", "front", "profile", "camera", "ahead"),
+}
+"""One of these is in every caption that tells a view, those of a side in every caption that tells it."""
 AGES = {"young": ("young", "youthful"), "old": ("old", "elderly", "middle-aged")}
 
 

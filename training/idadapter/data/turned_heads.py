@@ -52,6 +52,11 @@ def varied_turn(yaw: float, turn: float) -> float:
     return turn if abs(yaw + turn) <= LARGEST_TURN else -math.copysign(turn, yaw)
 
 
+def turn_towards(yaw: float, view: float) -> float:
+    """By how many radians a head that looks at `yaw` is turned for it to look as if at `view`."""
+    return (view - yaw) / APPARENT
+
+
 def turn_of_seed(seed: int, variation: float) -> float:
     """By how many radians the reference of the picture with a seed is turned (`turnOfSeed` of pipeline/turned_head.ts).
 
