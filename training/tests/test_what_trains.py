@@ -173,10 +173,10 @@ def test_each_unconditional_kind_has_its_share(config: Config, run: Path, make_t
 
     stage.module.register_forward_pre_hook(count)
     with torch.no_grad():
-        for step in range(60):
+        for step in range(120):
             stage.loss(stage.module, StepRandom(0, step, 0), step)
     everything, person, words, nothing = kinds / kinds.sum()
-    assert kinds.sum() == 60 * config.idadapter.loop.batch_size
+    assert kinds.sum() == 120 * config.idadapter.loop.batch_size
     # Captions that say no more than the noun count as the person alone.
     assert abs(words - 0.5) < 0.08 and abs(nothing - 0.1) < 0.05 and 0.05 < person < 0.25 and everything > 0.15
 
@@ -387,6 +387,7 @@ def test_who_is_told_more_may_have_a_reference_that_looks_elsewhere(
         turned.append(turns)
         return references(rows, mirrored, random, itself, turns)
 
+    recorded.yaw = references.yaw  # type: ignore[attr-defined]
     monkeypatch.setattr(stage, "references", recorded)
     always = {"itself_share": 1.0, "itself_share_low_noise": 1.0}
     for wordless, share, expected in ((0.0, 1.0, True), (1.0, 1.0, False), (0.0, 0.0, False)):
@@ -394,7 +395,7 @@ def test_who_is_told_more_may_have_a_reference_that_looks_elsewhere(
         stage.config = replace(stage.config, **settings)
         stage.draw(StepRandom(0, 0, 0), 0)
         # Who is told the noun alone sees the very photo.
-        assert (turned[-1] == expected).all()
+        assert ((turned[-1] != 0) == expected).all()
 
 
 def test_rows_that_are_told_more_are_judged_first(
