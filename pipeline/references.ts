@@ -13,7 +13,7 @@ import { toTensor } from "./warp.ts";
 
 /** Who the portraits are to show. */
 export interface ReferencePerson {
-  /** E_r and E_c for every turn asked for, in their order; those of equal turns are one */
+  /** E_r and E_c for every turn asked for, in their order; a turn asked for twice, as one object, is read once */
   readonly identities: readonly Identity[];
   /** mean of the photos' f_a, [1, d_a], not normalised; what a portrait's likeness is measured against */
   readonly face_embedding: FloatTensor;
@@ -101,8 +101,8 @@ interface ReferenceFace {
   readonly embedding: FloatTensor;
   /** aligned for the image encoder */
   readonly picture: Photo;
-  /** the same with a margin, of which a turned head shows some */
-  readonly surroundings: Photo;
+  /** the same with a margin, of which a turned head shows some; made when first asked for */
+  readonly surroundings: () => Photo;
   /** where its five points are in that picture */
   readonly landmarks: FivePoints;
 }
@@ -114,10 +114,11 @@ async function findReference(
 ): Promise<ReferenceFace> {
   const { points } = onlyFace(await findFaces(photo, models, faces));
   const transform = similarityTransform(points, faces.image_encoder.template);
+  let surroundings: Photo | undefined;
   return {
     embedding: await models.faceRecognizer(toTensor([alignFace(photo, points, faces.recognizer)])),
     picture: alignFace(photo, points, faces.image_encoder),
-    surroundings: alignFace(photo, points, widened(faces.image_encoder)),
+    surroundings: () => surroundings ??= alignFace(photo, points, widened(faces.image_encoder)),
     landmarks: mapFivePoints(points, (point) => applySimilarity(transform, point)),
   };
 }
@@ -141,7 +142,7 @@ async function encodeFace(
 ): Promise<ReferenceFeatures> {
   const { input_size: size, template } = faces.image_encoder;
   const still = "by" in turn && turn.by === 0;
-  const seen = still ? picture : turnHead(surroundings, marginOf(size), landmarks, turn, template);
+  const seen = still ? picture : turnHead(surroundings(), marginOf(size), landmarks, turn, template);
   return { ...await models.imageEncoder(toTensor([seen])), face_embedding: embedding };
 }
 

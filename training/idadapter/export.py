@@ -227,7 +227,12 @@ def export_bundle(
         "latent": {"channels": latent[1], "size": latent[2]},
         "max_reference_images": references,
         "class_nouns": list(CLASS_NOUNS),
-        "view_words": {view: list(words) for view, words in VIEW_WORDS.items()},
+        # Whoever does not vary poses was not trained with turned references: words turn none there either.
+        **(
+            {"view_words": {view: list(words) for view, words in VIEW_WORDS.items()}}
+            if settings.defaults.get("pose_variation")
+            else {}
+        ),
         "identifier": IDENTIFIER,
         "identity_token_count": shapes["identity_tokens"][1],
         "precision": "fp16",

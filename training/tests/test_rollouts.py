@@ -12,7 +12,7 @@ import torch
 from predictions import judged
 
 from idadapter.data.told import TOLD
-from idadapter.data.turned_heads import LARGEST_TURN, yaw_offset_at
+from idadapter.data.turned_heads import APPARENT, LARGEST_TURN, yaw_offset_at
 from idadapter.data.vision_crops import to_tensor
 from idadapter.faces.colours import region_colours
 from idadapter.faces.emotion import CLASSES, EmotionClassifier
@@ -266,8 +266,11 @@ def test_rollouts_of_turned_references_are_to_look_where_these_do(run: Path, mak
         assert bool(looks.isfinite().all()) == (share == 1.0) and bool(looks.isnan().all()) == (share == 0.0)
         assert bool(batch.alike.any()) == (share == 0.0)
     spread = np.concatenate([stage.draw(StepRandom(seed, 0, 0), 0).told[:, yaw].numpy() for seed in range(20)])
-    # As far as 30 degrees to either side of where photos look themselves.
-    assert spread.min() < -0.15 and spread.max() > 0.15 and np.abs(spread).max() <= yaw_offset_at(LARGEST_TURN) + 1e-6
+    # To either side, as far as turned heads look turned.
+    assert spread.min() < -0.1 and spread.max() > 0.1 and np.abs(spread).max() <= yaw_offset_at(LARGEST_TURN) + 1e-6
+    stage.references.yaw = lambda *_: 0.0  # type: ignore[method-assign]
+    straight = np.concatenate([stage.draw(StepRandom(seed, 0, 0), 0).told[:, yaw].numpy() for seed in range(20)])
+    assert 0.15 < np.abs(straight).max() <= yaw_offset_at(APPARENT * LARGEST_TURN) + 1e-6
 
 
 def test_a_rollout_is_to_show_the_emotion_it_is_told(

@@ -19,7 +19,7 @@ from ..data.latents import Latents
 from ..data.portraits import Portraits
 from ..data.references import References
 from ..data.told import TOLD, told_emotion, told_values
-from ..data.turned_heads import LARGEST_TURN, varied_turn, yaw_offset_at
+from ..data.turned_heads import APPARENT, LARGEST_TURN, varied_turn, yaw_offset_at
 from ..data.vision_crops import crop, to_tensor
 from ..faces.colours import region_colours, region_masks
 from ..faces.detector import FaceDetector
@@ -344,7 +344,9 @@ class IdAdapterStage(Stage):
         told_facts = np.array([told_values(prompts[i], shown[i]) for i in judged], np.float32).reshape(-1, len(TOLD))
         # Where words do not say where to look, the reference does.
         looks = told_facts[:, TOLD.index("yaw")]
-        looks[:] = np.where(varied[judged] & np.isnan(looks), yaw_offset_at(yaws[judged] + turns[judged]), looks)
+        looks[:] = np.where(
+            varied[judged] & np.isnan(looks), yaw_offset_at(yaws[judged] + APPARENT * turns[judged]), looks
+        )
         emotions = [told_emotion(prompts[i], shown[i]) for i in photos]
         emotions = [-1 if emotion is None else CLASSES.index(emotion) for emotion in emotions]
         return DrawnPeople(
