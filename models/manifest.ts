@@ -74,6 +74,14 @@ export const manifestSchema = z.object({
     right: z.array(z.string().min(1)),
     other: z.array(z.string().min(1)),
   }).default({ left: [], right: [], other: [] }),
+  /** words that tell an emotion: there the adapters see less of the references' mouths */
+  expression: z.object({
+    words: z.array(z.string().min(1)),
+    /** which of the P patches show the mouth */
+    mouth_patches: z.array(z.int().min(0)),
+    /** added to the attention logits of their tokens */
+    mouth_bias: z.number().max(0),
+  }).default({ words: [], mouth_patches: [], mouth_bias: 0 }),
   identifier: z.string().min(1),
   /** M: tokens of E_r */
   identity_token_count: positiveInteger,

@@ -8,7 +8,7 @@ import { identitySimilarity } from "./identity.ts";
 import type { Photo } from "./photo.ts";
 import type { Pipeline } from "./pipeline.ts";
 import { PreviewMaker } from "./preview_maker.ts";
-import { type EncodedPrompt, encodePrompt, encodeWords, toldView } from "./prompt.ts";
+import { type EncodedPrompt, encodePrompt, encodeWords, tellsEmotion, toldView } from "./prompt.ts";
 import {
   type GeneratedImage,
   type GenerateEvent,
@@ -67,8 +67,11 @@ export async function runGeneration(
   const seeds = Array.from({ length: input.numImages }, (_, index) => input.seed + index);
 
   stages.enter("references");
-  const turns = headTurns(input, seeds, manifest.view_words);
-  const person = await readReferences(input.referenceImages, models, manifest, turns, takeTurn);
+  const asked = {
+    turns: headTurns(input, seeds, manifest.view_words),
+    emotion: tellsEmotion(input.prompt, manifest.expression),
+  };
+  const person = await readReferences(input.referenceImages, models, manifest, asked, takeTurn);
 
   stages.enter("prompt");
   const conditionings = new Map<Identity, Conditioning>();

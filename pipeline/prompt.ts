@@ -103,9 +103,29 @@ export function toldView(
   prompt: string,
   words: Manifest["view_words"],
 ): keyof Manifest["view_words"] | undefined {
-  const told = new Set<string>(prompt.toLowerCase().match(/\p{L}+/gu));
+  const told = wordsOf(prompt);
   const tells = (view: keyof Manifest["view_words"]) => words[view].some((word) => told.has(word));
   const [left, right] = [tells("left"), tells("right")];
   if (left !== right) return left ? "left" : "right";
   return left || tells("other") ? "other" : undefined;
+}
+
+/**
+ * Whether a prompt tells an emotion.
+ *
+ * @param prompt the caller's
+ * @param expression the manifest's
+ *
+ * @example
+ * ```ts
+ * tellsEmotion("a woman is Sad", { words: ["sad"], mouth_patches: [50], mouth_bias: -4 }); // true
+ * ```
+ */
+export function tellsEmotion(prompt: string, { words }: Manifest["expression"]): boolean {
+  const told = wordsOf(prompt);
+  return words.some((word) => told.has(word));
+}
+
+function wordsOf(prompt: string): Set<string> {
+  return new Set(prompt.toLowerCase().match(/\p{L}+/gu));
 }

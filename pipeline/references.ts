@@ -19,6 +19,14 @@ export interface ReferencePerson {
   readonly face_embedding: FloatTensor;
 }
 
+/** How the words have the photos read. */
+export interface AskedOfReferences {
+  /** how heads are turned before their patches are read (`turnHead`), for each picture to be made; one, not at all, by default */
+  readonly turns?: readonly HeadTurn[];
+  /** whether the words tell an emotion, and the mouth is theirs rather than the photos'; not by default */
+  readonly emotion?: boolean;
+}
+
 /** Runs a stage when the thread is free for it. */
 export type TakeTurn = <T>(stage: () => Promise<T>) => Promise<T>;
 
@@ -37,8 +45,7 @@ export type ReferenceModels = Pick<
  * @param photos encoded photos of one person, 1 to N
  * @param models the graphs
  * @param manifest the bundle's
- * @param turns how heads are turned before their patches are read (`turnHead`), for each picture to be made; by default for
- *   one, not at all
+ * @param asked what the words have of the photos
  * @param takeTurn how each photo, each further view of it, and then their mixing, get the thread; decoding files needs none
  * @returns E_r and E_c for each of the turns, and the mean face embedding
  * @throws {PipelineError} `too_many_reference_images`, or what is wrong with a photo; `details.image` is its index
@@ -52,7 +59,7 @@ export async function readReferences(
   photos: readonly Uint8Array[],
   models: ReferenceModels,
   manifest: Manifest,
-  turns: readonly HeadTurn[] = [{ by: 0 }],
+  { turns = [{ by: 0 }], emotion = false }: AskedOfReferences = {},
   takeTurn: TakeTurn = (stage) => stage(),
 ): Promise<ReferencePerson> {
   const limit = manifest.max_reference_images;
@@ -87,7 +94,8 @@ export async function readReferences(
   const mixed: Identity[] = [];
   for (const index of different.keys()) {
     const rows = views.map((features) => features[index]!);
-    mixed.push(await takeTurn(() => models.mixedFeatures(countReferences(limit, rows))));
+    const identity = await takeTurn(() => models.mixedFeatures(countReferences(limit, rows)));
+    mixed.push(emotion ? quietMouth(identity, rows, manifest.expression) : identity);
   }
   return {
     identities: turns.map((turn) => mixed[different.indexOf(turn)]!),
@@ -166,6 +174,41 @@ export function countReferences(count: number, rows: readonly ReferenceFeatures[
     face_embedding: concatRows(rows.map((row) => row.face_embedding)),
     photo_counts: { data: Float32Array.from(counts), dims: [rows.length] },
   };
+}
+
+/**
+ * The same person, whose mouth the adapters see less of: patches tell where everything is, a mouth too, and portraits
+ * would have it so whatever the words say.
+ *
+ * @param identity of the photos' features
+ * @param rows features of one photo each, which `identity` was mixed from
+ * @param expression the manifest's
+ * @throws {RangeError} the manifest names a patch that there is not
+ *
+ * @example
+ * ```ts
+ * const identity = quietMouth(await models.mixedFeatures(counted), rows, manifest.expression);
+ * ```
+ */
+export function quietMouth(
+  identity: Identity,
+  rows: readonly ReferenceFeatures[],
+  { mouth_patches, mouth_bias }: Manifest["expression"],
+): Identity {
+  const { data, dims } = identity.identity_token_bias;
+  const patches = rows[0]!.patch_features.dims[1]!;
+  const beyond = mouth_patches.find((patch) => patch >= patches);
+  if (beyond !== undefined) {
+    throw new RangeError(
+      `the bundle names patch ${beyond} as the mouth's, and its image encoder has ${patches}`,
+    );
+  }
+  const bias = Float32Array.from(data);
+  const faceTokens = bias.length - rows.length * patches;
+  for (const index of rows.keys()) {
+    for (const patch of mouth_patches) bias[faceTokens + index * patches + patch]! += mouth_bias;
+  }
+  return { ...identity, identity_token_bias: { data: bias, dims } };
 }
 
 function meanRow(rows: readonly FloatTensor[]): FloatTensor {

@@ -109,10 +109,14 @@ export function turnHead(
       nodes[at++] = head.source(x, y);
     }
   }
+  const across = new Float64Array(columns);
   const data = new Uint8Array(size * size * 3);
   for (let v = 0, at = 0; v < size; v++) {
+    interpolateRow(nodes, v / GRID, across);
     for (let u = 0; u < size; u++, at += 3) {
-      const x = between(nodes, columns, u / GRID, v / GRID);
+      const node = Math.floor(u / GRID);
+      const share = u / GRID - node;
+      const x = share === 0 ? across[node]! : across[node]! * (1 - share) + across[node + 1]! * share;
       const y = back[3] * u + back[4] * v + back[5];
       sample(picture, x + margin, y + margin, data, at);
     }
@@ -172,28 +176,31 @@ class TurnedHead {
   }
 }
 
-/** Bilinear between nodes. */
-function between(nodes: Float64Array, columns: number, column: number, row: number): number {
-  const [u, v] = [Math.floor(column), Math.floor(row)];
-  const [shareU, shareV] = [column - u, row - v];
-  const [nextU, nextV] = [Math.min(u + 1, columns - 1), Math.min(v + 1, columns - 1)];
-  const upper = nodes[v * columns + u]! * (1 - shareU) + nodes[v * columns + nextU]! * shareU;
-  const lower = nodes[nextV * columns + u]! * (1 - shareU) + nodes[nextV * columns + nextU]! * shareU;
-  return upper * (1 - shareV) + lower * shareV;
+/** Linear between two rows of square `nodes`, at `row` counted in them. */
+function interpolateRow(nodes: Float64Array, row: number, into: Float64Array): void {
+  const columns = into.length;
+  const upper = Math.floor(row);
+  const share = row - upper;
+  const lower = Math.min(upper + 1, columns - 1);
+  for (let column = 0; column < columns; column++) {
+    into[column] = nodes[upper * columns + column]! * (1 - share) + nodes[lower * columns + column]! * share;
+  }
 }
 
 /** Writes the bilinear colour at a place; beyond the edge the picture is mirrored there, the edge itself once. */
 function sample({ data, width, height }: Photo, x: number, y: number, into: Uint8Array, at: number): void {
-  const [column, row] = [Math.floor(x), Math.floor(y)];
-  const [shareX, shareY] = [x - column, y - row];
-  const [left, right] = [mirrored(column, width), mirrored(column + 1, width)];
-  const [upper, lower] = [mirrored(row, height) * width, mirrored(row + 1, height) * width];
+  const column = Math.floor(x);
+  const row = Math.floor(y);
+  const shareX = x - column;
+  const shareY = y - row;
+  const left = mirrored(column, width) * 3;
+  const right = mirrored(column + 1, width) * 3;
+  const upper = mirrored(row, height) * width * 3;
+  const lower = mirrored(row + 1, height) * width * 3;
   for (let channel = 0; channel < 3; channel++) {
-    const above = data[(upper + left) * 3 + channel]! * (1 - shareX) +
-      data[(upper + right) * 3 + channel]! * shareX;
-    const below = data[(lower + left) * 3 + channel]! * (1 - shareX) +
-      data[(lower + right) * 3 + channel]! * shareX;
-    into[at + channel] = Math.round(above * (1 - shareY) + below * shareY);
+    const above = data[upper + left + channel]! * (1 - shareX) + data[upper + right + channel]! * shareX;
+    const below = data[lower + left + channel]! * (1 - shareX) + data[lower + right + channel]! * shareX;
+    into[at + channel] = Math.floor(above * (1 - shareY) + below * shareY + 0.5);
   }
 }
 

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { composePrompt, encodePrompt, encodeWords, toldView } from "../../pipeline/prompt.ts";
+import { composePrompt, encodePrompt, encodeWords, tellsEmotion, toldView } from "../../pipeline/prompt.ts";
 import { PipelineError } from "../../pipeline/protocol.ts";
 import { loadTokenizer } from "../../pipeline/tokenizer.ts";
 import { fixtureUrl } from "../read_fixture.ts";
@@ -77,4 +77,13 @@ Deno.test("a prompt tells a view by whole words, whatever their case", () => {
   };
   for (const [prompt, view] of Object.entries(views)) assert.equal(toldView(prompt, words), view, prompt);
   assert.equal(toldView("facing left", { left: [], right: [], other: [] }), undefined);
+});
+
+Deno.test("a prompt tells an emotion by whole words, whatever their case", () => {
+  const expression = { words: ["sad", "angry"], mouth_patches: [1], mouth_bias: -4 };
+  const prompts = { "is SAD.": true, "a very angry woman": true, "a saddle, smiling": false, "": false };
+  for (const [prompt, tells] of Object.entries(prompts)) {
+    assert.equal(tellsEmotion(prompt, expression), tells, prompt);
+  }
+  assert.equal(tellsEmotion("sad", { words: [], mouth_patches: [], mouth_bias: 0 }), false);
 });

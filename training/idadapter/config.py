@@ -215,6 +215,8 @@ class IdAdapterConfig:
             image for a reference: the same person, looking to the other side.
         itself_turned_share: how many of these rows, mirrored or not, have a reference whose head is turned
             (`data.turned_heads`): words then say where the picture looks, and the photo all else.
+        expressive_share: of how many rows whose captions tell an expression the references' mouths count less
+            (`models.mouth_tokens`), so that the words are needed to draw them.
         least_timestep: the smallest timestep trained at; below some 400 the latents tell more than any reference.
         rendition_share: how many of the pictures are art renditions.
         rendition_itself_share: how many of these have the photo that they were made of among their references, rather
@@ -279,6 +281,7 @@ class IdAdapterConfig:
     itself_wordless_share: float = 0.0
     itself_mirrored_share: float = 0.0
     itself_turned_share: float = 0.0
+    expressive_share: float = 0.0
     least_timestep: int = 0
     rendition_share: float = 0.1
     rendition_itself_share: float = 0.0
@@ -334,7 +337,19 @@ class DecoderConfig:
 
 @dataclass(frozen=True)
 class BundleConfig:
-    """What the manifest of an exported bundle says (docs/bundle.md)."""
+    """What the manifest of an exported bundle says (docs/bundle.md).
+
+    Attributes:
+        name: of the bundle.
+        version: of it.
+        description: one line.
+        license: SPDX's name, or a reference.
+        origin: of the weights.
+        unconditional_identity: "zero" or "same".
+        defaults: what a request that leaves fields out is given.
+        quiet_mouth: whether the references' mouths count less where words tell an emotion (`models.mouth_tokens`); for
+            models trained with an `expressive_share`.
+    """
 
     name: str
     version: str
@@ -343,6 +358,7 @@ class BundleConfig:
     origin: str
     unconditional_identity: str
     defaults: dict[str, Any]
+    quiet_mouth: bool = False
 
 
 @dataclass(frozen=True)

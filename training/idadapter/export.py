@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .calibration import record_denoising
 from .config import BundleConfig
-from .data.captions import CLASS_NOUNS, VIEW_WORDS
+from .data.captions import CLASS_NOUNS, EXPRESSION_WORDS, VIEW_WORDS
 from .data.templates import portrait_template
 from .external_data import GRAPH_FILE, INLINE_BYTES, TENSORS_FILE, write_graph
 from .faces.export import export_faces
@@ -27,6 +27,7 @@ from .faces.registry import fetch_package
 from .fp16_graph import FP16_GRAPH_FILE, write_fp16_graph
 from .graphs import GraphSpec, graph_specs
 from .int8_graph import INT8_GRAPH_FILE, write_int8_graph
+from .models.mouth_tokens import MOUTH_BIAS, mouth_patches
 from .noise_schedule import SCHEDULER_FILE, make_noise_schedule
 from .shallow_graph import shallow_name, write_shallow_graph
 from .tokenizer import IDENTIFIER, load_tokenizer
@@ -134,13 +135,26 @@ def replace_model_card(bundle: Path, model_card: Path, settings: BundleConfig | 
     Args:
         bundle: changed in place; its weights and graphs stay as they are.
         model_card: becomes its README.md.
-        settings: give it their version, description and defaults too, which are chosen by what is served as well.
+        settings: give it their version, description, defaults and words for emotions too, which are chosen by what is
+            served as well.
     """
     shutil.copy(model_card, bundle / "README.md")
     manifest = json.loads((bundle / "bundle.json").read_text())
     if settings is not None:
         manifest |= {name: getattr(settings, name) for name in ("version", "description", "defaults")}
+        manifest |= {"expression": expression_settings(bundle, settings)}
     write_manifest(bundle, {**manifest, "files": describe_files(bundle)})
+
+
+def expression_settings(bundle: Path, settings: BundleConfig) -> dict[str, Any]:
+    """What a manifest says of words that tell an emotion; no words where the model is not trained for it."""
+    encoder = json.loads((bundle / "image_encoder" / "config.json").read_text())
+    patches = (encoder["image_size"] // encoder["patch_size"]) ** 2
+    return {
+        "words": list(EXPRESSION_WORDS) if settings.quiet_mouth else [],
+        "mouth_patches": mouth_patches(patches).tolist(),
+        "mouth_bias": MOUTH_BIAS,
+    }
 
 
 def write_manifest(bundle: Path, manifest: dict[str, Any]) -> None:
@@ -233,6 +247,7 @@ def export_bundle(
             if settings.defaults.get("pose_variation")
             else {}
         ),
+        "expression": expression_settings(building, settings),
         "identifier": IDENTIFIER,
         "identity_token_count": shapes["identity_tokens"][1],
         "precision": "fp16",

@@ -36,12 +36,15 @@ from .tokenizer import IDENTIFIER, encode_prompts, with_identifier
 STEPS = 12
 """Of a whole denoising, of which a redrawing makes the last ones."""
 
-STARTS = (2, 3, 4, 5, 6, 7, 8)
-"""After how many of these it begins: timesteps 833 to 333. At the last of them only a face's details are the model's
+STARTS = (1, 2, 3, 4, 5, 6, 7, 8)
+"""After how many of these it begins: timesteps 916 to 333. At the last of them only a face's details are the model's
 own, at the first also where its features are and how a rendition is drawn."""
 
-SHARES = (0.3, 0.3, 0.4)
+SHARES = (0.3, 0.25, 0.45)
 """Of `data.latents.VARIANTS`, in what is redrawn and in what the encoder makes."""
+
+RENDITION_SHARES = {"pencil_sketch": 0.2, "cartoon": 0.2, "oil_painting": 0.45, "black_and_white": 0.15}
+"""Of the renditions among them: the one whose hand is the hardest to tell from a photo's grain comes most often."""
 
 AT_ONCE = 16
 
@@ -57,6 +60,7 @@ class Drawing(NamedTuple):
     rolled_times: Tensor
     rolled_needed: list[Tensor]
     counts: Tensor
+    expressive: Tensor
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,16 @@ class Redrawn:
     rows: np.ndarray
     variants: np.ndarray
     timesteps: np.ndarray
+
+
+def drawn_rows(random: np.random.Generator, portraits: Portraits, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which training portraits a number of pictures are of, and which of `data.latents.VARIANTS` of each, by `SHARES`
+    and `RENDITION_SHARES`; both [count]."""
+    variants = random.choice(len(SHARES), count, p=SHARES)
+    kinds = portraits.rendition_class[portraits.train]
+    weights = np.array([RENDITION_SHARES[name] for name in RENDITIONS])[kinds] / np.bincount(kinds)[kinds]
+    renditions = random.choice(portraits.train, count, p=weights / weights.sum())
+    return np.where(variants == 2, renditions, random.choice(portraits.train, count)), variants
 
 
 def open_redrawn(
@@ -104,7 +118,7 @@ def open_redrawn(
     Raises:
         FileNotFoundError: a part is missing.
     """
-    settings = (portraits.key, count, rollout_guidance(config), STEPS, STARTS, SHARES)
+    settings = (portraits.key, count, rollout_guidance(config), STEPS, STARTS, SHARES, RENDITION_SHARES)
     digest = hashlib.sha256(repr(settings).encode())
     for name in ("image_encoder", "text_encoder", "mixed_features", "unet"):
         if not has_part(parts, name):
@@ -148,8 +162,7 @@ def redraw(
     size, references = image_encoder.config.image_size, config.references
     found: list[Redrawn] = []
     for begin in tqdm(range(0, count, AT_ONCE), desc="redraw"):
-        rows = random.choice(portraits.train, min(AT_ONCE, count - begin))
-        variants = random.choice(3, len(rows), p=SHARES)
+        rows, variants = drawn_rows(random, portraits, min(AT_ONCE, count - begin))
         times = grid[int(random.choice(STARTS)) :, None].expand(-1, len(rows))
         nouns = [facts[row].noun for row in rows]
         words = [
@@ -170,6 +183,7 @@ def redraw(
             rolled_times=times.to(device),
             rolled_needed=[rollout_needed(config, now).to(device) for now in times[:-1]],
             counts=torch.full((len(rows), 1), float(references), device=device),
+            expressive=torch.zeros(len(rows), dtype=torch.bool, device=device),
         )
         photos = latents.pictures(rows, np.where(variants == 1, 1, 0))
         crops = to_tensor([crop(photo, size) for photo in photos], device)

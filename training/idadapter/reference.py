@@ -45,10 +45,12 @@ class Conditioning:
     Attributes:
         hidden_states: C [rows, L, d_t].
         identity_tokens: E_r [rows, M, d_r].
+        token_bias: [M], what the adapters add to each token's logits.
     """
 
     hidden_states: Tensor
     identity_tokens: Tensor
+    token_bias: Tensor
 
 
 class ReferencePipeline:
@@ -243,7 +245,16 @@ class ReferencePipeline:
         position = identifier_positions(ids, self.tokenizer.convert_tokens_to_ids(f"{identifier}</w>"))
         hidden_states.append(encode_text(self.text_encoder, ids, identity_embedding, position))
         tokens.append(identity_tokens)
-        return Conditioning(torch.cat(hidden_states), torch.cat(tokens))
+        return Conditioning(torch.cat(hidden_states), torch.cat(tokens), self.token_bias(prompt))
+
+    def token_bias(self, prompt: str) -> Tensor:
+        """Less of the mouth where the prompt tells an emotion (`models.mouth_tokens`), [M] for N copies of a photo."""
+        count, face_tokens = self.manifest["max_reference_images"], self.mixed_features.face_tokens
+        bias = torch.zeros(count, (self.manifest["identity_token_count"] - face_tokens) // count)
+        expression = self.manifest.get("expression")
+        if expression and not _words(prompt).isdisjoint(expression["words"]):
+            bias[:, expression["mouth_patches"]] = expression["mouth_bias"]
+        return torch.cat([torch.zeros(face_tokens), bias.flatten()])
 
     def draw_noise(self, generators: list[torch.Generator]) -> Tensor:
         """Standard normal noise [len(generators), c, h, w], each picture's from a CPU generator of its own."""
@@ -276,6 +287,7 @@ class ReferencePipeline:
             branches = len(counting)
             hidden_states = conditioning.hidden_states[counting].repeat_interleave(count, 0)
             identity_tokens = conditioning.identity_tokens[counting].repeat_interleave(count, 0)
+            bias = conditioning.token_bias.expand(branches * count, -1)
             strength = torch.full((branches * count,), identity_strength)
             sample = scheduler.scale_model_input(latents, timestep).repeat(branches, 1, 1, 1)
             timesteps = timestep.expand(branches * count)
@@ -283,7 +295,7 @@ class ReferencePipeline:
             kept = deep[0] if step % cache_interval and falls and kept_kinds == list(weights) else None
             kept_kinds = list(weights)
             with deep_features(self.unet, kept) if cache_interval > 1 else nullcontext(deep) as deep:
-                prediction = predict(self.unet, sample, timesteps, hidden_states, identity_tokens, strength)
+                prediction = predict(self.unet, sample, timesteps, hidden_states, identity_tokens, strength, bias)
             rows = prediction.chunk(branches)
             prediction = sum(weight * row for weight, row in zip(weights.values(), rows, strict=True))
             if guidance_rescale and branches > 1:
@@ -303,9 +315,14 @@ def _span(face: LocatedFace) -> float:
     return float(np.ptp(face.landmarks, axis=0).max())
 
 
+def _words(prompt: str) -> set[str]:
+    """The words of a prompt, in small letters."""
+    return set(re.findall(r"[^\W\d_]+", prompt.lower()))
+
+
 def _told_view(prompt: str, words: dict[str, list[str]]) -> str | None:
     """Where a prompt says that the person looks: "left", "right", "other", or None where it does not."""
-    told = set(re.findall(r"[^\W\d_]+", prompt.lower()))
+    told = _words(prompt)
     views = {view for view, those in words.items() if not told.isdisjoint(those)}
     sides = views & {"left", "right"}
     return sides.pop() if len(sides) == 1 else "other" if views else None

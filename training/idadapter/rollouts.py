@@ -49,6 +49,10 @@ class RolledOut(Protocol):
     def counts(self) -> Tensor:
         """[b, K], how many of the N references each is, of all rows of the features."""
 
+    @property
+    def expressive(self) -> Tensor:
+        """[b] bool, whose references' mouths count less, of all rows of the features."""
+
 
 def rollout_guidance(config: IdAdapterConfig) -> GuidanceSchedule:
     """How a rollout is guided."""
@@ -126,7 +130,8 @@ def roll_out(
         features = (patch[rolled], classes[rolled], faces[rolled])
     else:
         features = (patch[batch.rolled_crops], batch.rolled_index, faces[rolled])
-    known, bias = module.mix(features, batch.counts[rolled], torch.zeros_like(rolled, dtype=torch.bool))
+    nobody_anonymous = torch.zeros_like(rolled, dtype=torch.bool)
+    known, bias = module.mix(features, batch.counts[rolled], nobody_anonymous, batch.expressive[rolled])
     nobody = (torch.zeros_like(known[0]), torch.zeros_like(known[1]))
     kinds = rollout_guidance(config).kinds()
     who = [known if kind == "conditional" else nobody for kind in kinds]

@@ -13,6 +13,7 @@ import torch
 
 from idadapter import redrawn
 from idadapter.config import Config
+from idadapter.data.renditions import RENDITIONS
 from idadapter.faces.recognizer import WIDTHS
 from idadapter.loop import Stage, StepRandom, train
 from idadapter.models.face_discriminator import STAGES_SEEN
@@ -41,8 +42,10 @@ def test_redrawn_latents_are_of_training_people_and_the_nearer_to_them_the_later
     assert len(found.latents) == len(found.rows) == len(found.timesteps) == 96
     assert np.isin(found.rows, stage.portraits.train).all()
     assert set(found.variants) == {0, 1, 2}
+    kinds = np.bincount(stage.portraits.rendition_class[found.rows[found.variants == 2]], minlength=len(RENDITIONS))
+    assert np.argmax(kinds) == RENDITIONS.index("oil_painting")
     assert len(set(found.timesteps)) > 1 and len(set(found.timesteps)) <= len(STARTS)
-    assert found.timesteps.min() >= 300 and found.timesteps.max() <= 850
+    assert found.timesteps.min() >= 300 and found.timesteps.max() <= 920
     assert np.isfinite(found.latents.astype(np.float32)).all()
     clean = stage.latents(found.rows, found.variants).numpy()
     strangers = np.roll(clean, 7, axis=0)

@@ -87,6 +87,19 @@ def test_every_field_changes_the_picture(
     assert (pipeline.generate(photo, **{**REQUEST, **change}) != plain).any()
 
 
+def test_words_for_emotions_quieten_the_mouth(pipeline: ReferencePipeline, photo: np.ndarray):
+    assert not pipeline.token_bias("a saddle").any()
+    bias = pipeline.token_bias("is SAD!")
+    assert bias.shape == (pipeline.manifest["identity_token_count"],)
+    assert set(bias.tolist()) == {0.0, pipeline.manifest["expression"]["mouth_bias"]}
+    quiet = pipeline.generate(photo, **{**REQUEST, "prompt": "is sad"})
+    pipeline.manifest["expression"]["words"].remove("sad")
+    try:
+        assert (pipeline.generate(photo, **{**REQUEST, "prompt": "is sad"}) != quiet).any()
+    finally:
+        pipeline.manifest["expression"]["words"].append("sad")
+
+
 def test_the_person_changes_the_picture(pipeline: ReferencePipeline, photo: np.ndarray, plain: np.ndarray):
     assert (pipeline.generate(photo[:, ::-1].copy(), **REQUEST) != plain).any()
 

@@ -55,10 +55,12 @@ NOT_SMILING = ("not smiling", "serious", "with a serious face", "unsmiling", *NE
 EMOTIONS = {
     "angry": ("angry", "furious", "annoyed", "looks angry"),
     "sad": ("sad", "unhappy", "looks sad"),
-    "afraid": ("afraid", "scared", "worried"),
+    "afraid": ("afraid", "scared", "worried", "confused"),
     "surprised": ("surprised", "astonished", "looks surprised"),
     "disgusted": ("disgusted", "annoyed"),
 }
+EXPRESSION_WORDS = tuple(dict.fromkeys(words.split()[-1] for several in EMOTIONS.values() for words in several))
+"""One of these is in every caption that tells an emotion; smiles are none here: they come whatever the photo does."""
 VIEWS = {
     "left": ("facing left", "looking to the left", "turned to the left", "side view facing left", "looking left"),
     "right": ("facing right", "looking to the right", "turned to the right", "side view facing right", "looking right"),

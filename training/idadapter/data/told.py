@@ -38,6 +38,11 @@ def told_values(caption: str, facts: Facts) -> np.ndarray:
     return np.where(told, fact_values(facts), np.nan).astype(np.float32)
 
 
+def tells_expression(caption: str) -> bool:
+    """Whether a caption says what the mouth does: an emotion, a smile or none, open or closed."""
+    return any(word in caption for name in ("smiling", "mouth_open") for word in _WORDS[name])
+
+
 def told_emotion(caption: str, facts: Facts) -> str | None:
     """The emotion that a caption tells: one of `EMOTIONS`, "smiling", "neutral", or None where it tells none of these.
 

@@ -9,6 +9,7 @@ from transformers import CLIPTextModel, CLIPVisionModel
 from .clip import image_features
 from .identity_adapter import adapter_parameters, cross_attention_key_value_parameters, predict
 from .mixed_features import MixedFeatures
+from .mouth_tokens import mouth_bias
 from .text_encoder import encode_text
 
 
@@ -55,6 +56,7 @@ class IdAdapterModel(nn.Module):
         features: tuple[Tensor, Tensor, Tensor],
         photo_counts: Tensor,
         anonymous: Tensor,
+        expressive: Tensor | None = None,
     ) -> Tensor:
         """Predicts the velocity (or noise) of noisy latents of given people.
 
@@ -67,15 +69,20 @@ class IdAdapterModel(nn.Module):
                 image encoder trains, for the first two each picture once, [n, 3, s, s] in [0, 1], and [b, K] which.
             photo_counts: [b, K], how many of the N references each of them is; 0 for none.
             anonymous: [b] bool; rows whose E_r is zero, for guidance.
+            expressive: [b] bool; rows whose words tell an expression (`models.mouth_tokens`); None for none.
 
         Returns:
             [b, c, h, w].
         """
-        identity, bias = self.mix(features, photo_counts, anonymous)
+        identity, bias = self.mix(features, photo_counts, anonymous, expressive)
         return self.denoise(noisy, timesteps, input_ids, identifier_position, identity, bias)
 
     def mix(
-        self, features: tuple[Tensor, Tensor, Tensor], photo_counts: Tensor, anonymous: Tensor
+        self,
+        features: tuple[Tensor, Tensor, Tensor],
+        photo_counts: Tensor,
+        anonymous: Tensor,
+        expressive: Tensor | None = None,
     ) -> tuple[tuple[Tensor, Tensor], Tensor | None]:
         """What `denoise` needs of the references: E_r [b, M, d_r] and E_c [b, d_t], and the tokens' bias [b, M]."""
         patch, classes, faces = features
@@ -84,7 +91,11 @@ class IdAdapterModel(nn.Module):
             patch, classes = (found[index] for found in image_features(self.image_encoder, crops))
         tokens, embedding = self.mixed_features(patch, classes, faces, photo_counts)
         tokens = where(anonymous[:, None, None], 0, tokens)
-        return (tokens, embedding), self.mixed_features.token_bias(photo_counts, patch.shape[2])
+        bias = self.mixed_features.token_bias(photo_counts, patch.shape[2])
+        if expressive is not None:
+            mouth = mouth_bias(self.mixed_features.face_tokens, *patch.shape[1:3]).to(bias)
+            bias = bias + expressive[:, None] * mouth
+        return (tokens, embedding), bias
 
     def denoise(
         self,

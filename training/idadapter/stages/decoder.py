@@ -33,7 +33,7 @@ from ..models.face_warp import FaceWarp
 from ..models.latent_discriminator import looks_drawn, told_apart
 from ..noise_schedule import Diffusion
 from ..parts import write_vae
-from ..redrawn import SHARES, Redrawn
+from ..redrawn import Redrawn, drawn_rows
 from .autoencoder import colour_differences, face_mask, feature_distance
 
 LEAST_WINDOW = 0.4
@@ -141,8 +141,7 @@ class DecoderStage(Stage):
         draw, redrawn, count = random.numpy, self.redrawn, self.config.loop.batch_size
         encoded = int(round(self.config.encoded_share * count))
         chosen = draw.choice(len(redrawn.rows), count - encoded)
-        rows = draw.choice(self.portraits.train, encoded)
-        variants = draw.choice(3, encoded, p=SHARES)
+        rows, variants = drawn_rows(draw, self.portraits, encoded)
         drawn = torch.from_numpy(redrawn.latents[chosen].astype(np.float32))
         all_rows = np.concatenate([redrawn.rows[chosen], rows])
         all_variants = np.concatenate([redrawn.variants[chosen], variants])

@@ -18,7 +18,7 @@ from ..data.embeddings import by_identity, clean_identities, open_embeddings
 from ..data.latents import Latents
 from ..data.portraits import Portraits
 from ..data.references import References
-from ..data.told import TOLD, told_emotion, told_values
+from ..data.told import TOLD, tells_expression, told_emotion, told_values
 from ..data.turned_heads import APPARENT, LARGEST_TURN, varied_turn, yaw_offset_at
 from ..data.vision_crops import crop, to_tensor
 from ..faces.colours import region_colours, region_masks
@@ -90,6 +90,7 @@ class DrawnPeople(NamedTuple):
         ids: [b, L] token ids.
         positions: [b], the identifier's place, -1 for none.
         anonymous: [b] bool, who has no E_r.
+        expressive: [b] bool, whose references' mouths count less, for words tell an expression.
         drawn: rows that carry the diffusion loss.
         rolled: [r] rows that are rolled out: those that are `judged`, then renditions.
         rolled_crops: which of `crops` are theirs, and
@@ -121,6 +122,7 @@ class DrawnPeople(NamedTuple):
     ids: Tensor
     positions: Tensor
     anonymous: Tensor
+    expressive: Tensor
     drawn: Tensor
     rolled: Tensor
     rolled_crops: Tensor
@@ -349,6 +351,8 @@ class IdAdapterStage(Stage):
         )
         emotions = [told_emotion(prompts[i], shown[i]) for i in photos]
         emotions = [-1 if emotion is None else CLASSES.index(emotion) for emotion in emotions]
+        telling = np.array([tells_expression(prompt) for prompt in prompts])
+        expressive = ~anonymous & telling & (draw.random(count) < config.expressive_share)
         return DrawnPeople(
             rows=rows,
             variants=variants,
@@ -360,6 +364,7 @@ class IdAdapterStage(Stage):
             ids=ids,
             positions=identifier_positions(ids, self.identifier_id),
             anonymous=torch.from_numpy(anonymous),
+            expressive=torch.from_numpy(expressive),
             drawn=torch.from_numpy(np.setdiff1d(np.arange(count), rolled)),
             rolled=torch.from_numpy(rolled),
             rolled_crops=rolled_crops,
@@ -447,6 +452,7 @@ class IdAdapterStage(Stage):
             features,
             batch.counts,
             batch.anonymous,
+            batch.expressive,
         ).float()
         squares = (predicted - target).square()[batch.drawn]
         error = (squares * self.place_weight).mean((1, 2, 3))
