@@ -28,6 +28,9 @@ const LARGEST_TURN = 35 * Math.PI / 180;
 /** Where a head looks that looks to a side, radians. */
 export const SIDE_VIEW = { left: -20 * Math.PI / 180, right: 20 * Math.PI / 180 } as const;
 
+/** Radians; what looks less far to a side hardly passes for a view to that side. */
+const LEAST_VIEW = 12 * Math.PI / 180;
+
 /** Pixels between two places for which the way back is looked for. */
 const GRID = 4;
 
@@ -64,7 +67,8 @@ export function turnOfSeed(seed: number, variation: number): number {
 /**
  * A face as if its head had been turned, aligned again: `turned_head` of training/idadapter/data/turned_heads.py, pixel by
  * pixel. What is turned by an angle and would look further aside than a photo can show is turned the other way; what is
- * turned to a view is turned as far as a photo can show.
+ * turned to a view is turned as far as a photo can show, and its mirror image is where the head looks too far to the other
+ * side to come there.
  *
  * Every pixel moves across as a point of its depth does when the head turns. Good enough to be a reference, whose features
  * are then found at another place; too rough to be a portrait.
@@ -91,6 +95,9 @@ export function turnHead(
 ): Photo {
   const size = picture.width - 2 * margin;
   const yaw = yawOf(landmarks);
+  if ("to" in turn && Math.sign(turn.to) * yaw + APPARENT * LARGEST_TURN < LEAST_VIEW) {
+    return turnHead(mirrorPhoto(picture), margin, mirrorPoints(landmarks, size), turn, template);
+  }
   const asked = "to" in turn
     ? (turn.to - yaw) / APPARENT
     : Math.abs(yaw + turn.by) <= LARGEST_TURN
@@ -122,6 +129,23 @@ export function turnHead(
     }
   }
   return { width: size, height: size, data };
+}
+
+function mirrorPhoto({ data, width, height }: Photo): Photo {
+  const mirrored = new Uint8Array(data.length);
+  for (let row = 0; row < height; row++) {
+    for (let column = 0; column < width; column++) {
+      const from = (row * width + width - 1 - column) * 3;
+      mirrored.set(data.subarray(from, from + 3), (row * width + column) * 3);
+    }
+  }
+  return { width, height, data: mirrored };
+}
+
+/** The person's right becomes their left. */
+function mirrorPoints(points: FivePoints, size: number): FivePoints {
+  const [right, left, nose, mouthRight, mouthLeft] = mapFivePoints(points, ([x, y]) => [size - 1 - x, y]);
+  return [left, right, nose, mouthLeft, mouthRight];
 }
 
 /** Radians, positive towards the picture's right; a rough guess of five landmarks. */

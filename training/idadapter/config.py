@@ -347,8 +347,8 @@ class BundleConfig:
         origin: of the weights.
         unconditional_identity: "zero" or "same".
         defaults: what a request that leaves fields out is given.
-        quiet_mouth: whether the references' mouths count less where words tell an emotion (`models.mouth_tokens`); for
-            models trained with an `expressive_share`.
+        mouth_bias: added to the attention logits of the tokens of references' mouths where words tell an emotion
+            (`models.mouth_tokens`); for models trained with an `expressive_share`.
     """
 
     name: str
@@ -358,7 +358,7 @@ class BundleConfig:
     origin: str
     unconditional_identity: str
     defaults: dict[str, Any]
-    quiet_mouth: bool = False
+    mouth_bias: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from .faces.registry import fetch_package
 from .fp16_graph import FP16_GRAPH_FILE, write_fp16_graph
 from .graphs import GraphSpec, graph_specs
 from .int8_graph import INT8_GRAPH_FILE, write_int8_graph
-from .models.mouth_tokens import MOUTH_BIAS, mouth_patches
+from .models.mouth_tokens import mouth_patches
 from .noise_schedule import SCHEDULER_FILE, make_noise_schedule
 from .shallow_graph import shallow_name, write_shallow_graph
 from .tokenizer import IDENTIFIER, load_tokenizer
@@ -151,9 +151,9 @@ def expression_settings(bundle: Path, settings: BundleConfig) -> dict[str, Any]:
     encoder = json.loads((bundle / "image_encoder" / "config.json").read_text())
     patches = (encoder["image_size"] // encoder["patch_size"]) ** 2
     return {
-        "words": list(EXPRESSION_WORDS) if settings.quiet_mouth else [],
+        "words": list(EXPRESSION_WORDS) if settings.mouth_bias else [],
         "mouth_patches": mouth_patches(patches).tolist(),
-        "mouth_bias": MOUTH_BIAS,
+        "mouth_bias": settings.mouth_bias,
     }
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from idadapter.data.alignment import align_face
 from idadapter.data.templates import portrait_template
-from idadapter.data.turned_heads import turn_of_seed, turn_towards, turned_head, varied_turn, yaw_angle
+from idadapter.data.turned_heads import head_towards, turn_of_seed, turned_head, varied_turn, yaw_angle
 from idadapter.fixtures import write_json
 
 TEMPLATE = np.array([[12.7, 12.4], [26.8, 12.4], [19.7, 20.4], [13.4, 27.5], [26.0, 27.5]])
@@ -55,20 +55,28 @@ def make_cases() -> list[dict]:
 
 
 def make_turns() -> list[dict]:
-    """Heads that look ahead and aside, turned to both sides, too far, and in squares that no grid fits."""
+    """Heads that look ahead and aside, turned to both sides, too far, mirrored, and in squares that no grid fits."""
     generator = np.random.default_rng(7)
     cases = []
     turns = [(64, 16, 0, "by", 20), (64, 0, 4, "by", -30), (61, 15, -5, "by", 12.5), (62, 0, 9, "by", 25)]
-    turns += [(63, 3, -22, "by", -9), (64, 16, 5, "to", 20), (64, 16, 12, "to", -20)]
+    turns += [
+        (63, 3, -22, "by", -9),
+        (64, 16, 5, "to", 20),
+        (64, 16, 12, "to", -20),
+        (61, 9, -11, "to", 20),
+        (64, 0, -3, "to", 20),
+    ]
     for size, margin, offset, kind, degrees in turns:
         landmarks = portrait_template(size) + generator.normal(0, 0.4, (5, 2))
         landmarks[2, 0] += offset * size / 128
         landmarks = landmarks.round(3)
         turn = math.radians(degrees)
         photo = make_photo(size + 2 * margin, size + 2 * margin)
-        yaw = yaw_angle(landmarks)
-        angle = turn_towards(yaw, turn) if kind == "to" else varied_turn(yaw, turn)
-        face = turned_head(photo, landmarks, angle, margin)
+        face = (
+            head_towards(photo, landmarks, turn, margin)
+            if kind == "to"
+            else turned_head(photo, landmarks, varied_turn(yaw_angle(landmarks), turn), margin)
+        )
         cases.append(
             {
                 "size": size,

@@ -15,7 +15,7 @@ from diffusers import DDPMScheduler, SchedulerMixin
 from torch import Tensor
 
 from .data.alignment import align_face, similarity_transform
-from .data.turned_heads import turn_of_seed, turn_towards, turned_head, varied_turn, yaw_angle
+from .data.turned_heads import head_towards, turn_of_seed, turned_head, varied_turn, yaw_angle
 from .data.vision_crops import to_tensor
 from .faces.locate import FaceLocator, LocatedFace
 from .faces.recognizer import FaceRecognizer
@@ -196,9 +196,11 @@ class ReferencePipeline:
             landmarks = face.points @ transform[:, :2].T + transform[:, 2]
             margin = size // 4
             surroundings = align_face(photo, face.points, template + margin, size + 2 * margin)
-            yaw = yaw_angle(landmarks)
-            angle = varied_turn(yaw, turn) if view is None else turn_towards(yaw, view)
-            seen = turned_head(surroundings, landmarks, angle, margin)
+            seen = (
+                turned_head(surroundings, landmarks, varied_turn(yaw_angle(landmarks), turn), margin)
+                if view is None
+                else head_towards(surroundings, landmarks, view, margin)
+            )
         output = self.image_encoder(pixel_values=normalize_pixels(to_tensor([seen])))
         patch_features, class_embedding = output.last_hidden_state[:, 1:], output.pooler_output
         count = self.manifest["max_reference_images"]

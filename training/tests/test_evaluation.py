@@ -15,7 +15,7 @@ from idadapter.data.facts import Facts, read_facts
 from idadapter.data.records import data_folder, read_records
 from idadapter.evaluate_references import PHOTOS, Portrayed, reference_figures
 from idadapter.evaluate_references import to_markdown as references_table
-from idadapter.evaluation.asks import EXPRESSION_WORDS, RENDITION_KINDS, plan_asks
+from idadapter.evaluation.asks import EMOTIONS_SEEN, EXPRESSION_WORDS, RENDITION_KINDS, plan_asks
 from idadapter.evaluation.ceilings import pixel_figures
 from idadapter.evaluation.columns import References, group_figures, photo_column, portrait_column
 from idadapter.evaluation.figures import colour_figures, diversity_figures, identity_figures, mean_figure, reached
@@ -157,7 +157,12 @@ def test_the_table_holds_every_figure(photos: list[Photo]):
     portraits = served(photos)
     verdicts = [
         verdict(
-            face(one.ask.person, smiling=one.ask.kind == "smiling", yaw=-20.0 if one.ask.kind == "left" else 0.0),
+            face(
+                one.ask.person,
+                smiling=one.ask.kind == "smiling",
+                yaw=-20.0 if one.ask.kind == "left" else 0.0,
+                expression="happy" if one.ask.kind == "expression" else "neutral",
+            ),
             style=one.ask.kind if one.ask.kind in RENDITION_KINDS else "photo",
             glasses=one.ask.kind == "glasses",
         )
@@ -187,6 +192,8 @@ def test_the_table_holds_every_figure(photos: list[Photo]):
     )
     assert all(made[name].value == 1 for name in (*ones, "rendition_reached", "left_reached"))
     assert made["right_reached"].value == made["hat_reached"].value == 0 and made["view_reached"].value == 0.5
+    assert made["happy_reached"].value == 1 and made["furious_reached"].value == 0
+    assert 0 < made["emotion_reached"].value < 1
     # Nobody here has a second photo, so only what went through the autoencoder can be compared.
     assert columns["photos"]["id_sim"] is None and columns["decoded"]["id_sim"].value == 1
     strangers = [verdict(face(one.ask.person + (one.ask.kind == "cartoon"))) for one in portraits]
@@ -200,8 +207,12 @@ def test_the_table_holds_every_figure(photos: list[Photo]):
     assert plain["figures"]["portraits"]["top1"]["value"] == 1
     assert plain["figures"]["photos"]["id_sim"] is None
     table = to_markdown(evaluation)
-    for _, label, _, target in ROWS:
-        assert f"| {label} |" in table and target in table
+    known = {key for column in columns.values() for key, figure in column.items() if figure is not None}
+    # Four people are not told all words for emotions.
+    assert {key for key, *_ in ROWS} - known < {f"{word}_reached" for word in EMOTIONS_SEEN}
+    for key, label, _, target in ROWS:
+        assert (f"| {label} |" in table) == (key in known)
+        assert target in table
     assert "50.0 % of 4" in table
 
 

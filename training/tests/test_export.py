@@ -21,7 +21,7 @@ from idadapter.data.captions import EXPRESSION_WORDS
 from idadapter.export import export_bundle, replace_model_card
 from idadapter.graphs import graph_specs
 from idadapter.loop import Stage, train
-from idadapter.models.mouth_tokens import MOUTH_BIAS, mouth_patches
+from idadapter.models.mouth_tokens import mouth_patches
 from idadapter.parts import TRAINED_PARTS, copy_parts
 
 
@@ -136,7 +136,7 @@ def test_the_manifest_tells_the_truth(bundle: Path, config: Config):
     assert manifest["expression"] == {
         "words": list(EXPRESSION_WORDS),
         "mouth_patches": mouth_patches(patches).tolist(),
-        "mouth_bias": MOUTH_BIAS,
+        "mouth_bias": config.bundle.mouth_bias,
     }
 
 
@@ -145,13 +145,13 @@ def test_defaults_are_replaced_with_the_card_and_nothing_else_is(bundle: Path, c
     (tmp_path / "card.md").write_text("figures")
     before = json.loads((bundle / "bundle.json").read_text())
     settings = replace(config.bundle, version="7.7.7", defaults={**config.bundle.defaults, "guidance_scale": 9.0})
-    settings = replace(settings, quiet_mouth=False)
+    settings = replace(settings, mouth_bias=0.0)
     replace_model_card(tmp_path / "bundle", tmp_path / "card.md", settings)
     after = json.loads((tmp_path / "bundle" / "bundle.json").read_text())
     assert (after["version"], after["defaults"]["guidance_scale"]) == ("7.7.7", 9.0)
     assert (tmp_path / "bundle" / "README.md").read_text() == "figures"
     assert {name for name in after if after[name] != before[name]} == {"version", "defaults", "expression", "files"}
-    assert after["expression"] == {**before["expression"], "words": []}
+    assert after["expression"] == {**before["expression"], "words": [], "mouth_bias": 0.0}
     assert {name for name in after["files"] if after["files"][name] != before["files"].get(name)} == {"README.md"}
 
 

@@ -14,7 +14,10 @@ from idadapter.data.facts import yaw_offset
 from idadapter.data.portraits import Portraits
 from idadapter.data.templates import PORTRAIT_SIZE, portrait_template
 from idadapter.data.turned_heads import (
+    APPARENT,
     LARGEST_TURN,
+    head_towards,
+    mirrored_landmarks,
     turn_of_seed,
     turned_head,
     varied_turn,
@@ -127,3 +130,22 @@ def test_seeds_turn_to_both_sides_alike_and_neighbours_apart():
     assert np.mean(np.abs(turns) < LARGEST_TURN / 2) == pytest.approx(1 / 3, abs=0.01)
     assert np.abs(np.diff(turns)).min() > 0.6 * LARGEST_TURN
     assert turns[0] == 0
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+def test_who_looks_far_to_the_other_side_is_mirrored_and_who_does_not_is_turned(
+    side: int, locator: FaceLocator, portrait: tuple[np.ndarray, np.ndarray]
+):
+    picture, landmarks = portrait
+    view = side * math.radians(20)
+    near = head_towards(picture, landmarks, view)
+    angle = (view - yaw_angle(landmarks)) / APPARENT
+    np.testing.assert_array_equal(near, turned_head(picture, landmarks, angle))
+    away = turned_head(picture, landmarks, (-view - yaw_angle(landmarks)) / APPARENT)
+    [found, *_] = locator.locate(away)
+    assert side * yaw_angle(found.points) < -math.radians(8)
+    towards = head_towards(away, found.points, view)
+    mirror = np.ascontiguousarray(away[:, ::-1]), mirrored_landmarks(found.points, len(away))
+    np.testing.assert_array_equal(towards, head_towards(*mirror, view))
+    [seen, *_] = locator.locate(towards)
+    assert side * yaw_angle(seen.points) > math.radians(8)

@@ -26,6 +26,8 @@ LARGEST_TURN = math.radians(35)
 """Beyond it a cheek would have to show what no photo has seen, and pixels would fold."""
 APPARENT = 4 / 7
 """How far a turned face looks turned to a network that tells head pose, of how far it was (`tests/test_judges.py`)."""
+LEAST_VIEW = math.radians(12)
+"""What looks less far to a side hardly passes for a view to that side."""
 GOLDEN = 0.6180339887498949
 """The fractional part of the golden ratio, whose multiples lie evenly between whole numbers."""
 GRID = 4
@@ -52,9 +54,30 @@ def varied_turn(yaw: float, turn: float) -> float:
     return turn if abs(yaw + turn) <= LARGEST_TURN else -math.copysign(turn, yaw)
 
 
-def turn_towards(yaw: float, view: float) -> float:
-    """By how many radians a head that looks at `yaw` is turned for it to look as if at `view`."""
-    return (view - yaw) / APPARENT
+def head_towards(portrait: np.ndarray, landmarks: np.ndarray, view: float, margin: int = 0) -> np.ndarray:
+    """The portrait as if its head looked to a side, or as far there as `turned_head` goes.
+
+    Of a head that looks so far to the other side that it would not come to `LEAST_VIEW`, the mirror image is turned.
+
+    Args:
+        portrait: as in `turned_head`.
+        landmarks: as there.
+        view: where to, radians, positive towards the picture's right.
+        margin: as there.
+    """
+    yaw = yaw_angle(landmarks)
+    if math.copysign(1, view) * yaw + APPARENT * LARGEST_TURN < LEAST_VIEW:
+        portrait, landmarks, yaw = (
+            portrait[:, ::-1],
+            mirrored_landmarks(landmarks, portrait.shape[0] - 2 * margin),
+            -yaw,
+        )
+    return turned_head(np.ascontiguousarray(portrait), landmarks, (view - yaw) / APPARENT, margin)
+
+
+def mirrored_landmarks(landmarks: np.ndarray, size: int) -> np.ndarray:
+    """Where the five points [5, 2] are in the mirror image of a square picture."""
+    return np.array([size - 1, 0]) + landmarks[[1, 0, 2, 4, 3]] * np.array([-1, 1])
 
 
 def turn_of_seed(seed: int, variation: float) -> float:

@@ -12,6 +12,16 @@ from ..data.facts import Facts
 EXPRESSION_WORDS = ("happy", "furious", "delighted", "sad", "surprised", "annoyed", "confused")
 """The expressions of the paper's figures."""
 
+EMOTIONS_SEEN = {
+    "happy": "happy",
+    "delighted": "happy",
+    "furious": "angry",
+    "annoyed": "angry",
+    "sad": "sad",
+    "surprised": "surprised",
+}
+"""Which of `judges.expression.EXPRESSIONS` a word asks for; no class is that of "confused"."""
+
 
 @dataclass(frozen=True)
 class Kind:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..judges.attributes import STYLES
 from ..judges.panel import Face, Verdict
-from .asks import RENDITION_KINDS
+from .asks import EMOTIONS_SEEN, RENDITION_KINDS
 from .figures import (
     Figure,
     colour_figures,
@@ -75,6 +75,7 @@ def portrait_column(references: References, served: list[Served], verdicts: list
         "realism": realism_figure(real, [v for _, v in photos]),
         "realism_noun": realism_figure(real, [v for _, v in of("noun")]),
         **diversity_figures(_pairs(references, of("expression"))),
+        **_emotions_reached([(s.ask.prompt.split()[-1], v) for s, v in of("expression")]),
         **_reached({kind: [v for _, v in of("noun" if kind == "photo" else kind)] for kind in ASKED}),
         **_absent([(references.photos[s.ask.person], v) for s, v in of("noun", "expression")]),
     }
@@ -167,6 +168,17 @@ def _reached(shown: dict[str, list[Verdict]]) -> Column:
     }
     column = {f"{kind}_reached": mean_figure(values) for kind, values in right.items()}
     return column | {name: mean_figure([x for kind in kinds for x in right[kind]]) for name, kinds in together.items()}
+
+
+def _emotions_reached(told: list[tuple[str, Verdict]]) -> Column:
+    """Whether faces have the expression that a word tells, of all words that tell a class and of each."""
+    right: dict[str, list[float]] = {word: [] for word in EMOTIONS_SEEN}
+    for word, verdict in told:
+        if word in right:
+            seen = verdict.face is not None and verdict.face.expression == EMOTIONS_SEEN[word]
+            right[word].append(float(seen))
+    each = {f"{word}_reached": mean_figure(values) for word, values in right.items()}
+    return {"emotion_reached": mean_figure([x for values in right.values() for x in values]), **each}
 
 
 def _absent(shown: list[tuple[Photo, Verdict]]) -> Column:

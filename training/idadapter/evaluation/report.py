@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from ..judges.panel import TURNED_FROM
+from .asks import EMOTIONS_SEEN
 from .columns import Column, Group
 from .figures import Figure
 
@@ -34,6 +35,8 @@ ROWS = (
     ("expression_reached", "smiling or not smiling as asked", PERCENT, "≥ 90 %"),
     ("smiling_reached", "— smiling", PERCENT, ""),
     ("not_smiling_reached", "— not smiling", PERCENT, ""),
+    ("emotion_reached", "emotion as asked, its class the most probable of seven", PERCENT, ""),
+    *((f"{word}_reached", f"— {word}", PERCENT, "") for word in EMOTIONS_SEEN),
     ("view_reached", f"left or right as asked, over {TURNED_FROM:g}°", PERCENT, "≥ 85 %"),
     ("left_reached", "— left", PERCENT, ""),
     ("right_reached", "— right", PERCENT, ""),

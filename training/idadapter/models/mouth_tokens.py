@@ -14,7 +14,7 @@ from torch import Tensor
 from ..data.templates import portrait_template
 
 MOUTH_BIAS = -4.0
-"""Added to these tokens' logits: each counts a fiftieth of what it did."""
+"""Added to these tokens' logits in training: each counts a fiftieth of what it did."""
 
 REACH = 0.5
 """How far beyond the mouth's corners patches' centres may lie, in eyes' distances, and"""
