@@ -20,7 +20,7 @@ interface TurnedHeadFixture {
 
 const { cases, seeds } = readJson<TurnedHeadFixture>("alignment/turned_heads.json.gz");
 
-Deno.test("turned heads are Python's: by angles and to views, too far, in squares that no grid fits", () => {
+Deno.test("turned heads are Python's: by angles and to views, too far, mirrored, in squares that no grid fits", () => {
   assert.equal(cases.length, 9);
   for (const { size, margin, template, landmarks, turn, face } of cases) {
     const expected = Buffer.from(face, "base64");

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .calibration import record_denoising
 from .config import BundleConfig
-from .data.captions import CLASS_NOUNS, EXPRESSION_WORDS, VIEW_WORDS
+from .data.captions import CLASS_NOUNS, EMOTION_WORDS, VIEW_WORDS
 from .data.templates import portrait_template
 from .external_data import GRAPH_FILE, INLINE_BYTES, TENSORS_FILE, write_graph
 from .faces.export import export_faces
@@ -151,7 +151,7 @@ def expression_settings(bundle: Path, settings: BundleConfig) -> dict[str, Any]:
     encoder = json.loads((bundle / "image_encoder" / "config.json").read_text())
     patches = (encoder["image_size"] // encoder["patch_size"]) ** 2
     return {
-        "words": list(EXPRESSION_WORDS) if settings.mouth_bias else [],
+        "words": list(EMOTION_WORDS) if settings.mouth_bias else [],
         "mouth_patches": mouth_patches(patches).tolist(),
         "mouth_bias": settings.mouth_bias,
     }

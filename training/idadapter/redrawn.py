@@ -50,7 +50,7 @@ AT_ONCE = 16
 
 
 class Drawing(NamedTuple):
-    """What `roll_out` needs to know of b pictures that are redrawn; see `stages.idadapter.DrawnPeople`."""
+    """What `roll_out` needs to know of b pictures that are redrawn; see `stages.drawn_people.DrawnPeople`."""
 
     rolled: Tensor
     rolled_crops: Tensor
@@ -99,8 +99,8 @@ def open_redrawn(
     latents: Latents,
     count: int,
 ) -> Redrawn:
-    """Opens the redrawn latents of a run's model, making them on first use (4,000 take five minutes of two cores
-    with bfloat16, forty without).
+    """Opens the redrawn latents of a run's model, making them on first use (4,000 take five to twelve minutes of two
+    cores with bfloat16, forty without).
 
     Each is a training photo, its mirror image or its rendition with noise of some timestep on it, denoised by the model
     with the photo itself as reference: told the class noun alone of a photo, and what it is of a rendition, and guided

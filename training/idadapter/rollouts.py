@@ -15,7 +15,7 @@ from .tokenizer import without_identifier
 
 
 class RolledOut(Protocol):
-    """What `roll_out` takes of r pictures (`stages.idadapter.DrawnPeople` describes each)."""
+    """What `roll_out` takes of r pictures (`stages.drawn_people.DrawnPeople` describes each)."""
 
     @property
     def rolled(self) -> Tensor:
@@ -130,8 +130,8 @@ def roll_out(
         features = (patch[rolled], classes[rolled], faces[rolled])
     else:
         features = (patch[batch.rolled_crops], batch.rolled_index, faces[rolled])
-    nobody_anonymous = torch.zeros_like(rolled, dtype=torch.bool)
-    known, bias = module.mix(features, batch.counts[rolled], nobody_anonymous, batch.expressive[rolled])
+    anonymous = torch.zeros_like(rolled, dtype=torch.bool)
+    known, bias = module.mix(features, batch.counts[rolled], anonymous, batch.expressive[rolled])
     nobody = (torch.zeros_like(known[0]), torch.zeros_like(known[1]))
     kinds = rollout_guidance(config).kinds()
     who = [known if kind == "conditional" else nobody for kind in kinds]

@@ -10,8 +10,8 @@ import pytest
 
 from idadapter.data.captions import (
     AGES,
+    EMOTION_WORDS,
     EMOTIONS,
-    EXPRESSION_WORDS,
     LAUGHING,
     NO,
     NOT_SMILING,
@@ -227,7 +227,7 @@ def test_view_words_are_in_all_words_for_views_and_in_no_others():
         assert all(set(VIEW_WORDS[side]) & set(words.split()) for words in VIEWS[side])
 
 
-def test_expression_words_are_in_all_words_for_emotions_and_in_no_smiles():
+def test_emotion_words_are_in_all_words_for_emotions_and_in_no_smiles():
     for words in (words for several in EMOTIONS.values() for words in several):
-        assert set(EXPRESSION_WORDS) & set(words.split()), words
-    assert not any(set(EXPRESSION_WORDS) & set(words.split()) for words in (*SMILING, *LAUGHING, *ALL_VIEWS))
+        assert set(EMOTION_WORDS) & set(words.split()), words
+    assert not any(set(EMOTION_WORDS) & set(words.split()) for words in (*SMILING, *LAUGHING, *ALL_VIEWS))

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from idadapter import export
 from idadapter.config import Config
-from idadapter.data.captions import EXPRESSION_WORDS
+from idadapter.data.captions import EMOTION_WORDS
 from idadapter.export import export_bundle, replace_model_card
 from idadapter.graphs import graph_specs
 from idadapter.loop import Stage, train
@@ -134,7 +134,7 @@ def test_the_manifest_tells_the_truth(bundle: Path, config: Config):
     assert manifest["latent"] == {"channels": 4, "size": 16}
     assert manifest["max_reference_images"] == config.idadapter.references
     assert manifest["expression"] == {
-        "words": list(EXPRESSION_WORDS),
+        "words": list(EMOTION_WORDS),
         "mouth_patches": mouth_patches(patches).tolist(),
         "mouth_bias": config.bundle.mouth_bias,
     }

@@ -18,7 +18,17 @@ from idadapter.data.told import tells_expression
 from idadapter.data.vision_crops import to_tensor
 from idadapter.loop import Stage, StepRandom
 from idadapter.models.mouth_tokens import MOUTH_BIAS, mouth_bias, mouth_patches
+from idadapter.rollouts import roll_out
+from idadapter.stages.drawn_people import DrawnPeople
 from idadapter.stages.idadapter import IdAdapterStage
+
+
+def seen(stage: IdAdapterStage, batch: DrawnPeople) -> tuple[Tensor, Tensor, Tensor]:
+    """The references' features, as the model takes them."""
+    crops = to_tensor(batch.crops)
+    if stage.module.image_encoder is None:
+        return (*stage.features(crops, batch.index), batch.faces)
+    return crops, batch.index, batch.faces
 
 
 @pytest.mark.parametrize("side", [8, 16])
@@ -68,12 +78,7 @@ def test_a_quiet_mouth_changes_what_is_predicted_of_that_row_alone(
     stage = make_tiny_stage("idadapter", run)
     assert isinstance(stage, IdAdapterStage)
     model, batch = stage.module.eval(), stage.draw(StepRandom(0, 0, 0), 0)
-    crops = to_tensor(batch.crops)
-    features = (
-        (*stage.features(crops, batch.index), batch.faces)
-        if model.image_encoder is None
-        else (crops, batch.index, batch.faces)
-    )
+    features = seen(stage, batch)
     latents = stage.latents(batch.rows, batch.variants)
     anonymous = torch.zeros_like(batch.anonymous)
 
@@ -87,3 +92,26 @@ def test_a_quiet_mouth_changes_what_is_predicted_of_that_row_alone(
     plain, quiet = predicted(torch.zeros_like(first)), predicted(first)
     assert not torch.allclose(plain[0], quiet[0], atol=1e-6)
     assert torch.allclose(plain[1:], quiet[1:], atol=1e-6)
+
+
+def test_a_rollout_has_the_quiet_mouth_too(
+    config: Config, open_parts: Path, run: Path, make_tiny_stage: Callable[..., Stage]
+):
+    shutil.rmtree(run / "parts")
+    shutil.copytree(open_parts, run / "parts")
+    idadapter = replace(config.idadapter, rollout_rows=2, rollout_steps=3)
+    stage = make_tiny_stage("idadapter", run, replace(config, idadapter=idadapter))
+    assert isinstance(stage, IdAdapterStage)
+    stage.batch.rendition_share = 0.0
+    batch = stage.draw(StepRandom(0, 0, 0), 0)
+    assert len(batch.rolled) == 2
+    noise = torch.randn(1, 2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+
+    def drawn(who: list[int]) -> Tensor:
+        expressive = torch.isin(torch.arange(len(batch.anonymous)), batch.rolled[who])
+        asked = batch._replace(expressive=expressive)
+        return roll_out(idadapter, stage.module, stage.diffusion, asked, noise, seen(stage, batch))
+
+    plain, quiet = drawn([]), drawn([1])
+    assert torch.allclose(plain[0], quiet[0], atol=1e-5)
+    assert not torch.allclose(plain[1], quiet[1], atol=1e-5)

@@ -59,7 +59,7 @@ EMOTIONS = {
     "surprised": ("surprised", "astonished", "looks surprised"),
     "disgusted": ("disgusted", "annoyed"),
 }
-EXPRESSION_WORDS = tuple(dict.fromkeys(words.split()[-1] for several in EMOTIONS.values() for words in several))
+EMOTION_WORDS = tuple(dict.fromkeys(words.split()[-1] for several in EMOTIONS.values() for words in several))
 """One of these is in every caption that tells an emotion; smiles are none here: they come whatever the photo does."""
 VIEWS = {
     "left": ("facing left", "looking to the left", "turned to the left", "side view facing left", "looking left"),

@@ -64,15 +64,14 @@ def head_towards(portrait: np.ndarray, landmarks: np.ndarray, view: float, margi
         landmarks: as there.
         view: where to, radians, positive towards the picture's right.
         margin: as there.
+
+    Returns:
+        [s, s, 3] uint8.
     """
-    yaw = yaw_angle(landmarks)
-    if math.copysign(1, view) * yaw + APPARENT * LARGEST_TURN < LEAST_VIEW:
-        portrait, landmarks, yaw = (
-            portrait[:, ::-1],
-            mirrored_landmarks(landmarks, portrait.shape[0] - 2 * margin),
-            -yaw,
-        )
-    return turned_head(np.ascontiguousarray(portrait), landmarks, (view - yaw) / APPARENT, margin)
+    if math.copysign(1, view) * yaw_angle(landmarks) + APPARENT * LARGEST_TURN < LEAST_VIEW:
+        portrait = np.ascontiguousarray(portrait[:, ::-1])
+        landmarks = mirrored_landmarks(landmarks, portrait.shape[0] - 2 * margin)
+    return turned_head(portrait, landmarks, (view - yaw_angle(landmarks)) / APPARENT, margin)
 
 
 def mirrored_landmarks(landmarks: np.ndarray, size: int) -> np.ndarray:
