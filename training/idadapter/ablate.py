@@ -93,6 +93,7 @@ def variant_config(config: Config, variant: Variant, steps: int) -> Config:
         "least_timestep": 0,
         "timestep_shift": 1.0,
         "train_image_encoder": False,
+        "second_identity_weight": 0.0,
         "feature_weight": 0.0,
         "caption_weight": 0.0,
         "recognized": 8,

@@ -166,6 +166,7 @@ class IdAdapterConfig:
         train_image_encoder: train the image encoder too, beyond the paper, at the base's rate: what contrast has left
             out of its patch features no adapter can bring back.
         identity_weight: lambda of equation 9.
+        second_identity_weight: of the same loss as a second recogniser sees it (`faces.face_res`), beyond the paper.
         feature_weight: inside the identity loss, of the recogniser's middle features against the photo's.
         caption_weight: of the loss of what captions tell of a picture, as a reader of the recogniser's features sees it
             (`faces.fact_reader`), beyond the paper; with the identity loss's rows and gate.
@@ -250,6 +251,7 @@ class IdAdapterConfig:
     joint: bool = False
     train_image_encoder: bool = False
     identity_weight: float = 0.1
+    second_identity_weight: float = 0.0
     feature_weight: float = 0.0
     caption_weight: float = 0.0
     jitter: float = 0.0

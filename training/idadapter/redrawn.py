@@ -40,10 +40,11 @@ STARTS = (1, 2, 3, 4, 5, 6, 7, 8)
 """After how many of these it begins: timesteps 916 to 333. At the last of them only a face's details are the model's
 own, at the first also where its features are and how a rendition is drawn."""
 
-SHARES = (0.3, 0.25, 0.45)
-"""Of `data.latents.VARIANTS`, in what is redrawn and in what the encoder makes."""
+SHARES = (0.4, 0.3, 0.3)
+"""Of `data.latents.VARIANTS`, in what is redrawn and in what the encoder makes. With more renditions, the decoder weaves
+canvas into photos."""
 
-RENDITION_SHARES = {"pencil_sketch": 0.2, "cartoon": 0.2, "oil_painting": 0.45, "black_and_white": 0.15}
+RENDITION_SHARES = {"pencil_sketch": 0.2, "cartoon": 0.2, "oil_painting": 0.4, "black_and_white": 0.2}
 """Of the renditions among them: the one whose hand is the hardest to tell from a photo's grain comes most often."""
 
 AT_ONCE = 16

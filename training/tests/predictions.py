@@ -19,6 +19,7 @@ def judged(stage: IdAdapterStage, clean: torch.Tensor, timesteps: list[int], rol
         clean,
         torch.tensor(timesteps),
         torch.from_numpy(stage.means[:count]),
+        torch.from_numpy(stage.second_means[:count]),
         to_tensor(stage.portraits.photos[:count]),
         torch.full((count, len(TOLD)), torch.nan),
         torch.zeros(count, dtype=torch.bool),

@@ -74,6 +74,7 @@ def test_every_variant_trains_with_the_frozen_base_and_equal_budget(config: Conf
         caption_weight=0.1,
         recognized_told=2,
         rollout_rows=2,
+        second_identity_weight=0.1,
         emotion_weight=0.1,
         rollout_colour_weight=1.0,
     )
@@ -82,7 +83,7 @@ def test_every_variant_trains_with_the_frozen_base_and_equal_budget(config: Conf
         assert not any((c.train_image_encoder, c.caption_weight, c.recognized_told, c.rollout_rows, c.emotion_weight))
         assert not any((c.joint, c.single_share, c.itself_wordless_share, c.itself_mirrored_share, c.least_timestep))
         assert c.itself_share == c.itself_share_low_noise == 1
-        assert c.eyes_and_mouth_weight == 0
+        assert c.eyes_and_mouth_weight == c.second_identity_weight == 0
     assert configs[: len(VARIANTS)] == configs[len(VARIANTS) :]
     configs = configs[: len(VARIANTS)]
     assert [c.idadapter.references for c in configs] == [4, 4, 4, 4, 1, 2, 3, 5]

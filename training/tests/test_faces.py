@@ -18,11 +18,13 @@ from idadapter.data.vision_crops import to_tensor
 from idadapter.faces.detector import FaceDetector
 from idadapter.faces.emotion import CLASSES, WINDOW, EmotionClassifier
 from idadapter.faces.export import export_faces
+from idadapter.faces.face_res import TEMPLATE as FACE_RES_TEMPLATE
+from idadapter.faces.face_res import FaceRes
 from idadapter.faces.landmarks import mirror_order
 from idadapter.faces.locate import FaceLocator, suppress
 from idadapter.faces.mean_embedding import mean_embedding
 from idadapter.faces.recognizer import TEMPLATE, FaceRecognizer
-from idadapter.faces.registry import FACE_API, check_integrity, load_weights
+from idadapter.faces.registry import FACE_API, HUMAN, check_integrity, load_weights
 from idadapter.quantized import Quantized
 
 needs_photos = pytest.mark.skipif(
@@ -94,6 +96,13 @@ def test_weights_keep_their_bytes():
     assert load_weights("ssd_mobilenetv1_model")["Postprocessor/stack/1"] == 5118
 
 
+def test_weights_in_half_precision_are_read():
+    weights = load_weights("faceres", package=HUMAN)
+    filters = weights["conv1/convolution/merged_input"]
+    assert isinstance(filters, np.ndarray) and filters.dtype == np.float32 and filters.shape == (3, 3, 3, 32)
+    assert (weights["conv1_relu/Cast"], weights["conv1_relu/Const_1"]) == (6, 0)
+
+
 def test_recognizer_is_frozen_and_differentiable_in_the_face(recognizer: FaceRecognizer):
     faces = torch.rand(2, 3, 150, 150, generator=torch.Generator().manual_seed(0), requires_grad=True)
     features = recognizer.features(faces)
@@ -115,6 +124,34 @@ def test_recognizer_tells_people_apart(pairs: PhotoPairs, recognizer: FaceRecogn
     assert same.mean() > 0.65
     assert abs(different.mean()) < 0.08
     assert ((same > 0.38).sum() + (different < 0.38).sum()) / (2 * PAIRS) >= 0.96
+
+
+@needs_photos
+def test_the_second_recognizer_tells_people_apart_by_itself(pairs: PhotoPairs, recognizer: FaceRecognizer):
+    second = FaceRes.from_package()
+    with torch.no_grad():
+        embeddings = second(aligned(pairs, FACE_RES_TEMPLATE, second.input_size))
+        first = recognizer(aligned(pairs, TEMPLATE, 150))
+    centred = torch.nn.functional.normalize(embeddings - embeddings.mean(0), dim=1)
+    cosines = centred[0::2] @ centred[1::2].T
+    same, others = cosines.diagonal(), cosines[~torch.eye(PAIRS, dtype=torch.bool)]
+    # Area under the curve, and how alike photos of strangers look by chance.
+    assert (same[:, None] > others[None]).float().mean() > 0.985
+    assert same.mean() > 0.45 and others.std() < 0.2
+    # It is another's opinion: of strangers the two agree only in part.
+    its = (first[0::2] @ first[1::2].T)[~torch.eye(PAIRS, dtype=torch.bool)]
+    assert torch.corrcoef(torch.stack([its, others]))[0, 1] < 0.85
+
+
+def test_the_second_recognizer_is_frozen_and_differentiable_in_the_face():
+    faces = torch.rand(2, 3, 160, 160, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    second = FaceRes.from_package()
+    embeddings = second(faces)
+    assert embeddings.shape == (2, 1024) and embeddings.min() >= 0
+    embeddings[0].sum().backward()
+    # Stride 2 in the first convolution: all but the last row and column count.
+    assert (faces.grad[0].abs().sum(0) > 0).float().mean() > 0.95 and not faces.grad[1].any()
+    assert not any(p.requires_grad for p in second.parameters()) and not second.train().training
 
 
 @needs_photos

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from ..faces.face_res import FaceRes
 from ..faces.recognizer import TEMPLATE, FaceRecognizer
 from ..loop import fast_precision
 from ..models.face_warp import FaceWarp
@@ -28,16 +29,30 @@ def fingerprint(portraits: Portraits) -> str:
 
 
 @torch.no_grad()
-def open_embeddings(cache: Path, portraits: Portraits, recognizer: FaceRecognizer, batch_size: int = 64) -> np.ndarray:
-    """Opens the embeddings (f_a) of every portrait, computing them on first use.
+def open_embeddings(
+    cache: Path,
+    portraits: Portraits,
+    recognizer: FaceRecognizer | FaceRes,
+    template: np.ndarray = TEMPLATE,
+    batch_size: int = 64,
+) -> np.ndarray:
+    """Opens the embeddings of every portrait, computing them on first use.
+
+    Args:
+        cache: the folder they are kept in.
+        portraits: whose.
+        recognizer: R, whose embeddings are f_a, or another.
+        template: where the five points stand in what it takes.
+        batch_size: how many at once.
 
     Returns:
-        [n, 2, d_a] float32, unit length: of the photo, and of the photo flipped.
+        [n, 2, d] float32, as the recogniser gives them: of the photo, and of the photo flipped.
     """
     of_size = "" if portraits.size == PORTRAIT_SIZE else f"-{portraits.size}"
-    path = cache / f"embeddings-{fingerprint(portraits)}{of_size}.npy"
+    whose = "" if isinstance(recognizer, FaceRecognizer) else f"-{type(recognizer).__name__.lower()}"
+    path = cache / f"embeddings-{fingerprint(portraits)}{of_size}{whose}.npy"
     if not path.exists():
-        warp = FaceWarp(portrait_template(portraits.size), TEMPLATE, recognizer.input_size)
+        warp = FaceWarp(portrait_template(portraits.size), template, recognizer.input_size)
         recognizer = recognizer.to(memory_format=torch.channels_last)
         rows = []
         for start in tqdm(range(0, len(portraits.records), batch_size), desc="embeddings", mininterval=20):
@@ -70,7 +85,7 @@ def clean_identities(embeddings: np.ndarray, groups: dict[int, np.ndarray]) -> t
     Returns:
         cleaned groups (an identity keeps at least one photo), and [n, d_a] unit-length means over the cleaned group.
     """
-    cleaned, means = {}, np.zeros(embeddings[:, 0].shape, np.float32)
+    cleaned = {}
     for identity, rows in groups.items():
         own = embeddings[rows].mean(1)
         kept = rows
@@ -81,7 +96,20 @@ def clean_identities(embeddings: np.ndarray, groups: dict[int, np.ndarray]) -> t
             )
             good = cosine >= MISLABELLED_BELOW
             kept = rows[good] if good.any() else rows[:1]
-        mean = embeddings[kept].mean((0, 1))
-        means[rows] = mean / np.linalg.norm(mean)
         cleaned[identity] = kept
-    return cleaned, means
+    return cleaned, identity_means(embeddings, groups, cleaned)
+
+
+def identity_means(embeddings: np.ndarray, groups: dict[int, np.ndarray], cleaned: dict[int, np.ndarray]) -> np.ndarray:
+    """Each photo's identity's mean embedding: [n, d], unit length.
+
+    Args:
+        embeddings: [n, 2, d].
+        groups: photos of each identity.
+        cleaned: those of them that count.
+    """
+    means = np.zeros(embeddings[:, 0].shape, np.float32)
+    for identity, rows in groups.items():
+        mean = embeddings[cleaned[identity]].mean((0, 1))
+        means[rows] = mean / np.linalg.norm(mean)
+    return means

@@ -61,7 +61,7 @@ HUMAN = Package(
     "@vladmandic/human@3.3.6",
     "sha512-Nr5mPfq1gQ+uKeXY5uM3Fj8UxvF5CEh2s6txM5wRThqaW0mF9huooOuZSrT8hhGho0hGaXLFdAwfD/2+teCv6A==",
     "models",
-    ("emotion.bin", "emotion.json"),
+    ("emotion.bin", "emotion.json", "faceres.bin", "faceres.json"),
 )
 """MIT. Serves training alone; no bundle holds any of it."""
 
@@ -172,6 +172,8 @@ def _read_entry(entry: dict, content: bytes, offset: int) -> tuple[Stored, int]:
     values = np.frombuffer(content, stored_type, count, offset).reshape(entry["shape"])
     if quantization is None:
         return values, end
+    if stored_type.kind == "f":
+        return values.astype(np.float32), end
     if entry["dtype"] == "int32":
         return (values.astype(np.int32) * int(quantization["scale"]) + int(quantization["min"])), end
     return Quantized(values, np.float32(quantization["scale"]), np.float32(quantization["min"])), end

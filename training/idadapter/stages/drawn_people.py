@@ -43,6 +43,7 @@ class DrawnPeople(NamedTuple):
         alike: [j] bool, whose references show the photo, with nothing told.
         photos: [j, h, w, 3] uint8, what was to be predicted.
         means: [j, d_a], the identities' mean embeddings.
+        second_means: [j, d], the same of a second recogniser's; d is 0 where none looks.
     """
 
     rows: np.ndarray
@@ -73,6 +74,7 @@ class DrawnPeople(NamedTuple):
     alike: Tensor
     photos: Tensor
     means: Tensor
+    second_means: Tensor
 
     def to(self, device: torch.device) -> DrawnPeople:
         """The same with its tensors on a device."""

@@ -13,7 +13,7 @@ from transformers import CLIPTokenizer
 
 from ..config import IdAdapterConfig
 from ..data.captions import CLASS_NOUNS, caption, mirrored
-from ..data.embeddings import by_identity, clean_identities, open_embeddings
+from ..data.embeddings import by_identity, clean_identities, identity_means, open_embeddings
 from ..data.latents import Latents
 from ..data.portraits import Portraits
 from ..data.references import References
@@ -23,6 +23,7 @@ from ..data.vision_crops import crop, to_tensor
 from ..faces.colours import region_colours, region_masks
 from ..faces.detector import FaceDetector
 from ..faces.emotion import CLASSES, EmotionClassifier
+from ..faces.face_res import TEMPLATE, FaceRes
 from ..faces.fact_reader import open_fact_reader
 from ..faces.recognizer import FaceRecognizer
 from ..loop import Stage, StepRandom, mean_or_zero
@@ -49,7 +50,7 @@ from .autoencoder import face_mask, feature_mask
 from .diffusion import CaptionedPhotos
 from .discriminators import Discriminators
 from .drawn_people import DrawnPeople
-from .recognition import Judged, RecognitionLoss
+from .recognition import Judged, RecognitionLoss, SecondRecognizer
 
 SAMPLE_PROMPTS = (
     "{}",
@@ -106,7 +107,15 @@ class IdAdapterStage(Stage):
         self.image_encoder = model.image_encoder or read_image_encoder(parts)
         self.embeddings = open_embeddings(cache, portraits, recognizer)
         identity, groups = by_identity(portraits)
+        all_groups = groups
         groups, self.means = clean_identities(self.embeddings, groups)
+        second, self.second_means = None, np.zeros((len(self.means), 0), np.float32)
+        if config.second_identity_weight:
+            network = FaceRes.from_package()
+            embeddings = open_embeddings(cache, portraits, network, TEMPLATE)
+            centre = embeddings[portraits.train].mean((0, 1))
+            self.second_means = identity_means(embeddings - centre, all_groups, groups)
+            second = SecondRecognizer(network, torch.from_numpy(centre), portraits.size)
         self.references = References(
             portraits,
             self.embeddings,
@@ -139,6 +148,7 @@ class IdAdapterStage(Stage):
             EmotionClassifier.from_package() if config.emotion_weight else None,
             self.discriminators,
             portraits.size,
+            second,
         )
         several = np.array([len(groups[identity[row]]) > 1 for row in clean])
         self.several, self.alone = clean[several], clean[~several]
@@ -306,6 +316,7 @@ class IdAdapterStage(Stage):
             alike=torch.from_numpy((untold & ~varied)[judged]),
             photos=torch.from_numpy(self.latents.pictures(rows[judged], variants[judged])),
             means=torch.from_numpy(self.means[rows[judged]]),
+            second_means=torch.from_numpy(self.second_means[rows[judged]]),
         )
 
     def reference_turns(
@@ -385,12 +396,19 @@ class IdAdapterStage(Stage):
         judged = batch.judged
         # What rollouts are told apart from.
         real = self.latents(batch.real_rows, batch.real_variants).to(self.device, non_blocking=True)
-        weights = config.identity_weight, config.caption_weight, config.emotion_weight, config.rollout_colour_weight
+        weights = (
+            config.identity_weight,
+            config.second_identity_weight,
+            config.caption_weight,
+            config.emotion_weight,
+            config.rollout_colour_weight,
+        )
         if (any(weights) or self.discriminators.face is not None) and len(judged):
             seen = Judged(
                 self.diffusion.clean(noisy[judged], predicted[judged], timesteps[judged]),
                 timesteps[judged],
                 batch.means,
+                batch.second_means,
                 to_tensor(batch.photos),
                 batch.told,
                 batch.alike,

@@ -14,6 +14,8 @@ from ..data.told import TOLD
 from ..faces.colours import region_colours, region_masks
 from ..faces.detector import SCORE_THRESHOLD, FaceDetector
 from ..faces.emotion import EmotionClassifier
+from ..faces.face_res import TEMPLATE as FACE_RES_TEMPLATE
+from ..faces.face_res import FaceRes
 from ..faces.fact_reader import FactReader
 from ..faces.recognizer import TEMPLATE, FaceRecognizer
 from ..loop import StepRandom, mean_or_zero
@@ -31,6 +33,7 @@ class Judged(NamedTuple):
         clean: predicted clean latents [k, c, h, w].
         timesteps: [k], of which they are predicted.
         means: [k, d_a], the identities' mean embeddings.
+        second_means: [k, d], the same of the second recogniser's; d is 0 where there is none.
         photos: [k, 3, s, s] in [0, 1], what was to be predicted; of those rolled out it was not.
         told: [k, 6], what the captions tell of them (`told_values`).
         alike: [k] bool, whose references show the photo, with nothing told: a rolled out one of these is to look like
@@ -44,6 +47,7 @@ class Judged(NamedTuple):
     clean: Tensor
     timesteps: Tensor
     means: Tensor
+    second_means: Tensor
     photos: Tensor
     told: Tensor
     alike: Tensor
@@ -52,10 +56,35 @@ class Judged(NamedTuple):
     real: Tensor | None = None
 
 
+class SecondRecognizer(nn.Module):
+    """Another network's opinion of who a portrait shows: cosines of what it sees and identities' mean embeddings."""
+
+    centre: Tensor
+
+    def __init__(self, network: FaceRes, centre: Tensor, size: int) -> None:
+        """Keeps what it looks through.
+
+        Args:
+            network: frozen.
+            centre: [d], the mean of its embeddings over many people.
+            size: of portraits, in pixels.
+        """
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last)
+        self.warp = FaceWarp(portrait_template(size), FACE_RES_TEMPLATE, network.input_size)
+        self.register_buffer("centre", centre)
+
+    def forward(self, images: Tensor, means: Tensor, random: StepRandom, jitter: float) -> Tensor:
+        """[k], of portraits RGB [k, 3, s, s] in [0, 1] and means [k, d] of unit length; `jitter` as R's."""
+        seen = self.warp.jittered(random.torch, len(images), jitter)(images)
+        return (functional.normalize(self.network(seen) - self.centre, dim=1) * means).sum(1)
+
+
 class RecognitionLoss:
     """lambda F(x0) L_id (equation 9), 1 - cos(R(x0), f_a) where the detector finds a face; and what else is seen of x0.
 
-    R's middle features near the photo's (`feature_weight`), in them what the caption tells (`caption_weight`), its
+    The same as a second recogniser sees it (`second_identity_weight`), R's middle features near the photo's
+    (`feature_weight`), in them what the caption tells (`caption_weight`), its
     emotion (`emotion_weight`), the reference's colours (`rollout_colour_weight`) and what gives faces away
     (`face_adversarial_weight`).
 
@@ -73,6 +102,7 @@ class RecognitionLoss:
         emotion: EmotionClassifier | None,
         discriminators: Discriminators,
         size: int,
+        second: SecondRecognizer | None = None,
     ) -> None:
         """Keeps the judges, all of them frozen but for the discriminators.
 
@@ -85,16 +115,19 @@ class RecognitionLoss:
             emotion: a classifier of emotions; None where nothing is made of it.
             discriminators: whose `face` looks at those rolled out.
             size: of portraits, in pixels.
+            second: another recogniser; None where none looks.
         """
         self.vae, self.diffusion, self.discriminators = vae, diffusion, discriminators
         self.recognizer = recognizer.to(memory_format=torch.channels_last)
-        self.detector, self.reader, self.emotion = detector, reader, emotion
+        self.detector, self.reader, self.emotion, self.second = detector, reader, emotion, second
         self.warp = FaceWarp(portrait_template(size), TEMPLATE, recognizer.input_size)
         self.regions = region_masks(size)
 
     def networks(self) -> list[nn.Module]:
         """Those that see the pictures; the autoencoder and the discriminators are the stage's."""
-        return [one for one in (self.recognizer, self.detector, self.reader, self.emotion) if one is not None]
+        return [
+            one for one in (self.recognizer, self.detector, self.reader, self.emotion, self.second) if one is not None
+        ]
 
     def place(self, device: torch.device) -> None:
         """Moves what is no network."""
@@ -131,6 +164,12 @@ class RecognitionLoss:
         }
         if rolled:
             scalars |= {"rollout_faces": found[:rolled].mean(), "rollout_cosine": mean_or_zero(cosine[:rolled])}
+        if self.second is not None:
+            second = self.second(images, judged.second_means, random, config.jitter)
+            loss = loss + config.second_identity_weight * (share * found * (1 - second)).mean()
+            scalars["second_cosine"] = mean_or_zero(second[rolled:])
+            if rolled:
+                scalars["rollout_second_cosine"] = mean_or_zero(second[:rolled])
         if config.feature_weight:
             with torch.no_grad():
                 real = self.recognizer.features(look(judged.photos))
