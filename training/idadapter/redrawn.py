@@ -41,7 +41,7 @@ STARTS = (1, 2, 3, 4, 5, 6, 7, 8)
 own, at the first also where its features are and how a rendition is drawn."""
 
 SHARES = (0.4, 0.3, 0.3)
-"""Of `data.latents.VARIANTS`, in what is redrawn and in what the encoder makes. With more renditions, the decoder weaves
+"""Of `data.latents.VARIANTS`, in what is redrawn and in what the encoder makes. With more renditions the decoder weaves
 canvas into photos."""
 
 RENDITION_SHARES = {"pencil_sketch": 0.2, "cartoon": 0.2, "oil_painting": 0.4, "black_and_white": 0.2}
