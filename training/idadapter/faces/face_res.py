@@ -19,8 +19,8 @@ from .recognizer import TEMPLATE as RECOGNIZER_TEMPLATE
 from .registry import HUMAN, load_weights
 
 INPUT_SIZE = 160
-"""The network was trained with 224. At 160 it finds 92 of 100 people first instead of 95 (220 pairs of photos of training
-people, from portraits; the recogniser finds 96), at half of the cost."""
+"""The network was trained with 224. At 160 it finds 92 of 100 people first instead of 95 (220 pairs of photos of
+training people, from portraits; the recogniser finds 96), at half of the cost."""
 
 TEMPLATE = (RECOGNIZER_TEMPLATE - 75) * (0.8 * 224 / 150) + (INPUT_SIZE - 1) / 2
 """Where the five points (right eye, left eye, nose, right and left mouth corner) stand in the input."""
@@ -47,8 +47,8 @@ class Block(nn.Module):
 class FaceRes(FrozenModel):
     """Faces aligned to `TEMPLATE`, RGB [n, 3, 160, 160] in [0, 1] -> embeddings [n, 1024], not centred, not normalised.
 
-    Embeddings are square roots of the network's pooled activations, of which a few large ones would else outweigh the rest.
-    They are compared by the cosine of their differences from a mean over many people.
+    Embeddings are square roots of the network's pooled activations, of which a few large ones would else outweigh the
+    rest. They are compared by the cosine of their differences from a mean over many people.
     """
 
     input_size: ClassVar[int] = INPUT_SIZE
