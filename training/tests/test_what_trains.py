@@ -115,19 +115,17 @@ def test_identity_loss_is_gated_by_the_detector(run: Path, make_tiny_stage: Make
 
 
 def test_a_second_recognizer_is_pleased_by_the_person_and_by_nobody_else(
-    config: Config, run: Path, monkeypatch: pytest.MonkeyPatch
+    config: Config, run: Path, make_tiny_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(recognition, "SCORE_THRESHOLD", -1.0)
     chosen = replace(config.idadapter, identity_weight=0.0, second_identity_weight=1.0, jitter=0.0)
-    stage = make_stage("idadapter", replace(config, idadapter=chosen), run, run / "cache")[0]
+    stage = make_tiny_stage("idadapter", run, replace(config, idadapter=chosen))
     assert isinstance(stage, IdAdapterStage)
     np.testing.assert_allclose(np.linalg.norm(stage.second_means, axis=1), 1, atol=1e-5)
     drawn = stage.draw(StepRandom(0, 0, 0), 0)
     rows = drawn.rows[drawn.judged.numpy()]
     assert torch.equal(drawn.second_means, torch.from_numpy(stage.second_means[rows]))
-    # Decoding nothing: what is judged are the first photos.
     photos = to_tensor(stage.portraits.photos[:3])
-    monkeypatch.setattr(stage.recognition, "pictures", lambda latents: photos)
 
     def loss(second_means: np.ndarray) -> float:
         seen = judged(stage, torch.zeros(3, 4, 16, 16), [10, 300, 900])
@@ -136,10 +134,11 @@ def test_a_second_recognizer_is_pleased_by_the_person_and_by_nobody_else(
         assert found.item() == pytest.approx(1 - scalars["second_cosine"].item(), abs=1e-5)
         return found.item()
 
-    assert loss(stage.second_means[:3]) < loss(-stage.second_means[:3]) - 0.1
+    with monkeypatch.context() as patch:
+        # What is judged are the photos themselves.
+        patch.setattr(stage.recognition, "pictures", lambda latents: photos)
+        assert loss(stage.second_means[:3]) < loss(-stage.second_means[:3]) - 0.1
     clean = torch.randn(3, 4, 16, 16, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
-    monkeypatch.undo()
-    monkeypatch.setattr(recognition, "SCORE_THRESHOLD", -1.0)
     stage.recognition(stage.config, judged(stage, clean, [10, 300, 900]), StepRandom(0, 0, 0))[0].backward()
     assert clean.grad.abs().amax((1, 2, 3)).min() > 0
 
