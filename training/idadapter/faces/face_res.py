@@ -1,4 +1,5 @@
-"""HSE-FaceRes of the npm package ``@vladmandic/human``: a MobileNet that was trained to tell faces of VGGFace2 apart.
+"""HSE-FaceRes of the npm package ``@vladmandic/human``: a MobileNet that was trained to tell faces of VGGFace2 apart
+(https://github.com/HSE-asavchenko/HSE_FaceRec_tf, says the package).
 
 Serves training alone: a second opinion of who a portrait shows. What the model conditions on, and is held to first, is
 `faces.recognizer`; what judges portraits is a third network.

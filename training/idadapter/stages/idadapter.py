@@ -106,15 +106,14 @@ class IdAdapterStage(Stage):
             self.vae.enable_gradient_checkpointing()
         self.image_encoder = model.image_encoder or read_image_encoder(parts)
         self.embeddings = open_embeddings(cache, portraits, recognizer)
-        identity, groups = by_identity(portraits)
-        all_groups = groups
-        groups, self.means = clean_identities(self.embeddings, groups)
+        identity, everybody = by_identity(portraits)
+        groups, self.means = clean_identities(self.embeddings, everybody)
         second, self.second_means = None, np.zeros((len(self.means), 0), np.float32)
         if config.second_identity_weight:
             network = FaceRes.from_package()
             embeddings = open_embeddings(cache, portraits, network, TEMPLATE)
             centre = embeddings[portraits.train].mean((0, 1))
-            self.second_means = identity_means(embeddings - centre, all_groups, groups)
+            self.second_means = identity_means(embeddings - centre, everybody, groups)
             second = SecondRecognizer(network, torch.from_numpy(centre), portraits.size)
         self.references = References(
             portraits,
