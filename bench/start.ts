@@ -35,6 +35,7 @@ export async function run(args: readonly string[]): Promise<Figure> {
     defaults.num_inference_steps,
     defaults.scheduler,
     JSON.stringify({
+      negative_prompt: defaults.negative_prompt,
       guidance_scale: defaults.guidance_scale,
       identity_guidance_scale: defaults.identity_guidance_scale,
       early_guidance_scale: defaults.early_guidance_scale,

@@ -82,11 +82,15 @@ export const manifestSchema = z.object({
     /** added to the attention logits of their tokens */
     mouth_bias: z.number().max(0),
   }).default({ words: [], mouth_patches: [], mouth_bias: 0 }),
+  /** words that ask for a drawing rather than a photo: `defaults.negative_prompt` is not for these */
+  drawing_words: z.array(z.string().min(1)).default([]),
   identifier: z.string().min(1),
   /** M: tokens of E_r */
   identity_token_count: positiveInteger,
   precision: z.enum(["fp32", "fp16", "int8"]),
   defaults: z.object({
+    /** what photos are led away from; empty, or left out: nothing */
+    negative_prompt: z.string().default(""),
     scheduler: z.enum([
       "ddim",
       "euler",

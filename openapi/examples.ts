@@ -159,7 +159,7 @@ export const model: Model = {
   schedulers: ["ddim", "euler", "euler_ancestral", "euler_restart", "dpmpp_2m", "dpmpp_2m_sde", "unipc"],
   output_formats: ["png", "jpeg", "webp"],
   defaults: {
-    negative_prompt: "",
+    negative_prompt: "a cartoon",
     num_images: 1,
     num_inference_steps: 20,
     guidance_scale: 3,

@@ -61,7 +61,9 @@ const options = {
       "tokenizer allows is refused, never cut",
   ),
   class_noun: z.string().min(1).max(64).describe("what the person is: one of the model's `class_nouns`"),
-  negative_prompt: z.string().max(limits.prompt.max).nullish().describe("what to keep out; default empty"),
+  negative_prompt: z.string().max(limits.prompt.max).nullish().describe(
+    "what to keep out; default from the model, and empty where `prompt` asks for a drawing",
+  ),
   num_images: z.int().min(limits.numImages.min).max(limits.numImages.max).nullish()
     .describe("portraits to make, each from its own seed; default 1"),
   num_inference_steps: z.int().min(limits.numInferenceSteps.min).max(limits.numInferenceSteps.max).nullish()

@@ -126,6 +126,31 @@ export function tellsEmotion(prompt: string, { words }: Manifest["expression"]):
   return words.some((word) => told.has(word));
 }
 
+/**
+ * What a portrait is led away from where the caller does not say: the model's negative prompt, which is for photos, and
+ * nothing where a drawing is asked for.
+ *
+ * @param prompt the caller's
+ * @param manifest of the model
+ *
+ * @example
+ * ```ts
+ * const manifest = { defaults: { negative_prompt: "a cartoon" }, drawing_words: ["sketch"] };
+ * defaultNegativePrompt("a woman", manifest); // "a cartoon"
+ * defaultNegativePrompt("a sketch of a woman", manifest); // ""
+ * ```
+ */
+export function defaultNegativePrompt(
+  prompt: string,
+  { defaults, drawing_words }: {
+    readonly defaults: Pick<Manifest["defaults"], "negative_prompt">;
+    readonly drawing_words: Manifest["drawing_words"];
+  },
+): string {
+  const told = wordsOf(prompt);
+  return drawing_words.some((word) => told.has(word)) ? "" : defaults.negative_prompt;
+}
+
 function wordsOf(prompt: string): Set<string> {
   return new Set(prompt.toLowerCase().match(/\p{L}+/gu));
 }

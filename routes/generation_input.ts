@@ -10,6 +10,7 @@ import { limits } from "../openapi/limits.ts";
 import type { Manifest } from "../models/manifest.ts";
 import type { GenerateInput } from "../pipeline/protocol.ts";
 import { defaultGuidance } from "../pipeline/guidance.ts";
+import { defaultNegativePrompt } from "../pipeline/prompt.ts";
 import { fieldProblem } from "./field_errors.ts";
 import { type BodySchemas, decodePhotoText, type PhotoBytes } from "./request_body.ts";
 
@@ -39,7 +40,6 @@ export const generationBody = {
 
 /** Defaults no model decides. */
 export const commonDefaults = {
-  negative_prompt: "",
   num_images: 1,
   cache_interval: 1,
   output_format: "png",
@@ -151,7 +151,7 @@ export function toGenerateInput(
     referenceImages: photos,
     prompt: body.prompt,
     classNoun: body.class_noun,
-    negativePrompt: body.negative_prompt ?? commonDefaults.negative_prompt,
+    negativePrompt: body.negative_prompt ?? defaultNegativePrompt(body.prompt, manifest),
     numImages: body.num_images ?? commonDefaults.num_images,
     numInferenceSteps: body.num_inference_steps ?? defaults.num_inference_steps,
     guidanceScale: body.guidance_scale ?? guidance.scale,

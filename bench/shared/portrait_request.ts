@@ -86,7 +86,7 @@ export async function portraitRequest(
     referenceImages: [await Deno.readFile(photo)],
     prompt: "a portrait photo",
     classNoun: classNoun!,
-    negativePrompt: "",
+    negativePrompt: defaults.negative_prompt,
     numImages: 1,
     numInferenceSteps: defaults.num_inference_steps,
     guidanceScale: defaults.guidance_scale,

@@ -58,6 +58,7 @@ Deno.test("a picture has the rows that count in any of its steps", () => {
 
 Deno.test("a model that says nothing of the first steps guides them as the others", () => {
   const defaults = {
+    negative_prompt: "",
     scheduler: "unipc",
     num_inference_steps: 12,
     guidance_scale: 3,

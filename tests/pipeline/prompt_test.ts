@@ -1,5 +1,12 @@
 import assert from "node:assert/strict";
-import { composePrompt, encodePrompt, encodeWords, tellsEmotion, toldView } from "../../pipeline/prompt.ts";
+import {
+  composePrompt,
+  defaultNegativePrompt,
+  encodePrompt,
+  encodeWords,
+  tellsEmotion,
+  toldView,
+} from "../../pipeline/prompt.ts";
 import { PipelineError } from "../../pipeline/protocol.ts";
 import { loadTokenizer } from "../../pipeline/tokenizer.ts";
 import { fixtureUrl } from "../read_fixture.ts";
@@ -86,4 +93,18 @@ Deno.test("a prompt tells an emotion by whole words, whatever their case", () =>
     assert.equal(tellsEmotion(prompt, expression), tells, prompt);
   }
   assert.equal(tellsEmotion("sad", { words: [], mouth_patches: [], mouth_bias: 0 }), false);
+});
+
+Deno.test("the default negative prompt stays away from drawings, by whole words, whatever their case", () => {
+  const model = { defaults: { negative_prompt: "a cartoon" }, drawing_words: ["sketch", "comic"] };
+  const prompts = {
+    "a woman": "a cartoon",
+    "A SKETCH, smiling": "",
+    "a comical woman": "a cartoon",
+    "": "a cartoon",
+  };
+  for (const [prompt, expected] of Object.entries(prompts)) {
+    assert.equal(defaultNegativePrompt(prompt, model), expected, prompt);
+  }
+  assert.equal(defaultNegativePrompt("a sketch", { ...model, drawing_words: [] }), "a cartoon");
 });

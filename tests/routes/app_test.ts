@@ -100,7 +100,7 @@ Deno.test("models are listed with the bundle's own figures", async () => {
     "unipc",
   ]);
   deepEqual(model?.defaults, {
-    negative_prompt: "",
+    negative_prompt: "a painted face",
     num_images: 1,
     output_format: "png",
     num_inference_steps: 17,

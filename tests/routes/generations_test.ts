@@ -66,7 +66,7 @@ Deno.test("the least request gets the model's defaults and a drawn seed, which i
     referenceImages: [[...photo]],
     prompt: "a happy woman",
     classNoun: "woman",
-    negativePrompt: "",
+    negativePrompt: "a painted face",
     numImages: 1,
     numInferenceSteps: 17,
     guidanceScale: 2.5,
@@ -123,6 +123,24 @@ Deno.test("null stands for the default, as leaving the field out does", async ()
     equal(response.status, 200, await response.text());
   }
   deepEqual(inputs[0], inputs[1]);
+});
+
+Deno.test("the model's negative prompt is for photos, and gives way to the caller's, also to an empty one", async () => {
+  const { service, inputs } = await startRecording();
+  await using _ = service;
+  const negativePrompts = [
+    [{ prompt: "a happy woman" }, "a painted face"],
+    [{ prompt: "a Cartoon, of a happy woman" }, ""],
+    [{ prompt: "a cartoonist" }, "a painted face"],
+    [{ prompt: "a sketch", negative_prompt: "hat" }, "hat"],
+    [{ prompt: "a happy woman", negative_prompt: "hat" }, "hat"],
+    [{ prompt: "a happy woman", negative_prompt: "" }, ""],
+  ] as const;
+  for (const [fields] of negativePrompts) {
+    const response = await service.call("/v1/generations", asJson({ ...least, ...fields }));
+    equal(response.status, 200, await response.text());
+  }
+  deepEqual(inputs.map((input) => input.negativePrompt), negativePrompts.map(([, expected]) => expected));
 });
 
 Deno.test("JSON and multipart with the same fields ask for the same", async () => {

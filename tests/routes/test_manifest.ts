@@ -31,10 +31,12 @@ export const testManifest: Manifest = manifestSchema.parse({
   latent: { channels: 4, size: 8 },
   max_reference_images: 3,
   class_nouns: ["man", "woman"],
+  drawing_words: ["sketch", "cartoon"],
   identifier: "sks",
   identity_token_count: 5,
   precision: "fp32",
   defaults: {
+    negative_prompt: "a painted face",
     scheduler: "euler",
     num_inference_steps: 17,
     guidance_scale: 2.5,

@@ -184,6 +184,7 @@ class IdAdapterConfig:
         rollout_identity_guidance_scale: guidance of the person; with both 1 a step takes a third of the time.
         rollout_early_guidance_scale: of the words from timestep 800 on; by default the same.
         rollout_early_identity_guidance_scale: of the person from there on; by default the same.
+        rollout_negative_prompt: what guidance leads away from there, but where a drawing is asked for.
         rollout_guidance_rescale: phi of `guidance.rescale_guidance` there.
         rollout_turned_share: how many of them are told of a photo that looks clearly to a side (`TURNED`), rather than
             of any: who is told a yaw near the threshold of the words for it ends up short of it.
@@ -265,6 +266,7 @@ class IdAdapterConfig:
     rollout_identity_guidance_scale: float = 1.0
     rollout_early_guidance_scale: float | None = None
     rollout_early_identity_guidance_scale: float | None = None
+    rollout_negative_prompt: str = ""
     rollout_guidance_rescale: float = 0.0
     rollout_turned_share: float = 0.0
     rollout_turned_reference_share: float = 0.0

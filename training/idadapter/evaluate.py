@@ -111,6 +111,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=REPOSITORY / "runs" / "cache", help="derived data (the judges)")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "out" / "evaluation", help="evaluation.json and .md")
     parser.add_argument("--sheet", type=Path, help="24 references beside their portraits (never commit it)")
+    parser.add_argument("--negative-prompt", help="of drawings too; without it the bundle's, which is for photos")
     parser.add_argument("--guidance-scale", type=float)
     parser.add_argument("--identity-guidance-scale", type=float)
     parser.add_argument("--early-guidance-scale", type=float)
@@ -127,6 +128,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     names = (
+        "negative_prompt",
         "guidance_scale",
         "identity_guidance_scale",
         "early_guidance_scale",

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .calibration import record_denoising
 from .config import BundleConfig
-from .data.captions import CLASS_NOUNS, EMOTION_WORDS, VIEW_WORDS
+from .data.captions import CLASS_NOUNS, DRAWING_WORDS, EMOTION_WORDS, VIEW_WORDS
 from .data.templates import portrait_template
 from .external_data import GRAPH_FILE, INLINE_BYTES, TENSORS_FILE, write_graph
 from .faces.export import export_faces
@@ -135,14 +135,14 @@ def replace_model_card(bundle: Path, model_card: Path, settings: BundleConfig | 
     Args:
         bundle: changed in place; its weights and graphs stay as they are.
         model_card: becomes its README.md.
-        settings: give it their version, description, defaults and words for emotions too, which are chosen by what is
-            served as well.
+        settings: give it their version, description, defaults and words for emotions and drawings too, which are
+            chosen by what is served as well.
     """
     shutil.copy(model_card, bundle / "README.md")
     manifest = json.loads((bundle / "bundle.json").read_text())
     if settings is not None:
         manifest |= {name: getattr(settings, name) for name in ("version", "description", "defaults")}
-        manifest |= {"expression": expression_settings(bundle, settings)}
+        manifest |= {"expression": expression_settings(bundle, settings), "drawing_words": list(DRAWING_WORDS)}
     write_manifest(bundle, {**manifest, "files": describe_files(bundle)})
 
 
@@ -248,6 +248,7 @@ def export_bundle(
             else {}
         ),
         "expression": expression_settings(building, settings),
+        "drawing_words": list(DRAWING_WORDS),
         "identifier": IDENTIFIER,
         "identity_token_count": shapes["identity_tokens"][1],
         "precision": "fp16",

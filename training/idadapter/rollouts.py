@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .config import IdAdapterConfig
+from .data.told import tells_drawing
 from .guidance import GuidanceSchedule
 from .models.idadapter import IdAdapterModel
 from .noise_schedule import Diffusion
@@ -73,7 +74,7 @@ def guided_prompts(config: IdAdapterConfig, prompts: list[str], nouns: list[str]
         nouns: theirs.
     """
     asked = {
-        "unconditional": [""] * len(prompts),
+        "unconditional": ["" if tells_drawing(prompt) else config.rollout_negative_prompt for prompt in prompts],
         "words": [without_identifier(prompt, noun) for prompt, noun in zip(prompts, nouns, strict=True)],
         "conditional": prompts,
     }

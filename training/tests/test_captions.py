@@ -10,6 +10,7 @@ import pytest
 
 from idadapter.data.captions import (
     AGES,
+    DRAWING_WORDS,
     EMOTION_WORDS,
     EMOTIONS,
     LAUGHING,
@@ -24,6 +25,7 @@ from idadapter.data.captions import (
 )
 from idadapter.data.captions import caption as make_caption
 from idadapter.data.facts import Facts
+from idadapter.data.told import tells_drawing
 
 NOTHING = Facts("woman", *[None] * 16, yaw=0.1)
 """Facts of a photo of which nothing is known; its view is between front and side."""
@@ -231,3 +233,13 @@ def test_emotion_words_are_in_all_words_for_emotions_and_in_no_smiles():
     for words in (words for several in EMOTIONS.values() for words in several):
         assert set(EMOTION_WORDS) & set(words.split()), words
     assert not any(set(EMOTION_WORDS) & set(words.split()) for words in (*SMILING, *LAUGHING, *ALL_VIEWS))
+
+
+def test_drawing_words_are_in_all_words_for_drawings_and_in_no_others():
+    for name, forms in RENDITION_WORDS.items():
+        for form in forms:
+            assert tells_drawing(form.format("a woman")) == (name != "black_and_white"), form
+    others = (*ALL_EXPRESSIONS, *ALL_VIEWS, *(words for several in (*YES.values(), *NO.values()) for words in several))
+    assert not any(tells_drawing(words) for words in others)
+    told = {word for forms in RENDITION_WORDS.values() for form in forms for word in re.findall(r"\w+", form)}
+    assert set(DRAWING_WORDS) & told == set(DRAWING_WORDS[:6])

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from idadapter import export
 from idadapter.config import Config
-from idadapter.data.captions import EMOTION_WORDS
+from idadapter.data.captions import DRAWING_WORDS, EMOTION_WORDS
 from idadapter.export import export_bundle, replace_model_card
 from idadapter.graphs import graph_specs
 from idadapter.loop import Stage, train
@@ -138,6 +138,7 @@ def test_the_manifest_tells_the_truth(bundle: Path, config: Config):
         "mouth_patches": mouth_patches(patches).tolist(),
         "mouth_bias": config.bundle.mouth_bias,
     }
+    assert manifest["drawing_words"] == list(DRAWING_WORDS)
 
 
 def test_defaults_are_replaced_with_the_card_and_nothing_else_is(bundle: Path, config: Config, tmp_path: Path):

@@ -11,6 +11,7 @@ import pytest
 import torch
 from predictions import judged
 
+from idadapter.config import Config
 from idadapter.data.told import TOLD
 from idadapter.data.turned_heads import APPARENT, LARGEST_TURN, yaw_offset_at
 from idadapter.data.vision_crops import to_tensor
@@ -19,10 +20,10 @@ from idadapter.faces.emotion import CLASSES, EmotionClassifier
 from idadapter.faces.fact_reader import FactReader
 from idadapter.loop import Stage, StepRandom
 from idadapter.models.autoencoder import decode
-from idadapter.rollouts import roll_out
+from idadapter.rollouts import guided_prompts, roll_out
 from idadapter.stages import idadapter, recognition
 from idadapter.stages.idadapter import IdAdapterStage
-from idadapter.tokenizer import encode_prompts
+from idadapter.tokenizer import encode_prompts, with_identifier
 
 MakeStage = Callable[..., Stage]
 
@@ -232,6 +233,17 @@ def test_a_rollouts_guidance_is_rescaled_as_far_as_is_set(run: Path, make_tiny_s
     assert all((guided > 1.5 * conditional).all() for guided, conditional in spreads(0.0)[:1])
     rescaled = spreads(1.0)
     assert len(rescaled) == 3 and all(torch.allclose(a, b, rtol=1e-3) for a, b in rescaled)
+
+
+def test_rollouts_are_led_away_from_what_is_set_but_where_a_drawing_is_asked_for(config: Config):
+    guided = {
+        "rollout_guidance_scale": 2.0,
+        "rollout_early_guidance_scale": 3.0,
+        "rollout_negative_prompt": "a cartoon",
+    }
+    prompts = [with_identifier(words, "man") for words in ("a man", "a man, comic style")]
+    told = guided_prompts(replace(config.idadapter, **guided), prompts, ["man", "man"])
+    assert told == ["a cartoon", "", "a man", "a man, comic style", *prompts]
 
 
 def test_rollouts_are_told_of_turned_heads_and_emotions_as_often_as_is_set(run: Path, make_tiny_stage: MakeStage):

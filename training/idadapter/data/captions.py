@@ -72,6 +72,11 @@ VIEW_WORDS = {
     "other": ("facing", "looking", "turned", "view", "front", "profile", "camera", "ahead"),
 }
 """One of these is in every caption that tells a view, those of a side in every caption that tells it."""
+DRAWING_WORDS = (
+    *("sketch", "drawing", "cartoon", "comic", "painting", "painted"),
+    *("drawn", "anime", "caricature", "illustration", "manga", "watercolor", "watercolour"),
+)
+"""One of the first line is in every caption that tells a drawing, and in no other; callers may say the others."""
 AGES = {"young": ("young", "youthful"), "old": ("old", "elderly", "middle-aged")}
 
 

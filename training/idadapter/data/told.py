@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
-from .captions import EMOTIONS, LAUGHING, NEUTRAL, NO, NOT_SMILING, SMILING, VIEWS, YES
+from .captions import DRAWING_WORDS, EMOTIONS, LAUGHING, NEUTRAL, NO, NOT_SMILING, SMILING, VIEWS, YES
 from .facts import Facts
 
 YES_OR_NO = ("smiling", "mouth_open", "glasses", "hat", "beard")
@@ -41,6 +43,11 @@ def told_values(caption: str, facts: Facts) -> np.ndarray:
 def tells_expression(caption: str) -> bool:
     """Whether a caption says what the mouth does: an emotion, a smile or none, open or closed."""
     return any(word in caption for name in ("smiling", "mouth_open") for word in _WORDS[name])
+
+
+def tells_drawing(prompt: str) -> bool:
+    """Whether a prompt asks for a drawing or a painting rather than a photo (`captions.DRAWING_WORDS`)."""
+    return not set(re.findall(r"[^\W\d_]+", prompt.lower())).isdisjoint(DRAWING_WORDS)
 
 
 def told_emotion(caption: str, facts: Facts) -> str | None:
