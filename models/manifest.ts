@@ -74,14 +74,14 @@ export const manifestSchema = z.object({
     right: z.array(z.string().min(1)),
     other: z.array(z.string().min(1)),
   }).default({ left: [], right: [], other: [] }),
-  /** words that tell an emotion: there the adapters see less of the references' mouths */
-  expression: z.object({
+  /** what the adapters see less of in references where words tell what is to be there: a mouth, a hat */
+  quiet_patches: z.array(z.object({
     words: z.array(z.string().min(1)),
-    /** which of the P patches show the mouth */
-    mouth_patches: z.array(z.int().min(0)),
+    /** which of the P patches show it */
+    patches: z.array(z.int().min(0)),
     /** added to the attention logits of their tokens */
-    mouth_bias: z.number().max(0),
-  }).default({ words: [], mouth_patches: [], mouth_bias: 0 }),
+    bias: z.number().max(0),
+  })).default([]),
   /** words that ask for a drawing rather than a photo: `defaults.negative_prompt` is not for these */
   drawing_words: z.array(z.string().min(1)).default([]),
   identifier: z.string().min(1),

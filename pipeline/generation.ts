@@ -8,7 +8,7 @@ import { identitySimilarity } from "./identity.ts";
 import type { Photo } from "./photo.ts";
 import type { Pipeline } from "./pipeline.ts";
 import { PreviewMaker } from "./preview_maker.ts";
-import { type EncodedPrompt, encodePrompt, encodeWords, tellsEmotion, toldView } from "./prompt.ts";
+import { type EncodedPrompt, encodePrompt, encodeWords, toldPlaces, toldView } from "./prompt.ts";
 import {
   type GeneratedImage,
   type GenerateEvent,
@@ -69,7 +69,7 @@ export async function runGeneration(
   stages.enter("references");
   const asked = {
     turns: headTurns(input, seeds, manifest.view_words),
-    emotion: tellsEmotion(input.prompt, manifest.expression),
+    quiet: toldPlaces(input.prompt, manifest.quiet_patches),
   };
   const person = await readReferences(input.referenceImages, models, manifest, asked, takeTurn);
 

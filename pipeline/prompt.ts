@@ -111,19 +111,21 @@ export function toldView(
 }
 
 /**
- * Whether a prompt tells an emotion.
+ * Which places of the references a prompt tells of.
  *
  * @param prompt the caller's
- * @param expression the manifest's
+ * @param places the manifest's `quiet_patches`
+ * @returns those that are to count less
  *
  * @example
  * ```ts
- * tellsEmotion("a woman is Sad", { words: ["sad"], mouth_patches: [50], mouth_bias: -4 }); // true
+ * const mouth = { words: ["sad"], patches: [50], bias: -4 };
+ * toldPlaces("a woman is Sad", [mouth]); // [mouth]
  * ```
  */
-export function tellsEmotion(prompt: string, { words }: Manifest["expression"]): boolean {
+export function toldPlaces(prompt: string, places: Manifest["quiet_patches"]): Manifest["quiet_patches"] {
   const told = wordsOf(prompt);
-  return words.some((word) => told.has(word));
+  return places.filter(({ words }) => words.some((word) => told.has(word)));
 }
 
 /**

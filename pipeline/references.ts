@@ -23,8 +23,8 @@ export interface ReferencePerson {
 export interface AskedOfReferences {
   /** how heads are turned before their patches are read (`turnHead`), for each picture to be made; one, not at all, by default */
   readonly turns?: readonly HeadTurn[];
-  /** whether the words tell an emotion, and the mouth is theirs rather than the photos'; not by default */
-  readonly emotion?: boolean;
+  /** places that the words tell of, and that are theirs rather than the photos'; none by default */
+  readonly quiet?: Manifest["quiet_patches"];
 }
 
 /** Runs a stage when the thread is free for it. */
@@ -59,7 +59,7 @@ export async function readReferences(
   photos: readonly Uint8Array[],
   models: ReferenceModels,
   manifest: Manifest,
-  { turns = [{ by: 0 }], emotion = false }: AskedOfReferences = {},
+  { turns = [{ by: 0 }], quiet = [] }: AskedOfReferences = {},
   takeTurn: TakeTurn = (stage) => stage(),
 ): Promise<ReferencePerson> {
   const limit = manifest.max_reference_images;
@@ -95,7 +95,7 @@ export async function readReferences(
   for (const index of different.keys()) {
     const rows = views.map((features) => features[index]!);
     const identity = await takeTurn(() => models.mixedFeatures(countReferences(limit, rows)));
-    mixed.push(emotion ? quietMouth(identity, rows, manifest.expression) : identity);
+    mixed.push(quietPatches(identity, rows, quiet));
   }
   return {
     identities: turns.map((turn) => mixed[different.indexOf(turn)]!),
@@ -177,36 +177,40 @@ export function countReferences(count: number, rows: readonly ReferenceFeatures[
 }
 
 /**
- * The same person, whose mouth the adapters see less of: patches tell where everything is, a mouth too, and portraits
- * would have it so whatever the words say.
+ * The same person, of whom the adapters see less in some places: patches tell where everything is, a mouth or hair too,
+ * and portraits would have it so whatever the words say.
  *
  * @param identity of the photos' features
  * @param rows features of one photo each, which `identity` was mixed from
- * @param expression the manifest's
- * @throws {RangeError} the manifest names a patch that there is not
+ * @param places of the manifest's `quiet_patches`; the identity itself comes back where there are none
+ * @throws {RangeError} one names a patch that there is not
  *
  * @example
  * ```ts
- * const identity = quietMouth(await models.mixedFeatures(counted), rows, manifest.expression);
+ * const places = toldPlaces(prompt, manifest.quiet_patches);
+ * const identity = quietPatches(await models.mixedFeatures(counted), rows, places);
  * ```
  */
-export function quietMouth(
+export function quietPatches(
   identity: Identity,
   rows: readonly ReferenceFeatures[],
-  { mouth_patches, mouth_bias }: Manifest["expression"],
+  places: Manifest["quiet_patches"],
 ): Identity {
+  if (places.length === 0) return identity;
   const { data, dims } = identity.identity_token_bias;
-  const patches = rows[0]!.patch_features.dims[1]!;
-  const beyond = mouth_patches.find((patch) => patch >= patches);
-  if (beyond !== undefined) {
-    throw new RangeError(
-      `the bundle names patch ${beyond} as the mouth's, and its image encoder has ${patches}`,
-    );
-  }
+  const count = rows[0]!.patch_features.dims[1]!;
   const bias = Float32Array.from(data);
-  const faceTokens = bias.length - rows.length * patches;
-  for (const index of rows.keys()) {
-    for (const patch of mouth_patches) bias[faceTokens + index * patches + patch]! += mouth_bias;
+  const faceTokens = bias.length - rows.length * count;
+  for (const { patches, bias: less } of places) {
+    const beyond = patches.find((patch) => patch >= count);
+    if (beyond !== undefined) {
+      throw new RangeError(
+        `the bundle's quiet_patches name patch ${beyond}, and its image encoder has ${count}`,
+      );
+    }
+    for (const index of rows.keys()) {
+      for (const patch of patches) bias[faceTokens + index * count + patch]! += less;
+    }
   }
   return { ...identity, identity_token_bias: { data: bias, dims } };
 }

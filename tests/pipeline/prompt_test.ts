@@ -4,7 +4,7 @@ import {
   defaultNegativePrompt,
   encodePrompt,
   encodeWords,
-  tellsEmotion,
+  toldPlaces,
   toldView,
 } from "../../pipeline/prompt.ts";
 import { PipelineError } from "../../pipeline/protocol.ts";
@@ -86,13 +86,20 @@ Deno.test("a prompt tells a view by whole words, whatever their case", () => {
   assert.equal(toldView("facing left", { left: [], right: [], other: [] }), undefined);
 });
 
-Deno.test("a prompt tells an emotion by whole words, whatever their case", () => {
-  const expression = { words: ["sad", "angry"], mouth_patches: [1], mouth_bias: -4 };
-  const prompts = { "is SAD.": true, "a very angry woman": true, "a saddle, smiling": false, "": false };
-  for (const [prompt, tells] of Object.entries(prompts)) {
-    assert.equal(tellsEmotion(prompt, expression), tells, prompt);
+Deno.test("a prompt tells of places by whole words, whatever their case", () => {
+  const mouth = { words: ["sad", "angry"], patches: [1], bias: -4 };
+  const hat = { words: ["hat"], patches: [0], bias: -4 };
+  const prompts = {
+    "is SAD.": [mouth],
+    "a very angry woman, sad": [mouth],
+    "a saddle, chatting": [],
+    "": [],
+    "in a hat, angry": [mouth, hat],
+  };
+  for (const [prompt, places] of Object.entries(prompts)) {
+    assert.deepEqual(toldPlaces(prompt, [mouth, hat]), places, prompt);
   }
-  assert.equal(tellsEmotion("sad", { words: [], mouth_patches: [], mouth_bias: 0 }), false);
+  assert.deepEqual(toldPlaces("sad", []), []);
 });
 
 Deno.test("the default negative prompt stays away from drawings, by whole words, whatever their case", () => {

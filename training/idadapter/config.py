@@ -218,7 +218,8 @@ class IdAdapterConfig:
         itself_turned_share: how many of these rows, mirrored or not, have a reference whose head is turned
             (`data.turned_heads`): words then say where the picture looks, and the photo all else.
         expressive_share: of how many rows whose captions tell an expression the references' mouths count less
-            (`models.mouth_tokens`), so that the words are needed to draw them.
+            (`models.quiet_patches`), so that the words are needed to draw them.
+        hat_share: of how many rows whose captions tell a hat, or none, what references show there counts less.
         least_timestep: the smallest timestep trained at; below some 400 the latents tell more than any reference.
         rendition_share: how many of the pictures are art renditions.
         rendition_itself_share: how many of these have the photo that they were made of among their references, rather
@@ -286,6 +287,7 @@ class IdAdapterConfig:
     itself_mirrored_share: float = 0.0
     itself_turned_share: float = 0.0
     expressive_share: float = 0.0
+    hat_share: float = 0.0
     least_timestep: int = 0
     rendition_share: float = 0.1
     rendition_itself_share: float = 0.0
@@ -352,7 +354,8 @@ class BundleConfig:
         unconditional_identity: "zero" or "same".
         defaults: what a request that leaves fields out is given.
         mouth_bias: added to the attention logits of the tokens of references' mouths where words tell an emotion
-            (`models.mouth_tokens`); for models trained with an `expressive_share`.
+            (`models.quiet_patches`); for models trained with an `expressive_share`.
+        hat_bias: the same of what they show where a hat would be, where words tell one.
     """
 
     name: str
@@ -363,6 +366,7 @@ class BundleConfig:
     unconditional_identity: str
     defaults: dict[str, Any]
     mouth_bias: float = 0.0
+    hat_bias: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .calibration import record_denoising
 from .config import BundleConfig
-from .data.captions import CLASS_NOUNS, DRAWING_WORDS, EMOTION_WORDS, VIEW_WORDS
+from .data.captions import CLASS_NOUNS, DRAWING_WORDS, EMOTION_WORDS, HAT_WORDS, VIEW_WORDS
 from .data.templates import portrait_template
 from .external_data import GRAPH_FILE, INLINE_BYTES, TENSORS_FILE, write_graph
 from .faces.export import export_faces
@@ -27,7 +27,7 @@ from .faces.registry import fetch_package
 from .fp16_graph import FP16_GRAPH_FILE, write_fp16_graph
 from .graphs import GraphSpec, graph_specs
 from .int8_graph import INT8_GRAPH_FILE, write_int8_graph
-from .models.mouth_tokens import mouth_patches
+from .models.quiet_patches import PLACES
 from .noise_schedule import SCHEDULER_FILE, make_noise_schedule
 from .shallow_graph import shallow_name, write_shallow_graph
 from .tokenizer import IDENTIFIER, load_tokenizer
@@ -135,26 +135,27 @@ def replace_model_card(bundle: Path, model_card: Path, settings: BundleConfig | 
     Args:
         bundle: changed in place; its weights and graphs stay as they are.
         model_card: becomes its README.md.
-        settings: give it their version, description, defaults and words for emotions and drawings too, which are
-            chosen by what is served as well.
+        settings: give it their version, description, defaults, quiet patches and words for drawings too, which
+            are chosen by what is served as well.
     """
     shutil.copy(model_card, bundle / "README.md")
     manifest = json.loads((bundle / "bundle.json").read_text())
     if settings is not None:
         manifest |= {name: getattr(settings, name) for name in ("version", "description", "defaults")}
-        manifest |= {"expression": expression_settings(bundle, settings), "drawing_words": list(DRAWING_WORDS)}
+        manifest |= {"quiet_patches": quiet_patches(bundle, settings), "drawing_words": list(DRAWING_WORDS)}
     write_manifest(bundle, {**manifest, "files": describe_files(bundle)})
 
 
-def expression_settings(bundle: Path, settings: BundleConfig) -> dict[str, Any]:
-    """What a manifest says of words that tell an emotion; no words where the model is not trained for it."""
+def quiet_patches(bundle: Path, settings: BundleConfig) -> list[dict[str, Any]]:
+    """What a manifest says of places that count less where words tell what is there; none that has no bias."""
     encoder = json.loads((bundle / "image_encoder" / "config.json").read_text())
     patches = (encoder["image_size"] // encoder["patch_size"]) ** 2
-    return {
-        "words": list(EMOTION_WORDS) if settings.mouth_bias else [],
-        "mouth_patches": mouth_patches(patches).tolist(),
-        "mouth_bias": settings.mouth_bias,
-    }
+    told = {"mouth": (EMOTION_WORDS, settings.mouth_bias), "hat": (HAT_WORDS, settings.hat_bias)}
+    return [
+        {"words": list(words), "patches": PLACES[place](patches).tolist(), "bias": bias}
+        for place, (words, bias) in told.items()
+        if bias
+    ]
 
 
 def write_manifest(bundle: Path, manifest: dict[str, Any]) -> None:
@@ -247,7 +248,7 @@ def export_bundle(
             if settings.defaults.get("pose_variation")
             else {}
         ),
-        "expression": expression_settings(building, settings),
+        "quiet_patches": quiet_patches(building, settings),
         "drawing_words": list(DRAWING_WORDS),
         "identifier": IDENTIFIER,
         "identity_token_count": shapes["identity_tokens"][1],

@@ -27,6 +27,7 @@ from .loop import fast_precision
 from .models.attention import plain_attention
 from .models.group_norm import contiguous_group_norms
 from .models.idadapter import IdAdapterModel
+from .models.quiet_patches import PLACES
 from .models.text_encoder import identifier_positions
 from .noise_schedule import Diffusion, read_noise_schedule
 from .parts import has_part, read_image_encoder, read_mixed_features, read_text_encoder, read_unet
@@ -61,7 +62,7 @@ class Drawing(NamedTuple):
     rolled_times: Tensor
     rolled_needed: list[Tensor]
     counts: Tensor
-    expressive: Tensor
+    quiet: Tensor
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ def redraw(
             rolled_times=times.to(device),
             rolled_needed=[rollout_needed(config, now).to(device) for now in times[:-1]],
             counts=torch.full((len(rows), 1), float(references), device=device),
-            expressive=torch.zeros(len(rows), dtype=torch.bool, device=device),
+            quiet=torch.zeros(len(rows), len(PLACES), dtype=torch.bool, device=device),
         )
         photos = latents.pictures(rows, np.where(variants == 1, 1, 0))
         crops = to_tensor([crop(photo, size) for photo in photos], device)

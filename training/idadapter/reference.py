@@ -250,12 +250,12 @@ class ReferencePipeline:
         return Conditioning(torch.cat(hidden_states), torch.cat(tokens), self.token_bias(prompt))
 
     def token_bias(self, prompt: str) -> Tensor:
-        """Less of the mouth where the prompt tells an emotion (`models.mouth_tokens`), [M] for N copies of a photo."""
+        """Less of places where the prompt tells what is there (`models.quiet_patches`), [M] for N copies of a photo."""
         count, face_tokens = self.manifest["max_reference_images"], self.mixed_features.face_tokens
         bias = torch.zeros(count, (self.manifest["identity_token_count"] - face_tokens) // count)
-        expression = self.manifest.get("expression")
-        if expression and not _words(prompt).isdisjoint(expression["words"]):
-            bias[:, expression["mouth_patches"]] = expression["mouth_bias"]
+        for place in self.manifest.get("quiet_patches", []):
+            if not _words(prompt).isdisjoint(place["words"]):
+                bias[:, place["patches"]] += place["bias"]
         return torch.cat([torch.zeros(face_tokens), bias.flatten()])
 
     def draw_noise(self, generators: list[torch.Generator]) -> Tensor:

@@ -51,8 +51,8 @@ class RolledOut(Protocol):
         """[b, K], how many of the N references each is, of all rows of the features."""
 
     @property
-    def expressive(self) -> Tensor:
-        """[b] bool, whose references' mouths count less, of all rows of the features."""
+    def quiet(self) -> Tensor:
+        """[b, places] bool, of whose references a place counts less, of all rows of the features."""
 
 
 def rollout_guidance(config: IdAdapterConfig) -> GuidanceSchedule:
@@ -132,7 +132,7 @@ def roll_out(
     else:
         features = (patch[batch.rolled_crops], batch.rolled_index, faces[rolled])
     anonymous = torch.zeros_like(rolled, dtype=torch.bool)
-    known, bias = module.mix(features, batch.counts[rolled], anonymous, batch.expressive[rolled])
+    known, bias = module.mix(features, batch.counts[rolled], anonymous, batch.quiet[rolled])
     nobody = (torch.zeros_like(known[0]), torch.zeros_like(known[1]))
     kinds = rollout_guidance(config).kinds()
     who = [known if kind == "conditional" else nobody for kind in kinds]

@@ -13,6 +13,7 @@ from idadapter.data.captions import (
     DRAWING_WORDS,
     EMOTION_WORDS,
     EMOTIONS,
+    HAT_WORDS,
     LAUGHING,
     NO,
     NOT_SMILING,
@@ -25,7 +26,7 @@ from idadapter.data.captions import (
 )
 from idadapter.data.captions import caption as make_caption
 from idadapter.data.facts import Facts
-from idadapter.data.told import tells_drawing
+from idadapter.data.told import tells_drawing, tells_hat
 
 NOTHING = Facts("woman", *[None] * 16, yaw=0.1)
 """Facts of a photo of which nothing is known; its view is between front and side."""
@@ -233,6 +234,13 @@ def test_emotion_words_are_in_all_words_for_emotions_and_in_no_smiles():
     for words in (words for several in EMOTIONS.values() for words in several):
         assert set(EMOTION_WORDS) & set(words.split()), words
     assert not any(set(EMOTION_WORDS) & set(words.split()) for words in (*SMILING, *LAUGHING, *ALL_VIEWS))
+
+
+def test_hat_words_are_in_all_words_for_hats_and_in_no_others():
+    for name, several in (*YES.items(), *NO.items()):
+        for words in several:
+            assert bool(set(HAT_WORDS) & set(words.split())) == tells_hat(words) == (name == "hat"), words
+    assert not any(set(HAT_WORDS) & set(words.split()) for words in (*ALL_EXPRESSIONS, *ALL_VIEWS))
 
 
 def test_drawing_words_are_in_all_words_for_drawings_and_in_no_others():

@@ -17,11 +17,11 @@ from safetensors.torch import load_file
 
 from idadapter import export
 from idadapter.config import Config
-from idadapter.data.captions import DRAWING_WORDS, EMOTION_WORDS
+from idadapter.data.captions import DRAWING_WORDS, EMOTION_WORDS, HAT_WORDS
 from idadapter.export import export_bundle, replace_model_card
 from idadapter.graphs import graph_specs
 from idadapter.loop import Stage, train
-from idadapter.models.mouth_tokens import mouth_patches
+from idadapter.models.quiet_patches import hat_patches, mouth_patches
 from idadapter.parts import TRAINED_PARTS, copy_parts
 
 
@@ -133,11 +133,14 @@ def test_the_manifest_tells_the_truth(bundle: Path, config: Config):
     assert manifest["identity_token_count"] == tokens
     assert manifest["latent"] == {"channels": 4, "size": 16}
     assert manifest["max_reference_images"] == config.idadapter.references
-    assert manifest["expression"] == {
-        "words": list(EMOTION_WORDS),
-        "mouth_patches": mouth_patches(patches).tolist(),
-        "mouth_bias": config.bundle.mouth_bias,
-    }
+    assert manifest["quiet_patches"] == [
+        {
+            "words": list(EMOTION_WORDS),
+            "patches": mouth_patches(patches).tolist(),
+            "bias": config.bundle.mouth_bias,
+        },
+        {"words": list(HAT_WORDS), "patches": hat_patches(patches).tolist(), "bias": config.bundle.hat_bias},
+    ]
     assert manifest["drawing_words"] == list(DRAWING_WORDS)
 
 
@@ -151,8 +154,8 @@ def test_defaults_are_replaced_with_the_card_and_nothing_else_is(bundle: Path, c
     after = json.loads((tmp_path / "bundle" / "bundle.json").read_text())
     assert (after["version"], after["defaults"]["guidance_scale"]) == ("7.7.7", 9.0)
     assert (tmp_path / "bundle" / "README.md").read_text() == "figures"
-    assert {name for name in after if after[name] != before[name]} == {"version", "defaults", "expression", "files"}
-    assert after["expression"] == {**before["expression"], "words": [], "mouth_bias": 0.0}
+    assert {name for name in after if after[name] != before[name]} == {"version", "defaults", "quiet_patches", "files"}
+    assert after["quiet_patches"] == before["quiet_patches"][1:]
     assert {name for name in after["files"] if after["files"][name] != before["files"].get(name)} == {"README.md"}
 
 

@@ -87,17 +87,21 @@ def test_every_field_changes_the_picture(
     assert (pipeline.generate(photo, **{**REQUEST, **change}) != plain).any()
 
 
-def test_words_for_emotions_quieten_the_mouth(pipeline: ReferencePipeline, photo: np.ndarray):
-    assert not pipeline.token_bias("a saddle").any()
+def test_words_for_emotions_and_hats_quieten_their_places(pipeline: ReferencePipeline, photo: np.ndarray):
+    mouth, hat = pipeline.manifest["quiet_patches"]
+    assert mouth["bias"] != hat["bias"] and not set(mouth["patches"]) & set(hat["patches"])
+    assert not pipeline.token_bias("a saddle, chatting").any()
     bias = pipeline.token_bias("is SAD!")
     assert bias.shape == (pipeline.manifest["identity_token_count"],)
-    assert set(bias.tolist()) == {0.0, pipeline.manifest["expression"]["mouth_bias"]}
-    quiet = pipeline.generate(photo, **{**REQUEST, "prompt": "is sad"})
-    pipeline.manifest["expression"]["words"].remove("sad")
-    try:
-        assert (pipeline.generate(photo, **{**REQUEST, "prompt": "is sad"}) != quiet).any()
-    finally:
-        pipeline.manifest["expression"]["words"].append("sad")
+    assert set(bias.tolist()) == {0.0, mouth["bias"]}
+    assert set(pipeline.token_bias("is sad, in a Hat").tolist()) == {0.0, mouth["bias"], hat["bias"]}
+    for place, prompt in ((mouth, "is sad"), (hat, "in a hat")):
+        quiet, words = pipeline.generate(photo, **{**REQUEST, "prompt": prompt}), place["words"]
+        place["words"] = []
+        try:
+            assert (pipeline.generate(photo, **{**REQUEST, "prompt": prompt}) != quiet).any()
+        finally:
+            place["words"] = words
 
 
 def test_the_person_changes_the_picture(pipeline: ReferencePipeline, photo: np.ndarray, plain: np.ndarray):

@@ -77,6 +77,8 @@ DRAWING_WORDS = (
     *("drawn", "anime", "caricature", "illustration", "manga", "watercolor", "watercolour"),
 )
 """One of the first line is in every caption that tells a drawing, and in no other; callers may say the others."""
+HAT_WORDS = ("hat", "cap", "bareheaded")
+"""One of these is in every caption that tells a hat or none, and in no other."""
 AGES = {"young": ("young", "youthful"), "old": ("old", "elderly", "middle-aged")}
 
 

@@ -45,6 +45,11 @@ def tells_expression(caption: str) -> bool:
     return any(word in caption for name in ("smiling", "mouth_open") for word in _WORDS[name])
 
 
+def tells_hat(caption: str) -> bool:
+    """Whether a caption says that there is a hat, or none."""
+    return any(word in caption for word in _WORDS["hat"])
+
+
 def tells_drawing(prompt: str) -> bool:
     """Whether a prompt asks for a drawing or a painting rather than a photo (`captions.DRAWING_WORDS`)."""
     return not set(re.findall(r"[^\W\d_]+", prompt.lower())).isdisjoint(DRAWING_WORDS)

@@ -9,7 +9,7 @@ from transformers import CLIPTextModel, CLIPVisionModel
 from .clip import image_features
 from .identity_adapter import adapter_parameters, cross_attention_key_value_parameters, predict
 from .mixed_features import MixedFeatures
-from .mouth_tokens import mouth_bias
+from .quiet_patches import quiet_bias
 from .text_encoder import encode_text
 
 
@@ -56,7 +56,7 @@ class IdAdapterModel(nn.Module):
         features: tuple[Tensor, Tensor, Tensor],
         photo_counts: Tensor,
         anonymous: Tensor,
-        expressive: Tensor | None = None,
+        quiet: Tensor | None = None,
     ) -> Tensor:
         """Predicts the velocity (or noise) of noisy latents of given people.
 
@@ -69,12 +69,12 @@ class IdAdapterModel(nn.Module):
                 image encoder trains, for the first two each picture once, [n, 3, s, s] in [0, 1], and [b, K] which.
             photo_counts: [b, K], how many of the N references each of them is; 0 for none.
             anonymous: [b] bool; rows whose E_r is zero, for guidance.
-            expressive: [b] bool; rows whose words tell an expression (`models.mouth_tokens`); None for none.
+            quiet: [b, places] bool; whose words tell what is in a place (`models.quiet_patches`); None for nobody.
 
         Returns:
             [b, c, h, w].
         """
-        identity, bias = self.mix(features, photo_counts, anonymous, expressive)
+        identity, bias = self.mix(features, photo_counts, anonymous, quiet)
         return self.denoise(noisy, timesteps, input_ids, identifier_position, identity, bias)
 
     def mix(
@@ -82,7 +82,7 @@ class IdAdapterModel(nn.Module):
         features: tuple[Tensor, Tensor, Tensor],
         photo_counts: Tensor,
         anonymous: Tensor,
-        expressive: Tensor | None = None,
+        quiet: Tensor | None = None,
     ) -> tuple[tuple[Tensor, Tensor], Tensor | None]:
         """What `denoise` needs of the references: E_r [b, M, d_r] and E_c [b, d_t], and the tokens' bias [b, M]."""
         patch, classes, faces = features
@@ -92,9 +92,8 @@ class IdAdapterModel(nn.Module):
         tokens, embedding = self.mixed_features(patch, classes, faces, photo_counts)
         tokens = where(anonymous[:, None, None], 0, tokens)
         bias = self.mixed_features.token_bias(photo_counts, patch.shape[2])
-        if expressive is not None:
-            mouth = mouth_bias(self.mixed_features.face_tokens, *patch.shape[1:3]).to(bias)
-            bias = bias + expressive[:, None] * mouth
+        if quiet is not None:
+            bias = bias + quiet.to(bias) @ quiet_bias(self.mixed_features.face_tokens, *patch.shape[1:3]).to(bias)
         return (tokens, embedding), bias
 
     def denoise(

@@ -23,7 +23,8 @@ class DrawnPeople(NamedTuple):
         ids: [b, L] token ids.
         positions: [b], the identifier's place, -1 for none.
         anonymous: [b] bool, who has no E_r.
-        expressive: [b] bool, whose references' mouths count less, for words tell an expression.
+        quiet: [b, places] bool, of whose references a place counts less, for words tell what is to be there
+            (`models.quiet_patches.PLACES`).
         drawn: rows that carry the diffusion loss.
         rolled: [r] rows that are rolled out: those that are `judged`, then renditions.
         rolled_crops: which of `crops` are theirs, and
@@ -56,7 +57,7 @@ class DrawnPeople(NamedTuple):
     ids: Tensor
     positions: Tensor
     anonymous: Tensor
-    expressive: Tensor
+    quiet: Tensor
     drawn: Tensor
     rolled: Tensor
     rolled_crops: Tensor

@@ -17,7 +17,7 @@ from ..data.embeddings import by_identity, clean_identities, identity_means, ope
 from ..data.latents import Latents
 from ..data.portraits import Portraits
 from ..data.references import References
-from ..data.told import TOLD, tells_expression, told_emotion, told_values
+from ..data.told import TOLD, tells_expression, tells_hat, told_emotion, told_values
 from ..data.turned_heads import APPARENT, LARGEST_TURN, varied_turn, yaw_offset_at
 from ..data.vision_crops import crop, to_tensor
 from ..faces.colours import region_colours, region_masks
@@ -284,8 +284,9 @@ class IdAdapterStage(Stage):
         )
         emotions = [told_emotion(prompts[i], shown[i]) for i in photos]
         emotions = [-1 if emotion is None else CLASSES.index(emotion) for emotion in emotions]
-        telling = np.array([tells_expression(prompt) for prompt in prompts])
-        expressive = ~anonymous & telling & (draw.random(count) < config.expressive_share)
+        telling = np.array([(tells_expression(prompt), tells_hat(prompt)) for prompt in prompts])
+        shares = (config.expressive_share, config.hat_share)
+        quiet = ~anonymous[:, None] & telling & (draw.random(telling.shape) < shares)
         return DrawnPeople(
             rows=rows,
             variants=variants,
@@ -297,7 +298,7 @@ class IdAdapterStage(Stage):
             ids=ids,
             positions=identifier_positions(ids, self.identifier_id),
             anonymous=torch.from_numpy(anonymous),
-            expressive=torch.from_numpy(expressive),
+            quiet=torch.from_numpy(quiet),
             drawn=torch.from_numpy(np.setdiff1d(np.arange(count), rolled)),
             rolled=torch.from_numpy(rolled),
             rolled_crops=rolled_crops,
@@ -386,7 +387,7 @@ class IdAdapterStage(Stage):
             features,
             batch.counts,
             batch.anonymous,
-            batch.expressive,
+            batch.quiet,
         ).float()
         squares = (predicted - target).square()[batch.drawn]
         error = (squares * self.place_weight).mean((1, 2, 3))
