@@ -74,6 +74,7 @@ CASES: dict[str, dict[str, Any]] = {
     "turned_head": {"pose_variation": 20.0, "seed": 25},
     "turned_left": {"prompt": "a portrait photo, facing left", "seed": 26, "num_inference_steps": 12},
     "expression": {"prompt": "is Sad", "seed": 27, "num_inference_steps": 12},
+    "hat": {"prompt": "in a Hat", "seed": 28, "num_inference_steps": 12},
     "half_strength": {"identity_strength": 0.5, "seed": 15, "class_noun": "person"},
     "negative_prompt": {"negative_prompt": "wearing a hat, black and white", "seed": 4294967295},
     "cached_steps": {"cache_interval": 3, "seed": 20, "scheduler": "unipc", "num_inference_steps": 12},
