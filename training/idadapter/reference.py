@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from diffusers import DDPMScheduler, SchedulerMixin
 from torch import Tensor
 
 from .data.alignment import align_face, similarity_transform
+from .data.told import words_of
 from .data.turned_heads import head_towards, turn_of_seed, turned_head, varied_turn, yaw_angle
 from .data.vision_crops import to_tensor
 from .faces.locate import FaceLocator, LocatedFace
@@ -254,7 +254,7 @@ class ReferencePipeline:
         count, face_tokens = self.manifest["max_reference_images"], self.mixed_features.face_tokens
         bias = torch.zeros(count, (self.manifest["identity_token_count"] - face_tokens) // count)
         for place in self.manifest.get("quiet_patches", []):
-            if not _words(prompt).isdisjoint(place["words"]):
+            if not words_of(prompt).isdisjoint(place["words"]):
                 bias[:, place["patches"]] += place["bias"]
         return torch.cat([torch.zeros(face_tokens), bias.flatten()])
 
@@ -317,14 +317,9 @@ def _span(face: LocatedFace) -> float:
     return float(np.ptp(face.landmarks, axis=0).max())
 
 
-def _words(prompt: str) -> set[str]:
-    """The words of a prompt, in small letters."""
-    return set(re.findall(r"[^\W\d_]+", prompt.lower()))
-
-
 def _told_view(prompt: str, words: dict[str, list[str]]) -> str | None:
     """Where a prompt says that the person looks: "left", "right", "other", or None where it does not."""
-    told = _words(prompt)
+    told = words_of(prompt)
     views = {view for view, those in words.items() if not told.isdisjoint(those)}
     sides = views & {"left", "right"}
     return sides.pop() if len(sides) == 1 else "other" if views else None

@@ -50,9 +50,14 @@ def tells_hat(caption: str) -> bool:
     return any(word in caption for word in _WORDS["hat"])
 
 
+def words_of(prompt: str) -> set[str]:
+    """The words of a prompt, in small letters, as the service reads them (`wordsOf` of pipeline/prompt.ts)."""
+    return set(re.findall(r"[^\W\d_]+", prompt.lower()))
+
+
 def tells_drawing(prompt: str) -> bool:
     """Whether a prompt asks for a drawing or a painting rather than a photo (`captions.DRAWING_WORDS`)."""
-    return not set(re.findall(r"[^\W\d_]+", prompt.lower())).isdisjoint(DRAWING_WORDS)
+    return not words_of(prompt).isdisjoint(DRAWING_WORDS)
 
 
 def told_emotion(caption: str, facts: Facts) -> str | None:
