@@ -14,8 +14,8 @@ export interface RawDetections {
 /**
  * Finds faces.
  *
- * @param image [1, 3, S, S] RGB in 0..1, S = `faces.detector.input_size`: the photo fitted to the square, black at
- *   the right and bottom
+ * @param image [1, 3, S, S] RGB in 0..1, S = `faces.detector.input_size`, or less where it `enlarges`: the photo fitted
+ *   to the square, black at the right and bottom
  */
 export type FaceDetector = (image: FloatTensor) => Promise<RawDetections>;
 
@@ -31,7 +31,8 @@ export type FaceDetector = (image: FloatTensor) => Promise<RawDetections>;
  * ```
  */
 export async function loadFaceDetector(bundle: Bundle, settings: SessionSettings): Promise<FaceDetector> {
-  const side = bundle.manifest.faces.detector.input_size;
+  const { input_size, enlarges } = bundle.manifest.faces.detector;
+  const side = enlarges ? "S" : input_size;
   const run = await loadGraph(bundle, "face_detector", settings, {
     inputs: { image: [1, 3, side, side] },
     outputs: { boxes: ["K", 4], scores: ["K"] },

@@ -120,6 +120,8 @@ export const manifestSchema = z.object({
   faces: z.object({
     detector: z.object({
       input_size: positiveInteger,
+      /** whether the graph takes smaller squares, too, and enlarges them itself */
+      enlarges: z.boolean().default(false),
       score_threshold: z.number().min(0).max(1),
       iou_threshold: z.number().min(0).max(1),
     }),

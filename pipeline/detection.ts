@@ -5,6 +5,9 @@ import type { Photo } from "./photo.ts";
 import { roundHalfEven } from "./round_half_even.ts";
 import { warpToSquare } from "./warp.ts";
 
+/** Sides of squares are multiples of this. */
+const SIDES = 32;
+
 /** A rectangle in photo pixels; the photo's first pixel reaches from 0 to 1. It may reach beyond the photo. */
 export interface Box {
   readonly x: number;
@@ -22,6 +25,8 @@ export interface ScoredBox extends Box {
 export interface DetectorSettings {
   /** side of the square the detector sees */
   readonly input_size: number;
+  /** whether it takes smaller squares, too, and enlarges them itself */
+  readonly enlarges: boolean;
   readonly score_threshold: number;
   /** of two boxes whose intersection over union is larger, the one with the lower score goes */
   readonly iou_threshold: number;
@@ -51,23 +56,37 @@ export async function detectFaces(
   detector: FaceDetector,
   settings: DetectorSettings,
 ): Promise<ScoredBox[]> {
-  const { boxes, scores, scale } = await detectInSquare(photo, detector, settings.input_size);
+  const { side, scale } = squareFor(photo, settings);
+  const { boxes, scores } = await detectInSquare(photo, detector, side, scale);
   const candidates: ScoredBox[] = [];
   scores.data.forEach((score, index) => {
     if (score <= settings.score_threshold) return;
     const [x1, y1, x2, y2] = [...boxes.data.subarray(4 * index, 4 * index + 4)]
-      .map((side) => side * settings.input_size / scale) as [number, number, number, number];
+      .map((place) => place * side / scale) as [number, number, number, number];
     candidates.push({ x: x1, y: y1, width: x2 - x1, height: y2 - y1, score });
   });
   return suppressOverlaps(candidates, settings.iou_threshold);
 }
 
-async function detectInSquare(photo: Photo, detector: FaceDetector, side: number) {
+/**
+ * The side of the square that a photo is put in, and by how much it is scaled for that. Nothing is enlarged here that the
+ * graph enlarges; there are few sides, for ONNX Runtime plans its memory for each.
+ */
+function squareFor(
+  { width, height }: Photo,
+  { input_size, enlarges }: DetectorSettings,
+): { side: number; scale: number } {
+  const longer = Math.max(width, height);
+  return enlarges && longer < input_size
+    ? { side: Math.min(input_size, Math.ceil(longer / SIDES) * SIDES), scale: 1 }
+    : { side: input_size, scale: input_size / longer };
+}
+
+async function detectInSquare(photo: Photo, detector: FaceDetector, side: number, scale: number) {
   const black = blackSquares.get(side) ?? zeros([1, 3, side, side]);
   blackSquares.delete(side);
   try {
-    const { square, scale } = fitToSquare(photo, side, black.data);
-    return { ...await detector(square), scale };
+    return await detector(fitToSquare(photo, side, scale, black.data));
   } finally {
     black.data.fill(0);
     blackSquares.set(side, black);
@@ -75,30 +94,31 @@ async function detectInSquare(photo: Photo, detector: FaceDetector, side: number
 }
 
 /**
- * A photo scaled to fit a square, black at the right and bottom.
+ * A scaled photo in a square, black at the right and bottom.
  *
- * The scale is s = side / max(width, height); the photo becomes round(s width) x round(s height) pixels (halves to
- * the even number) by `warp`'s rule, where output pixel u shows the photo at (u + 0.5) / s - 0.5.
+ * The photo becomes round(s width) x round(s height) pixels (halves to the even number) by `warp`'s rule, where output
+ * pixel u shows the photo at (u + 0.5) / s - 0.5.
  *
  * @param photo the photo
- * @param side of the square
+ * @param side of the square, s max(width, height) at least
+ * @param scale s; such that the photo fills the square by default
  * @param data what to write the square into, all zeros; an array of its own by default
- * @returns the square as the detector wants it, [1, 3, side, side] RGB in 0..1, and s
+ * @returns the square as the detector wants it, [1, 3, side, side] RGB in 0..1
  *
  * @example
  * ```ts
- * const { square, scale } = fitToSquare(photo, 416);
+ * const square = fitToSquare(photo, 416);
  * ```
  */
 export function fitToSquare(
   photo: Photo,
   side: number,
+  scale: number = side / Math.max(photo.width, photo.height),
   data?: Float32Array,
-): { square: FloatTensor; scale: number } {
-  const scale = side / Math.max(photo.width, photo.height);
+): FloatTensor {
   const width = Math.max(1, roundHalfEven(scale * photo.width));
   const height = Math.max(1, roundHalfEven(scale * photo.height));
-  return { square: warpToSquare(photo, scaling(scale, 0, 0), width, height, side, data), scale };
+  return warpToSquare(photo, scaling(scale, 0, 0), width, height, side, data);
 }
 
 /**

@@ -108,7 +108,7 @@ interface ReferenceFace {
   /** f_a, [1, d_a] */
   readonly embedding: FloatTensor;
   /** aligned for the image encoder */
-  readonly picture: Photo;
+  readonly picture: () => Photo;
   /** the same with a margin, of which a turned head shows some; made when first asked for */
   readonly surroundings: () => Photo;
   /** where its five points are in that picture */
@@ -125,7 +125,7 @@ async function findReference(
   let surroundings: Photo | undefined;
   return {
     embedding: await models.faceRecognizer(toTensor([alignFace(photo, points, faces.recognizer)])),
-    picture: alignFace(photo, points, faces.image_encoder),
+    picture: () => alignFace(photo, points, faces.image_encoder),
     surroundings: () => surroundings ??= alignFace(photo, points, widened(faces.image_encoder)),
     landmarks: mapFivePoints(points, (point) => applySimilarity(transform, point)),
   };
@@ -150,7 +150,7 @@ async function encodeFace(
 ): Promise<ReferenceFeatures> {
   const { input_size: size, template } = faces.image_encoder;
   const still = "by" in turn && turn.by === 0;
-  const seen = still ? picture : turnHead(surroundings(), marginOf(size), landmarks, turn, template);
+  const seen = still ? picture() : turnHead(surroundings(), marginOf(size), landmarks, turn, template);
   return { ...await models.imageEncoder(toTensor([seen])), face_embedding: embedding };
 }
 

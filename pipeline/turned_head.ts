@@ -43,12 +43,16 @@ const APPARENT = 4 / 7;
 /** The fractional part of the golden ratio, whose multiples lie evenly between whole numbers. */
 const GOLDEN = 0.6180339887498949;
 
+/** Of the share of the largest turn that a picture's has: the smaller, the fewer heads turn little. */
+const SPREAD = 2 / 3;
+
 /** A head's turn: by radians from where it looks, or to where it is to look, positive towards the picture's right. */
 export type HeadTurn = { readonly by: number } | { readonly to: number };
 
 /**
  * By how much a picture's reference turns. Neighbours among seeds, which pictures of one request have, are far apart
- * (Kronecker's sequence of the golden ratio, on half a circle: near the largest turns more often than near none).
+ * (Kronecker's sequence of the golden ratio, on half a circle and drawn outwards: most turn far, one in eight by less than a
+ * third of the largest turn).
  *
  * @param seed of the picture, 0 to 2^32
  * @param variation how far heads are to look turned at most, degrees
@@ -61,7 +65,8 @@ export type HeadTurn = { readonly by: number } | { readonly to: number };
  */
 export function turnOfSeed(seed: number, variation: number): number {
   const place = 0.5 + seed * GOLDEN;
-  return Math.sin(Math.PI * (place - Math.floor(place) - 0.5)) * variation / APPARENT * Math.PI / 180;
+  const share = Math.sin(Math.PI * (place - Math.floor(place) - 0.5));
+  return Math.sign(share) * Math.abs(share) ** SPREAD * variation / APPARENT * Math.PI / 180;
 }
 
 /**

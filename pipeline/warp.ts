@@ -60,6 +60,13 @@ export function warpToSquare(
   side: number,
   data?: Float32Array,
 ): FloatTensor {
+  const [a, b, c, d, e, f] = transform;
+  const stays = a === 1 && b === 0 && c === 0 && d === 0 && e === 1 && f === 0;
+  if (stays && width === photo.width && height === photo.height) {
+    const square = data ?? new Float32Array(3 * side * side);
+    writePlanes(photo, square, side, side * side);
+    return { data: square, dims: [1, 3, side, side] };
+  }
   const { source, inverse } = look(photo, transform, width, height);
   return interpolateSquare(source, inverse, width, height, side, data);
 }
@@ -108,17 +115,32 @@ export function toTensor(photos: readonly Photo[]): FloatTensor {
   const data = new Float32Array(photos.length * 3 * plane);
   photos.forEach((photo, index) => {
     if (photo.width !== width || photo.height !== height) throw new RangeError("pictures of different sizes");
-    const bytes = photo.data;
-    const [red, green, blue] = [0, 1, 2].map((channel) =>
-      data.subarray((3 * index + channel) * plane, (3 * index + channel + 1) * plane)
-    ) as [Float32Array, Float32Array, Float32Array];
-    for (let pixel = 0, at = 0; pixel < plane; pixel++) {
+    writePlanes(photo, data.subarray(3 * plane * index), width, plane);
+  });
+  return { data, dims: [photos.length, 3, height, width] };
+}
+
+/** Writes a picture's bytes as shares of 255, channel by channel: rows `stride` apart, channels `plane`. */
+function writePlanes(
+  { data: bytes, width, height }: Photo,
+  into: Float32Array,
+  stride: number,
+  plane: number,
+): void {
+  const [red, green, blue] = [0, 1, 2].map((channel) =>
+    into.subarray(channel * plane, (channel + 1) * plane)
+  ) as [
+    Float32Array,
+    Float32Array,
+    Float32Array,
+  ];
+  for (let row = 0, at = 0; row < height; row++) {
+    for (let pixel = row * stride, end = pixel + width; pixel < end; pixel++) {
       red[pixel] = UNIT[bytes[at++]!]!;
       green[pixel] = UNIT[bytes[at++]!]!;
       blue[pixel] = UNIT[bytes[at++]!]!;
     }
-  });
-  return { data, dims: [photos.length, 3, height, width] };
+  }
 }
 
 /** The same map from the coordinates of a photo reduced by `factor`: p = factor p' + (factor - 1) / 2. */

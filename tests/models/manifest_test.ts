@@ -26,7 +26,7 @@ function validManifest(): Record<string, unknown> {
     defaults: { scheduler: "dpmpp_2m", num_inference_steps: 20, guidance_scale: 3, identity_strength: 1 },
     unconditional_identity: "zero",
     faces: {
-      detector: { input_size: 416, score_threshold: 0.5, iou_threshold: 0.3 },
+      detector: { input_size: 416, enlarges: true, score_threshold: 0.5, iou_threshold: 0.3 },
       landmarks: { input_size: 112, margin: 1.0 },
       recognizer: { input_size: 150, template },
       image_encoder: { input_size: 96, template },

@@ -46,25 +46,30 @@ Deno.test("of boxes that overlap, the most confident stays", () => {
 
 Deno.test("a photo is fitted to the square, black at the right and bottom", () => {
   const photo = { width: 40, height: 20, data: new Uint8Array(40 * 20 * 3).fill(200) };
-  const { square, scale } = fitToSquare(photo, 80);
-  assert.equal(scale, 2);
+  const square = fitToSquare(photo, 80);
   assert.deepEqual(square.dims, [1, 3, 80, 80]);
   for (const channel of [0, 1, 2]) {
     const at = (x: number, y: number) => square.data[(channel * 80 + y) * 80 + x];
     const shown = Math.fround(200 / 255);
     assert.deepEqual([at(0, 0), at(79, 39), at(0, 40), at(79, 79)], [shown, shown, 0, 0]);
   }
+  const asItIs = fitToSquare(photo, 48, 1);
+  for (const channel of [0, 1, 2]) {
+    const at = (x: number, y: number) => asItIs.data[(channel * 48 + y) * 48 + x];
+    const shown = Math.fround(200 / 255);
+    assert.deepEqual([at(0, 0), at(39, 19), at(40, 19), at(39, 20)], [shown, shown, 0, 0]);
+  }
 });
 
 Deno.test("the detector sees each photo on black, whatever it has seen before or sees at the same time", async () => {
-  const settings = { input_size: 32, score_threshold: 0.5, iou_threshold: 0.3 };
+  const settings = { input_size: 32, enlarges: false, score_threshold: 0.5, iou_threshold: 0.3 };
   const photo = (width: number, height: number, grey: number) => ({
     width,
     height,
     data: new Uint8Array(width * height * 3).fill(grey),
   });
   const photos = [photo(32, 32, 250), photo(40, 10, 200), photo(10, 40, 150)];
-  const expected = photos.map((photo) => fitToSquare(photo, 32).square.data);
+  const expected = photos.map((photo) => fitToSquare(photo, 32).data);
   const seen: Float32Array[] = [];
   const used = new Set<Float32Array>();
   const detector: FaceDetector = async ({ data }) => {
@@ -77,6 +82,33 @@ Deno.test("the detector sees each photo on black, whatever it has seen before or
   await Promise.all(photos.map((photo) => detectFaces(photo, detector, settings)));
   assert.deepEqual(seen, [...expected, ...expected]);
   for (const data of used) assert.ok(data.every((value) => value === 0), "nothing of a photo stays");
+});
+
+Deno.test("where the detector enlarges, no photo is enlarged for it, and boxes are the photo's pixels", async () => {
+  const seen: (readonly number[])[] = [];
+  const detector: FaceDetector = async ({ dims }) => {
+    seen.push(dims);
+    return {
+      boxes: { data: new Float32Array([0, 0.25, 0.5, 1]), dims: [1, 4] },
+      scores: { data: new Float32Array([0.9]), dims: [1] },
+    };
+  };
+  const boxes = (width: number, height: number, enlarges: boolean) => {
+    const settings = { input_size: 96, enlarges, score_threshold: 0.5, iou_threshold: 0.3 };
+    return detectFaces({ width, height, data: new Uint8Array(width * height * 3) }, detector, settings);
+  };
+  for (const [width, height] of [[60, 20], [20, 60], [96, 96], [300, 30]] as const) {
+    for (const enlarges of [true, false]) {
+      // how much of the photo's length the square shows
+      const longer = enlarges ? Math.max(64, width, height) : Math.max(width, height);
+      const [box] = await boxes(width, height, enlarges);
+      const { x, y, width: across, height: down } = box!;
+      for (const [found, share] of [[x, 0], [y, 0.25], [across, 0.5], [down, 0.75]] as const) {
+        assert.ok(Math.abs(found - share * longer) < 1e-3, `${found} of ${longer}`);
+      }
+    }
+  }
+  assert.deepEqual(seen.map(([, , side]) => side), [64, 96, 64, 96, 96, 96, 96, 96]);
 });
 
 Deno.test("five points are means of the eyes' points, nose and mouth corners", () => {

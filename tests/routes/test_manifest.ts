@@ -50,7 +50,7 @@ export const testManifest: Manifest = manifestSchema.parse({
   },
   unconditional_identity: "zero",
   faces: {
-    detector: { input_size: 416, score_threshold: 0.5, iou_threshold: 0.3 },
+    detector: { input_size: 416, enlarges: false, score_threshold: 0.5, iou_threshold: 0.3 },
     landmarks: { input_size: 112, margin: 1 },
     recognizer: { input_size: 150, template },
     image_encoder: { input_size: 96, template },

@@ -23,6 +23,7 @@ from .models.clip import make_text_encoder, resized_positions
 from .models.idadapter import IdAdapterModel
 from .models.identity_adapter import IdentityLayout, open_gates, prefer_nearby, renew_adapters
 from .models.mixed_features import MixedFeatures
+from .models.second_recognizer import open_second_recognizer
 from .models.unet import make_unet, require_latents, with_further_channels, with_pooled_text
 from .noise_schedule import Diffusion, read_noise_schedule
 from .parts import (
@@ -168,7 +169,9 @@ def make_stage(name: str, config: Config, run: Path, cache: Path) -> tuple[Stage
         redrawn = open_redrawn(cache, parts, config.idadapter, tokenizer, portraits, latents, settings.redrawn)
         diffusion = Diffusion(read_noise_schedule(parts))
         recognizer = FaceRecognizer.from_package()
-        return DecoderStage(settings, vae, portraits, latents, redrawn, diffusion, recognizer), settings.loop
+        second = open_second_recognizer(cache, portraits)[0] if settings.second_identity_weight else None
+        stage = DecoderStage(settings, vae, portraits, latents, redrawn, diffusion, recognizer, second)
+        return stage, settings.loop
     text_encoder = open_text_encoder(parts, config, tokenizer)
     latent_size = config.portrait_size // compression(vae)
     if name == "diffusion":

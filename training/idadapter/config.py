@@ -319,6 +319,7 @@ class DecoderConfig:
         colour_weight: of blurred pictures' colour differences.
         feature_weight: of the recogniser's middle features, of the face and of a window.
         identity_weight: of the recogniser's cosine to the photo.
+        second_identity_weight: of the same as a second recogniser sees it (`faces.face_res`).
         adversarial_weight: of what gives a picture away to a discriminator, of each of the two.
         adversarial_learning_rate: of these.
         adversarial_after: steps in which they learn alone.
@@ -336,6 +337,7 @@ class DecoderConfig:
     colour_weight: float = 2.0
     feature_weight: float = 0.3
     identity_weight: float = 0.1
+    second_identity_weight: float = 0.0
     adversarial_weight: float = 0.03
     adversarial_learning_rate: float = 2e-3
     adversarial_after: int = 40

@@ -190,3 +190,22 @@ def test_of_what_was_hidden_less_is_asked(stage: DecoderStage):
         losses.append(float(stage.loss(stage.module, StepRandom(0, 0, 0), 0, asked)[0].detach()))
     visible = Diffusion(make_noise_schedule()).visible(torch.tensor([100, 600]))
     assert losses[1] / losses[0] == pytest.approx(float(visible[1] / visible[0]), rel=1e-3)
+
+
+def test_a_second_recognizer_is_asked_who_it_is(config: Config, run: Path, make_tiny_stage: MakeStage):
+    asked = replace(config.decoder, second_identity_weight=0.5, adversarial_weight=0.0)
+    stage = make_tiny_stage("decoder", run, replace(config, decoder=asked))
+    assert not any(parameter.requires_grad for parameter in stage.second.parameters())
+    batch = stage.batch(StepRandom(0, 0, 0))
+    loss, scalars = stage.loss(stage.module, StepRandom(0, 0, 0), 0, batch)
+    assert -1 <= float(scalars["second_cosine"]) <= 1
+    seen = stage.second
+    stage.second = None
+    (rest, without) = stage.loss(stage.module, StepRandom(0, 0, 0), 0, batch)
+    assert "second_cosine" not in without
+    gradient = torch.autograd.grad(loss - rest, next(stage.module.vae.decoder.parameters()))[0]
+    assert float((loss - rest).detach()) > 0 and gradient.abs().max() > 0
+    # The photo itself is who it is to be.
+    photos = batch.photos.permute(0, 3, 1, 2) / 255
+    themselves = seen(photos, seen.embed(photos), StepRandom(0, 0, 0), 0.0)
+    assert torch.allclose(themselves, torch.ones(len(photos)), atol=1e-4)

@@ -29,6 +29,9 @@ APPARENT = 4 / 7
 LEAST_VIEW = math.radians(12)
 """What looks less far to a side hardly passes for a view to that side."""
 GOLDEN = 0.6180339887498949
+
+SPREAD = 2 / 3
+"""Of the share of the largest turn that a picture's reference has: the smaller, the fewer turn little."""
 """The fractional part of the golden ratio, whose multiples lie evenly between whole numbers."""
 GRID = 4
 """Pixels between two places for which the way back is looked for; between them it is interpolated."""
@@ -86,7 +89,8 @@ def turn_of_seed(seed: int, variation: float) -> float:
         seed: of the picture; neighbours, which pictures of one request have, turn far apart, and most turn far.
         variation: how far heads are to look turned at most, degrees.
     """
-    return math.sin(math.pi * ((0.5 + seed * GOLDEN) % 1 - 0.5)) * variation / APPARENT * math.pi / 180
+    share = math.sin(math.pi * ((0.5 + seed * GOLDEN) % 1 - 0.5))
+    return math.copysign(abs(share) ** SPREAD, share) * variation / APPARENT * math.pi / 180
 
 
 def turned_head(portrait: np.ndarray, landmarks: np.ndarray, angle: float, margin: int = 0) -> np.ndarray:

@@ -36,7 +36,7 @@ image padded by reflection."""
 class FaceDetector(FrozenModel):
     """Photos -> boxes and scores, before non-maximum suppression.
 
-    Photos are RGB [b, 3, S, S] in [0, 1], padded with black at the right and bottom; S is any multiple of 32.
+    Photos are RGB [b, 3, S, S] in [0, 1], padded with black at the right and bottom; S is `input_size` or less.
     """
 
     input_size: ClassVar[int] = 416
@@ -70,16 +70,17 @@ class FaceDetector(FrozenModel):
         return tensors
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Finds faces, searching at each of ``REDUCTIONS``.
+        """Finds faces in the picture enlarged to ``input_size``, searching at each of ``REDUCTIONS``.
 
         Args:
-            images: [b, 3, S, S] RGB in [0, 1].
+            images: [b, 3, S, S] RGB in [0, 1], S at most ``input_size``.
 
         Returns:
             boxes [b, K, 4] as (x1, y1, x2, y2) in 0..1 of the square (a face cut off by the photo's edge may reach a
             little beyond), and scores [b, K] in 0..1, both float32, before non-maximum suppression.
         """
-        side = images.shape[-1]
+        side = self.input_size
+        images = functional.interpolate(images, (side, side), mode="bilinear", align_corners=False)
         boxes, scores = [], []
         for reduction in REDUCTIONS:
             if reduction == 1:

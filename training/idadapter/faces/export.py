@@ -27,7 +27,8 @@ ORIGIN = "npm package @vladmandic/face-api 1.7.15"
 
 @dataclass(frozen=True)
 class FaceGraph:
-    """A face model as a graph of the bundle: its folder, inputs, outputs, and whether it takes several faces."""
+    """A face model as a graph of the bundle: its folder, inputs, outputs, and whether it takes several faces, or one
+    picture of any size up to its own."""
 
     folder: str
     input_name: str
@@ -81,6 +82,7 @@ def export_faces(bundle_dir: Path, cache: Path | None = None) -> dict:
         "faces": {
             "detector": {
                 "input_size": FaceDetector.input_size,
+                "enlarges": True,
                 "score_threshold": SCORE_THRESHOLD,
                 "iou_threshold": IOU_THRESHOLD,
             },
@@ -104,20 +106,23 @@ def export_graph(graph: FaceGraph, kind: type[FrozenModel], bundle_dir: Path, ca
     model = kind.from_tensors(tensors)
     module = SingleImage(model) if isinstance(model, FaceDetector) else model
     prefix = "detector." if isinstance(model, FaceDetector) else ""
-    example = torch.rand(2 if graph.batched else 1, 3, kind.input_size, kind.input_size)
-    proto = _trace(graph, module, example)
+    side = kind.input_size if graph.batched else kind.input_size // 2
+    example = torch.rand(2 if graph.batched else 1, 3, side, side)
+    proto = _trace(graph, module, example, kind.input_size)
     names = {prefix + name: name for name in tensors}
     used = {initializer.name for initializer in proto.graph.initializer}
     write_graph(proto, tensors, bundle_dir / graph.folder, {k: v for k, v in names.items() if k in used})
-    difference = compare(bundle_dir / graph.folder / GRAPH_FILE, module, graph, kind.input_size)
+    sizes = (kind.input_size,) if graph.batched else (kind.input_size, 128, 75)
+    difference = max(compare(bundle_dir / graph.folder / GRAPH_FILE, module, graph, size) for size in sizes)
     print(f"{graph.folder}: ONNX Runtime and PyTorch differ by at most {difference:.2e}")
     if not difference <= TOLERANCE:
         raise ValueError(f"{graph.folder}: the graph differs from PyTorch by {difference:g} > {TOLERANCE:g}")
     return difference
 
 
-def _trace(graph: FaceGraph, module: nn.Module, example: Tensor) -> onnx.ModelProto:
-    shapes = ({0: torch.export.Dim("n", min=1, max=1024)} if graph.batched else None,)
+def _trace(graph: FaceGraph, module: nn.Module, example: Tensor, largest: int) -> onnx.ModelProto:
+    side = torch.export.Dim("side", min=2, max=largest)
+    shapes = ({0: torch.export.Dim("n", min=1, max=1024)} if graph.batched else {2: side, 3: side},)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(

@@ -11,6 +11,9 @@ from idadapter.data.alignment import crop_square, warp_similarity
 from idadapter.faces.detector import IOU_THRESHOLD, SCORE_THRESHOLD, FaceDetector
 from idadapter.faces.landmarks import BOX_MARGIN, FaceLandmarks, five_points
 
+SIDES = 32
+"""Squares that the detector is given have sides of multiples of this (`squareFor` of the service)."""
+
 
 @dataclass(frozen=True)
 class LocatedFace:
@@ -46,9 +49,9 @@ class FaceLocator:
     @torch.inference_mode()
     def locate(self, photo: np.ndarray) -> list[LocatedFace]:
         """The faces of a photo [h, w, 3] uint8 RGB, the surest first."""
-        size, longer = FaceDetector.input_size, max(photo.shape[:2])
-        boxes, scores = self.detector(_as_input(fit_square(photo, size)))
-        boxes, scores = boxes[0].numpy() * longer, scores[0].numpy()
+        side, scale = square_for(photo)
+        boxes, scores = self.detector(_as_input(fit_square(photo, side, scale)))
+        boxes, scores = boxes[0].numpy() * (side / scale), scores[0].numpy()
         faces = []
         for index in suppress(boxes, scores, SCORE_THRESHOLD, IOU_THRESHOLD):
             x1, y1, x2, y2 = (float(value) for value in boxes[index])
@@ -60,15 +63,21 @@ class FaceLocator:
         return faces
 
 
-def fit_square(photo: np.ndarray, size: int) -> np.ndarray:
-    """The photo [h, w, 3] scaled so that its longer side is ``size``, black at the right or bottom: [size, size, 3].
+def square_for(photo: np.ndarray) -> tuple[int, float]:
+    """The side of the square that a photo [h, w, 3] is put in, and by how much it is scaled for that: the detector
+    enlarges small photos itself."""
+    size, longer = FaceDetector.input_size, max(photo.shape[:2])
+    return (min(size, math.ceil(longer / SIDES) * SIDES), 1.0) if longer < size else (size, size / longer)
+
+
+def fit_square(photo: np.ndarray, side: int, scale: float) -> np.ndarray:
+    """The photo [h, w, 3] scaled, black at the right or bottom: [side, side, 3].
 
     Its left and top edges stay where they are; the resizing is that of `warp_similarity`.
     """
     height, width = photo.shape[:2]
-    scale = size / max(height, width)
     offset = (scale - 1) / 2
-    square = warp_similarity(photo, np.array([[scale, 0, offset], [0, scale, offset]]), size)
+    square = warp_similarity(photo, np.array([[scale, 0, offset], [0, scale, offset]]), side)
     square[max(1, round(height * scale)) :] = 0
     square[:, max(1, round(width * scale)) :] = 0
     return square

@@ -31,6 +31,7 @@ from ..models.autoencoder import Autoencoder, decode
 from ..models.face_discriminator import STAGES_SEEN, FaceDiscriminator
 from ..models.face_warp import FaceWarp
 from ..models.latent_discriminator import looks_drawn, told_apart
+from ..models.second_recognizer import SecondRecognizer
 from ..noise_schedule import Diffusion
 from ..parts import write_vae
 from ..redrawn import Redrawn, drawn_rows
@@ -75,7 +76,8 @@ class Decoding(nn.Module):
 
 
 class DecoderStage(Stage):
-    """Pixels, colours and a recogniser's features of the photo, and two discriminators' opinions.
+    """Pixels, colours and a recogniser's features of the photo, who a second recogniser says it shows, and two
+    discriminators' opinions.
 
     One discriminator sees faces as the recogniser does, one sees windows of the whole portrait at several scales, both
     through the recogniser's first stages (projected GANs, Sauer et al. 2021). Both are told which rendition it is, if
@@ -93,6 +95,7 @@ class DecoderStage(Stage):
         redrawn: Redrawn,
         diffusion: Diffusion,
         recognizer: FaceRecognizer,
+        second: SecondRecognizer | None = None,
     ) -> None:
         """Makes the discriminators.
 
@@ -104,12 +107,14 @@ class DecoderStage(Stage):
             redrawn: as the model makes them.
             diffusion: tells how much of a photo was visible where its redrawing began.
             recognizer: frozen.
+            second: another, frozen; None where none looks.
         """
         torch.manual_seed(config.loop.seed)
         self.config, self.portraits, self.latents, self.redrawn = config, portraits, latents, redrawn
         self.diffusion = diffusion
         self.module = Decoding(vae).to(memory_format=torch.channels_last)
         self.recognizer = recognizer.to(memory_format=torch.channels_last)
+        self.second = second
         self.warp = FaceWarp(portrait_template(portraits.size), TEMPLATE, recognizer.input_size)
         self.weight = 1 + (config.face_weight - 1) * face_mask(portraits.size)
         self.discriminators = nn.ModuleDict(
@@ -122,7 +127,7 @@ class DecoderStage(Stage):
 
     def frozen(self) -> list[nn.Module]:
         """See `Stage.frozen`."""
-        return [self.recognizer, self.discriminators]
+        return [self.recognizer, self.discriminators, *([] if self.second is None else [self.second])]
 
     def kept(self) -> list[Any]:
         """See `Stage.kept`."""
@@ -194,6 +199,12 @@ class DecoderStage(Stage):
                 loss = loss + config.adversarial_weight * adversarial
             taken = torch.stack([(one > 0).float().mean() for one in scores]).mean()
             scalars |= {f"{name}_adversarial": adversarial.detach(), f"{name}_taken_for_real": taken.detach()}
+        if self.second is not None:
+            with torch.no_grad():
+                shown = self.second.embed(photos)
+            cosine = self.second(decoded.clamp(0, 1), shown, random, 1.0)
+            loss = loss + config.second_identity_weight * (visible * (1 - cosine)).mean()
+            scalars["second_cosine"] = mean_or_zero(cosine, batch.timesteps > 0)
         return loss, scalars
 
     def window(self, random: StepRandom) -> Callable[[Tensor], Tensor]:

@@ -23,7 +23,6 @@ from ..data.vision_crops import crop, to_tensor
 from ..faces.colours import region_colours, region_masks
 from ..faces.detector import FaceDetector
 from ..faces.emotion import CLASSES, EmotionClassifier
-from ..faces.face_res import TEMPLATE, FaceRes
 from ..faces.fact_reader import open_fact_reader
 from ..faces.recognizer import FaceRecognizer
 from ..loop import Stage, StepRandom, mean_or_zero
@@ -33,6 +32,7 @@ from ..models.clip import image_features
 from ..models.group_norm import contiguous_group_norms
 from ..models.idadapter import IdAdapterModel
 from ..models.identity_adapter import adapter_parameters, cross_attention_key_value_parameters
+from ..models.second_recognizer import open_second_recognizer
 from ..models.text_encoder import identifier_positions
 from ..models.unet import pooled_text_parameters
 from ..noise_schedule import Diffusion, read_noise_schedule, stratified_timesteps
@@ -50,7 +50,7 @@ from .autoencoder import face_mask, feature_mask
 from .diffusion import CaptionedPhotos
 from .discriminators import Discriminators
 from .drawn_people import DrawnPeople
-from .recognition import Judged, RecognitionLoss, SecondRecognizer
+from .recognition import Judged, RecognitionLoss
 
 SAMPLE_PROMPTS = (
     "{}",
@@ -110,11 +110,8 @@ class IdAdapterStage(Stage):
         groups, self.means = clean_identities(self.embeddings, everybody)
         second, self.second_means = None, np.zeros((len(self.means), 0), np.float32)
         if config.second_identity_weight:
-            network = FaceRes.from_package()
-            embeddings = open_embeddings(cache, portraits, network, TEMPLATE)
-            centre = embeddings[portraits.train].mean((0, 1))
-            self.second_means = identity_means(embeddings - centre, everybody, groups)
-            second = SecondRecognizer(network, torch.from_numpy(centre), portraits.size)
+            second, embeddings = open_second_recognizer(cache, portraits)
+            self.second_means = identity_means(embeddings, everybody, groups)
         self.references = References(
             portraits,
             self.embeddings,

@@ -14,13 +14,12 @@ from ..data.told import TOLD
 from ..faces.colours import region_colours, region_masks
 from ..faces.detector import SCORE_THRESHOLD, FaceDetector
 from ..faces.emotion import EmotionClassifier
-from ..faces.face_res import TEMPLATE as FACE_RES_TEMPLATE
-from ..faces.face_res import FaceRes
 from ..faces.fact_reader import FactReader
 from ..faces.recognizer import TEMPLATE, FaceRecognizer
 from ..loop import StepRandom, mean_or_zero
 from ..models.autoencoder import decode
 from ..models.face_warp import FaceWarp
+from ..models.second_recognizer import SecondRecognizer
 from ..noise_schedule import Diffusion
 from .autoencoder import feature_distance
 from .discriminators import Discriminators, Scalars
@@ -54,30 +53,6 @@ class Judged(NamedTuple):
     emotions: Tensor
     colours: Tensor | None = None
     real: Tensor | None = None
-
-
-class SecondRecognizer(nn.Module):
-    """Another network's opinion of who a portrait shows: cosines of what it sees and identities' mean embeddings."""
-
-    centre: Tensor
-
-    def __init__(self, network: FaceRes, centre: Tensor, size: int) -> None:
-        """Keeps what it looks through.
-
-        Args:
-            network: frozen.
-            centre: [d], the mean of its embeddings over many people.
-            size: of portraits, in pixels.
-        """
-        super().__init__()
-        self.network = network.to(memory_format=torch.channels_last)
-        self.warp = FaceWarp(portrait_template(size), FACE_RES_TEMPLATE, network.input_size)
-        self.register_buffer("centre", centre)
-
-    def forward(self, images: Tensor, means: Tensor, random: StepRandom, jitter: float) -> Tensor:
-        """[k], of portraits RGB [k, 3, s, s] in [0, 1] and means [k, d] of unit length; `jitter` as R's."""
-        seen = self.warp.jittered(random.torch, len(images), jitter)(images)
-        return (functional.normalize(self.network(seen) - self.centre, dim=1) * means).sum(1)
 
 
 class RecognitionLoss:
