@@ -73,7 +73,9 @@ export const manifestSchema = z.object({
     left: z.array(z.string().min(1)),
     right: z.array(z.string().min(1)),
     other: z.array(z.string().min(1)),
-  }).default({ left: [], right: [], other: [] }),
+    /** words for what has a side itself: right before one, a side is no view's */
+    sided: z.array(z.string().min(1)).default([]),
+  }).default({ left: [], right: [], other: [], sided: [] }),
   /** what the adapters see less of in references where words tell what is to be there: a mouth, a hat */
   quiet_patches: z.array(z.object({
     words: z.array(z.string().min(1)),

@@ -96,15 +96,17 @@ function padRow(tokenizer: TextTokenizer, ids: readonly number[], what: string):
  *
  * @example
  * ```ts
- * toldView("a woman, Facing left", { left: ["left"], right: ["right"], other: ["facing"] }); // "left"
+ * const words = { left: ["left"], right: ["right"], other: ["facing"], sided: ["cheek"] };
+ * toldView("a woman, Facing left", words); // "left"
+ * toldView("a mole on her left cheek", words); // undefined
  * ```
  */
 export function toldView(
   prompt: string,
   words: Manifest["view_words"],
-): keyof Manifest["view_words"] | undefined {
-  const told = wordsOf(prompt);
-  const tells = (view: keyof Manifest["view_words"]) => words[view].some((word) => told.has(word));
+): "left" | "right" | "other" | undefined {
+  const told = wordsOf(prompt).filter((_, index, all) => !words.sided.includes(all[index + 1] ?? ""));
+  const tells = (view: "left" | "right" | "other") => words[view].some((word) => told.includes(word));
   const [left, right] = [tells("left"), tells("right")];
   if (left !== right) return left ? "left" : "right";
   return left || tells("other") ? "other" : undefined;
@@ -124,7 +126,7 @@ export function toldView(
  * ```
  */
 export function toldPlaces(prompt: string, places: Manifest["quiet_patches"]): Manifest["quiet_patches"] {
-  const told = wordsOf(prompt);
+  const told = new Set(wordsOf(prompt));
   return places.filter(({ words }) => words.some((word) => told.has(word)));
 }
 
@@ -149,10 +151,11 @@ export function defaultNegativePrompt(
     readonly drawing_words: Manifest["drawing_words"];
   },
 ): string {
-  const told = wordsOf(prompt);
+  const told = new Set(wordsOf(prompt));
   return drawing_words.some((word) => told.has(word)) ? "" : defaults.negative_prompt;
 }
 
-function wordsOf(prompt: string): Set<string> {
-  return new Set(prompt.toLowerCase().match(/\p{L}+/gu));
+/** In small letters, in their order. */
+function wordsOf(prompt: string): string[] {
+  return prompt.toLowerCase().match(/\p{L}+/gu) ?? [];
 }

@@ -73,17 +73,20 @@ Deno.test("an identifier that is not one token is the bundle's fault, not the ca
 });
 
 Deno.test("a prompt tells a view by whole words, whatever their case", () => {
-  const words = { left: ["left"], right: ["right"], other: ["facing", "camera"] };
+  const words = { left: ["left"], right: ["right"], other: ["facing", "camera"], sided: ["hand", "cheek"] };
   const views = {
     "a woman, Facing right": "right",
     "a profile,left.": "left",
-    "left hand up, facing right": "other",
+    "facing right, then left": "other",
+    "left hand up, facing right": "right",
+    "a mole on her LEFT cheek": undefined,
+    "right cheek, to the right": "right",
     "facing the camera": "other",
     "a woman defacing a cleft": undefined,
     "": undefined,
   };
   for (const [prompt, view] of Object.entries(views)) assert.equal(toldView(prompt, words), view, prompt);
-  assert.equal(toldView("facing left", { left: [], right: [], other: [] }), undefined);
+  assert.equal(toldView("facing left", { left: [], right: [], other: [], sided: [] }), undefined);
 });
 
 Deno.test("a prompt tells of places by whole words, whatever their case", () => {

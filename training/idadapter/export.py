@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .calibration import record_denoising
 from .config import BundleConfig
-from .data.captions import CLASS_NOUNS, DRAWING_WORDS, EMOTION_WORDS, HAT_WORDS, VIEW_WORDS
+from .data.captions import CLASS_NOUNS, DRAWING_WORDS, EMOTION_WORDS, HAT_WORDS, SIDED, VIEW_WORDS
 from .data.templates import portrait_template
 from .external_data import GRAPH_FILE, INLINE_BYTES, TENSORS_FILE, write_graph
 from .faces.export import export_faces
@@ -135,14 +135,15 @@ def replace_model_card(bundle: Path, model_card: Path, settings: BundleConfig | 
     Args:
         bundle: changed in place; its weights and graphs stay as they are.
         model_card: becomes its README.md.
-        settings: give it their version, description, defaults, quiet patches and words for drawings too, which
-            are chosen by what is served as well.
+        settings: give it their version, description, defaults, quiet patches and words for views and drawings too,
+            which are chosen by what is served as well.
     """
     shutil.copy(model_card, bundle / "README.md")
     manifest = json.loads((bundle / "bundle.json").read_text())
     if settings is not None:
         manifest |= {name: getattr(settings, name) for name in ("version", "description", "defaults")}
         manifest |= {"quiet_patches": quiet_patches(bundle, settings), "drawing_words": list(DRAWING_WORDS)}
+        manifest |= view_words(settings)
     write_manifest(bundle, {**manifest, "files": describe_files(bundle)})
 
 
@@ -156,6 +157,14 @@ def quiet_patches(bundle: Path, settings: BundleConfig) -> list[dict[str, Any]]:
         for place, (words, bias) in told.items()
         if bias
     ]
+
+
+def view_words(settings: BundleConfig) -> dict[str, Any]:
+    """What a manifest says of words for views: nothing where poses do not vary, for such a model was not trained with
+    turned references, and words turn none there either."""
+    if not settings.defaults.get("pose_variation"):
+        return {}
+    return {"view_words": {**{view: list(words) for view, words in VIEW_WORDS.items()}, "sided": list(SIDED)}}
 
 
 def write_manifest(bundle: Path, manifest: dict[str, Any]) -> None:
@@ -242,12 +251,7 @@ def export_bundle(
         "latent": {"channels": latent[1], "size": latent[2]},
         "max_reference_images": references,
         "class_nouns": list(CLASS_NOUNS),
-        # Whoever does not vary poses was not trained with turned references: words turn none there either.
-        **(
-            {"view_words": {view: list(words) for view, words in VIEW_WORDS.items()}}
-            if settings.defaults.get("pose_variation")
-            else {}
-        ),
+        **view_words(settings),
         "quiet_patches": quiet_patches(building, settings),
         "drawing_words": list(DRAWING_WORDS),
         "identifier": IDENTIFIER,

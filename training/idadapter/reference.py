@@ -14,7 +14,7 @@ from diffusers import DDPMScheduler, SchedulerMixin
 from torch import Tensor
 
 from .data.alignment import align_face, similarity_transform
-from .data.told import words_of
+from .data.told import told_view, words_of
 from .data.turned_heads import head_towards, turn_of_seed, turned_head, varied_turn, yaw_angle
 from .data.vision_crops import to_tensor
 from .faces.locate import FaceLocator, LocatedFace
@@ -137,7 +137,7 @@ class ReferencePipeline:
             early_guidance_until,
         )
         kinds = guidance.kinds()
-        view = _told_view(prompt, self.manifest.get("view_words", {}))
+        view = told_view(prompt, self.manifest.get("view_words", {}))
         pictures = []
         for picture_seed in range(seed, seed + num_images):
             conditioning = self.encode_conditioning(
@@ -315,11 +315,3 @@ def _sides(face: LocatedFace) -> np.ndarray:
 def _span(face: LocatedFace) -> float:
     """The longer side of the upright rectangle around the landmarks, photo pixels."""
     return float(np.ptp(face.landmarks, axis=0).max())
-
-
-def _told_view(prompt: str, words: dict[str, list[str]]) -> str | None:
-    """Where a prompt says that the person looks: "left", "right", "other", or None where it does not."""
-    told = words_of(prompt)
-    views = {view for view, those in words.items() if not told.isdisjoint(those)}
-    sides = views & {"left", "right"}
-    return sides.pop() if len(sides) == 1 else "other" if views else None

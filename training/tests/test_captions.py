@@ -18,6 +18,7 @@ from idadapter.data.captions import (
     NO,
     NOT_SMILING,
     RENDITION_WORDS,
+    SIDED,
     SMILING,
     VIEW_WORDS,
     VIEWS,
@@ -228,6 +229,7 @@ def test_view_words_are_in_all_words_for_views_and_in_no_others():
     assert not any(every & set(words.split()) for words in ALL_EXPRESSIONS)
     for side in ("left", "right"):
         assert all(set(VIEW_WORDS[side]) & set(words.split()) for words in VIEWS[side])
+    assert not any(set(SIDED) & set(words.split()) for words in ALL_VIEWS)
 
 
 def test_emotion_words_are_in_all_words_for_emotions_and_in_no_smiles():

@@ -12,7 +12,7 @@ import torch
 from idadapter.data.captions import caption
 from idadapter.data.facts import Facts, read_facts
 from idadapter.data.portraits import Portraits
-from idadapter.data.told import TOLD, fact_values, told_emotion, told_values
+from idadapter.data.told import TOLD, fact_values, told_emotion, told_values, told_view
 from idadapter.faces.fact_reader import FactReader, fact_losses, fit, open_fact_reader
 from idadapter.faces.recognizer import FaceRecognizer
 
@@ -100,3 +100,17 @@ def test_an_emotion_is_told_where_the_words_for_it_stand():
     assert told_emotion("a man, unsmiling", replace(facts, emotion=None)) is None
     assert told_emotion("a man, grinning", replace(facts, smiling=True)) == "smiling"
     assert told_emotion("a man, with glasses", replace(facts, smiling=True)) is None
+
+
+def test_a_prompt_tells_a_view_unless_what_follows_has_a_side_itself():
+    words = {"left": ["left"], "right": ["right"], "other": ["facing", "camera"], "sided": ["hand", "cheek"]}
+    views = {
+        "a woman, Facing right": "right",
+        "facing right, then left": "other",
+        "left hand up, facing right": "right",
+        "a mole on her LEFT cheek": None,
+        "facing the camera": "other",
+        "": None,
+    }
+    assert {prompt: told_view(prompt, words) for prompt in views} == views
+    assert told_view("facing left", {}) is None

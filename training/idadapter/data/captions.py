@@ -72,6 +72,11 @@ VIEW_WORDS = {
     "other": ("facing", "looking", "turned", "view", "front", "profile", "camera", "ahead"),
 }
 """One of these is in every caption that tells a view, those of a side in every caption that tells it."""
+SIDED = (
+    *("eye", "eyes", "eyebrow", "brow", "eyelid", "cheek", "ear", "nostril", "temple", "jaw"),
+    *("hand", "arm", "shoulder", "elbow", "finger", "wrist", "sleeve", "pocket", "lapel", "earring", "handed"),
+)
+"""What callers may name by its side: nobody looks to the left for a mole on a left cheek."""
 DRAWING_WORDS = (
     *("sketch", "drawing", "cartoon", "comic", "painting", "painted"),
     *("drawn", "anime", "caricature", "illustration", "manga", "watercolor", "watercolour"),

@@ -52,7 +52,12 @@ def tells_hat(caption: str) -> bool:
 
 def words_of(prompt: str) -> set[str]:
     """The words of a prompt, in small letters, as the service reads them (`wordsOf` of pipeline/prompt.ts)."""
-    return set(re.findall(r"[^\W\d_]+", prompt.lower()))
+    return set(words_in_order(prompt))
+
+
+def words_in_order(prompt: str) -> list[str]:
+    """See `words_of`."""
+    return re.findall(r"[^\W\d_]+", prompt.lower())
 
 
 def tells_drawing(prompt: str) -> bool:
@@ -72,3 +77,20 @@ def told_emotion(caption: str, facts: Facts) -> str | None:
     if facts.emotion:
         return facts.emotion if any(word in caption for word in EMOTIONS[facts.emotion]) else None
     return "neutral" if facts.smiling is False and any(word in caption for word in NEUTRAL) else None
+
+
+def told_view(prompt: str, words: dict[str, list[str]]) -> str | None:
+    """Where a prompt says that the person looks (`toldView` of pipeline/prompt.ts).
+
+    Args:
+        prompt: the caller's.
+        words: `view_words` of the bundle.
+
+    Returns:
+        "left", "right", "other", or None where it does not.
+    """
+    every, sided = words_in_order(prompt), words.get("sided", [])
+    told = {word for word, after in zip(every, [*every, ""][1:], strict=True) if after not in sided}
+    views = {view for view in ("left", "right", "other") if not told.isdisjoint(words.get(view, []))}
+    sides = views & {"left", "right"}
+    return sides.pop() if len(sides) == 1 else "other" if views else None
