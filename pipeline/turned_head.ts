@@ -43,7 +43,7 @@ const APPARENT = 4 / 7;
 /** The fractional part of the golden ratio, whose multiples lie evenly between whole numbers. */
 const GOLDEN = 0.6180339887498949;
 
-/** Of the share of the largest turn that a picture's has: the smaller, the fewer heads turn little. */
+/** The power of a share of the largest turn that is taken: the smaller, the fewer heads turn little. */
 const SPREAD = 2 / 3;
 
 /** A head's turn: by radians from where it looks, or to where it is to look, positive towards the picture's right. */

@@ -29,10 +29,9 @@ APPARENT = 4 / 7
 LEAST_VIEW = math.radians(12)
 """What looks less far to a side hardly passes for a view to that side."""
 GOLDEN = 0.6180339887498949
-
-SPREAD = 2 / 3
-"""Of the share of the largest turn that a picture's reference has: the smaller, the fewer turn little."""
 """The fractional part of the golden ratio, whose multiples lie evenly between whole numbers."""
+SPREAD = 2 / 3
+"""The power of a share of the largest turn that is taken: the smaller, the fewer pictures turn little."""
 GRID = 4
 """Pixels between two places for which the way back is looked for; between them it is interpolated."""
 
