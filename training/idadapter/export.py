@@ -143,7 +143,8 @@ def replace_model_card(bundle: Path, model_card: Path, settings: BundleConfig | 
     if settings is not None:
         manifest |= {name: getattr(settings, name) for name in ("version", "description", "defaults")}
         manifest |= {"quiet_patches": quiet_patches(bundle, settings), "drawing_words": list(DRAWING_WORDS)}
-        manifest |= view_words(settings)
+        words = view_words(settings)
+        manifest = {name: value for name, value in manifest.items() if name != "view_words" or words} | words
     write_manifest(bundle, {**manifest, "files": describe_files(bundle)})
 
 

@@ -157,6 +157,11 @@ def test_defaults_are_replaced_with_the_card_and_nothing_else_is(bundle: Path, c
     assert {name for name in after if after[name] != before[name]} == {"version", "defaults", "quiet_patches", "files"}
     assert after["quiet_patches"] == before["quiet_patches"][1:]
     assert {name for name in after["files"] if after["files"][name] != before["files"].get(name)} == {"README.md"}
+    turned = replace(settings, defaults=settings.defaults | {"pose_variation": 9.0})
+    for varied in (turned, replace(turned, defaults=turned.defaults | {"pose_variation": 0.0})):
+        replace_model_card(tmp_path / "bundle", tmp_path / "card.md", varied)
+        manifest = json.loads((tmp_path / "bundle" / "bundle.json").read_text())
+        assert ("view_words" in manifest) == bool(varied.defaults["pose_variation"])
 
 
 def test_graphs_tell_nothing_of_the_machine_that_made_them(bundle: Path):
