@@ -58,6 +58,9 @@ export async function createSession(
         ? { graphOptimizationLevel: "all" }
         : { graphOptimizationLevel: "extended", optimizedModelFilePath: kept.graph }),
       intraOpNumThreads: settings.threads,
+      // Plans are kept for every shape that was ever seen, and batches have many: they took a quarter of all memory and
+      // no time off (docs/architecture.md, "Memory").
+      enableMemPattern: false,
       // Warnings about operators placed on the CPU beside CUDA are expected; errors are thrown anyway.
       logSeverityLevel: 3,
       // Each session has threads of its own. Those that spin from one operator to the next are there at once; idle ones

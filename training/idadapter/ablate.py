@@ -112,11 +112,13 @@ def variant_config(config: Config, variant: Variant, steps: int) -> Config:
     return replace(config, idadapter=changed)
 
 
-def with_batch_size(config: Config, batch_size: int | None) -> Config:
-    """The configuration with so many photos a step of the stage; None changes nothing."""
-    if batch_size is None:
-        return config
-    loop = replace(config.idadapter.loop, batch_size=batch_size)
+def with_loop(config: Config, batch_size: int | None, learning_rate: float | None) -> Config:
+    """The configuration with so many photos a step of the stage, and its learning rate; None changes nothing."""
+    loop = config.idadapter.loop
+    if batch_size is not None:
+        loop = replace(loop, batch_size=batch_size)
+    if learning_rate is not None:
+        loop = replace(loop, learning_rate=learning_rate)
     return replace(config, idadapter=replace(config.idadapter, loop=loop))
 
 
@@ -224,12 +226,13 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="folder of derived data; default: cache beside the run")
     parser.add_argument("--steps", type=int, required=True, help="of every variant")
     parser.add_argument("--batch-size", type=int, help="photos a step, instead of the configuration's: more on a GPU")
+    parser.add_argument("--learning-rate", type=float, help="instead of the configuration's: more where all is new")
     parser.add_argument("--people", type=int, default=100, help="held-out people each variant is judged by")
     parser.add_argument("--only", nargs="+", choices=[variant.name for variant in VARIANTS])
     parser.add_argument("--minutes", type=float, help="stop with a checkpoint after so many")
     arguments = parser.parse_args()
     started = time.monotonic()
-    config = with_batch_size(read_config(arguments.config), arguments.batch_size)
+    config = with_loop(read_config(arguments.config), arguments.batch_size, arguments.learning_rate)
     cache = arguments.cache or arguments.run.parent / "cache"
     # A bundle may have been replaced since.
     base = hashlib.sha256((arguments.base / "unet" / "model.safetensors").read_bytes()).hexdigest()

@@ -20,7 +20,7 @@ from idadapter.ablate import (
     copy_base,
     train_variant,
     variant_config,
-    with_batch_size,
+    with_loop,
     write_report,
 )
 from idadapter.ablation_report import to_figure, to_table
@@ -90,10 +90,11 @@ def test_every_variant_trains_with_the_frozen_base_and_equal_budget(config: Conf
     assert [c.idadapter.identity_weight == 0 for c in configs].count(True) == 1
 
 
-def test_all_variants_may_take_larger_batches(config: Config):
-    larger = with_batch_size(config, 48)
-    assert {variant_config(larger, variant, 70).idadapter.loop.batch_size for variant in VARIANTS} == {48}
-    assert with_batch_size(config, None) == config
+def test_all_variants_may_take_larger_batches_and_steps(config: Config):
+    larger = with_loop(config, 48, 3e-4)
+    loops = [variant_config(larger, variant, 70).idadapter.loop for variant in VARIANTS]
+    assert {(loop.batch_size, loop.learning_rate) for loop in loops} == {(48, 3e-4)}
+    assert with_loop(config, None, None) == config
 
 
 def test_without_text_embedding_the_text_is_the_identifiers_own(trained, config: Config, parts: Path):
