@@ -18,8 +18,8 @@ def judged(stage: IdAdapterStage, clean: torch.Tensor, timesteps: list[int], rol
     seen = Judged(
         clean,
         torch.tensor(timesteps),
-        torch.from_numpy(stage.means[:count]),
-        torch.from_numpy(stage.second_means[:count]),
+        torch.from_numpy(stage.people.means[:count]),
+        torch.from_numpy(stage.people.second_means[:count]),
         to_tensor(stage.portraits.photos[:count]),
         torch.full((count, len(TOLD)), torch.nan),
         torch.zeros(count, dtype=torch.bool),

@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from configured import configure
 from safetensors.torch import load_file
 
 from idadapter.__main__ import make_stage
@@ -147,7 +148,7 @@ def test_without_identity_loss_only_the_diffusion_loss_is_left(
     loss, scalars = stage.loss(stage.module, StepRandom(0, 0, 0), 0)
     assert loss.item() == scalars["diffusion"].item() and "faces" not in scalars
     # The same batch has an identity loss otherwise.
-    stage.config = replace(stage.config, identity_weight=0.1)
+    configure(stage, identity_weight=0.1)
     assert "faces" in stage.loss(stage.module, StepRandom(0, 0, 0), 0)[1]
 
 

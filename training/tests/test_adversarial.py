@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from configured import configure
 from predictions import judged
 from safetensors.torch import load_file
 
 from idadapter.config import Config
 from idadapter.loop import Stage, StepRandom, latest_checkpoint, train
 from idadapter.models.latent_discriminator import LatentDiscriminator, looks_drawn, told_apart
-from idadapter.stages import idadapter
+from idadapter.stages import people_draw
 from idadapter.stages.idadapter import IdAdapterStage
 from idadapter.tokenizer import encode_prompts
 
@@ -162,7 +163,7 @@ def test_it_learns_what_photos_and_rollouts_look_like_by_how_much_is_visible(
         loss.backward()
         return leaf.grad
 
-    stage.config = replace(stage.config, identity_weight=0.0)
+    configure(stage, identity_weight=0.0)
     both = gradients([100, 100, 100])
     drawn, photographed = seen[0], seen[-1]
     assert len(drawn) == 3 and len(photographed) == 2
@@ -189,8 +190,10 @@ def test_rollouts_are_compared_with_photos_of_what_they_are_told(
 ):
     stage = make_tiny_stage("idadapter", run, adversarial(config, itself_share=0.0, rollout_rows=6))
     assert isinstance(stage, IdAdapterStage)
-    stage.batch.facts = [replace(fact, glasses=row % 2 == 0) for row, fact in enumerate(stage.batch.facts)]
-    monkeypatch.setattr(idadapter, "caption", lambda facts, *_: "with glasses" if facts.glasses else "no")
+    stage.people.captioned.facts = [
+        replace(fact, glasses=row % 2 == 0) for row, fact in enumerate(stage.people.captioned.facts)
+    ]
+    monkeypatch.setattr(people_draw, "caption", lambda facts, *_: "with glasses" if facts.glasses else "no")
     told = set()
     for step in range(4):
         batch = stage.draw(StepRandom(0, step, 0), step)

@@ -127,8 +127,8 @@ def test_a_new_mff_begins_with_the_principal_components_of_the_patches():
 def test_references_are_other_photos_of_the_person(run: Path, make_tiny_stage: MakeStage):
     stage = make_tiny_stage("idadapter", run)
     assert isinstance(stage, IdAdapterStage)
-    references = stage.references
-    rows = np.concatenate([stage.several[:4], stage.alone[:2]])
+    references = stage.people.references
+    rows = np.concatenate([stage.people.several[:4], stage.people.alone[:2]])
     singles = 0
     for seed in range(30):
         crops, index, faces, counts = references(rows, seed % 2 == rows % 2, np.random.default_rng(seed))
@@ -142,7 +142,7 @@ def test_references_are_other_photos_of_the_person(run: Path, make_tiny_stage: M
             own = [stage.embeddings[row, flip] for flip in (0, 1)]
             for face in embedded:
                 assert any(np.array_equal(face, source) for source in sources)
-                if row in stage.several:
+                if row in stage.people.several:
                     assert not any(np.array_equal(face, source) for source in own)
             assert each in ([1.0, 1.0, 1.0], [3.0, 0.0, 0.0])
             if len(set(places.tolist())) == 1:
@@ -157,34 +157,37 @@ def test_references_are_other_photos_of_the_person(run: Path, make_tiny_stage: M
 
 def test_a_reference_that_is_the_photo_itself_is_unaltered(config: Config, run: Path, make_tiny_stage: MakeStage):
     stage = make_tiny_stage("idadapter", run)
-    stage.references.single_share = 1.0
-    rows, mirrored = stage.several[:4], np.array([False, True, False, True])
-    crops, index, faces, counts = stage.references(rows, mirrored, np.random.default_rng(0), np.ones(4, bool))
+    stage.people.references.single_share = 1.0
+    rows, mirrored = stage.people.several[:4], np.array([False, True, False, True])
+    crops, index, faces, counts = stage.people.references(rows, mirrored, np.random.default_rng(0), np.ones(4, bool))
     assert index[:, 0].tolist() == [0, 1, 2, 3] and counts.tolist() == [[3.0, 0.0, 0.0]] * 4
     for row, flip, shown, face in zip(rows, mirrored, crops, faces[:, 0].numpy(), strict=True):
         photo = np.ascontiguousarray(stage.portraits.photos[row][:, :: -1 if flip else 1])
-        assert np.array_equal(shown.numpy(), crop(photo, stage.references.size))
+        assert np.array_equal(shown.numpy(), crop(photo, stage.people.references.size))
         assert np.array_equal(face, stage.embeddings[row, int(flip)])
     some = np.array([True, False, True, False])
-    _, _, faces, _ = stage.references(rows, mirrored, np.random.default_rng(0), some)
+    _, _, faces, _ = stage.people.references(rows, mirrored, np.random.default_rng(0), some)
     own = stage.embeddings[rows, mirrored.astype(int)]
     assert np.array_equal((faces[:, 0].numpy() == own).all(1), some)
 
 
 def test_the_photo_itself_stands_among_others(config: Config, run: Path, make_tiny_stage: MakeStage):
     stage = make_tiny_stage("idadapter", run)
-    stage.references.single_share = 0.0
-    rows, mirrored = np.concatenate([stage.several[:3], stage.alone[:1]]), np.array([False, True, False, True])
-    crops, index, faces, counts = stage.references(rows, mirrored, np.random.default_rng(0), np.ones(4, bool))
+    stage.people.references.single_share = 0.0
+    rows, mirrored = (
+        np.concatenate([stage.people.several[:3], stage.people.alone[:1]]),
+        np.array([False, True, False, True]),
+    )
+    crops, index, faces, counts = stage.people.references(rows, mirrored, np.random.default_rng(0), np.ones(4, bool))
     assert counts.tolist() == [[1.0, 1.0, 1.0]] * 4 and sorted(index.ravel().tolist()) == list(range(12))
     for row, flip, places, embedded in zip(rows, mirrored, index, faces.numpy(), strict=True):
         photo = np.ascontiguousarray(stage.portraits.photos[row][:, :: -1 if flip else 1])
-        itself = torch.from_numpy(crop(photo, stage.references.size))
+        itself = torch.from_numpy(crop(photo, stage.people.references.size))
         assert torch.equal(crops[places[0]], itself) and np.array_equal(embedded[0], stage.embeddings[row, int(flip)])
         own = [stage.embeddings[row, side] for side in (0, 1)]
         others = [not any(np.array_equal(face, side) for side in own) for face in embedded[1:]]
         # As many others as the person has; altered copies of what there is where there are too few.
-        more = len(stage.references.groups[stage.references.identity[row]]) - 1
+        more = len(stage.people.references.groups[stage.people.references.identity[row]]) - 1
         assert others[: min(more, 2)] == [True] * min(more, 2)
         assert all(not torch.equal(crops[place], itself) for place in places[1:])
 
@@ -194,13 +197,13 @@ def test_how_often_the_reference_is_the_photo_itself_depends_on_the_noise(
 ):
     shares = replace(config.idadapter, itself_share=0.0, itself_share_low_noise=1.0)
     stage = make_tiny_stage("idadapter", run, replace(config, idadapter=shares))
-    references, drawn, told = stage.references, [], []
+    references, drawn, told = stage.people.references, [], []
 
     def recorded(*given):
         drawn.append(given[3])
         return references(*given)
 
-    monkeypatch.setattr(stage, "references", recorded)
+    monkeypatch.setattr(stage.people, "references", recorded)
     stage.module.register_forward_pre_hook(lambda _, inputs: told.append(inputs[1]))
     with torch.no_grad():
         stage.loss(stage.module, StepRandom(0, 0, 0), 0)
@@ -222,9 +225,9 @@ def test_training_can_leave_small_noise_out(config: Config, run: Path, make_tiny
 
 def test_fewer_different_photos_stand_for_n(config: Config, run: Path, make_tiny_stage: MakeStage):
     stage = make_tiny_stage("idadapter", run)
-    references = stage.references
+    references = stage.people.references
     references.different = 2
-    _, index, faces, counts = references(stage.several[:6], np.zeros(6, bool), np.random.default_rng(0))
+    _, index, faces, counts = references(stage.people.several[:6], np.zeros(6, bool), np.random.default_rng(0))
     assert index.shape == counts.shape == (6, 2) and faces.shape == (6, 2, 128)
     assert {tuple(each) for each in counts.tolist()} == {(1.5, 1.5), (3.0, 0.0)}
 

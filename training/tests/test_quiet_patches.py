@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from configured import configure
 from torch import Tensor
 
 from idadapter.config import Config
@@ -66,7 +67,7 @@ def test_what_is_told_of_a_mouth_or_a_hat_quietens_it(config: Config, run: Path,
     idadapter = replace(config.idadapter, expressive_share=1.0, hat_share=1.0)
     stage = make_tiny_stage("idadapter", run, replace(config, idadapter=idadapter))
     assert isinstance(stage, IdAdapterStage)
-    stage.batch.facts = [replace(facts, hat=True) for facts in stage.batch.facts]
+    stage.people.captioned.facts = [replace(facts, hat=True) for facts in stage.people.captioned.facts]
     batches = [stage.draw(StepRandom(0, step, 0), step) for step in range(8)]
     found = set()
     for batch in batches:
@@ -76,7 +77,7 @@ def test_what_is_told_of_a_mouth_or_a_hat_quietens_it(config: Config, run: Path,
         found |= {tuple(one) for one in batch.quiet.tolist()}
     assert {(True, False), (False, True), (False, False)} <= found
     for places, shares in enumerate(((0.0, 1.0), (1.0, 0.0))):
-        stage.config = replace(idadapter, expressive_share=shares[0], hat_share=shares[1])
+        configure(stage, expressive_share=shares[0], hat_share=shares[1])
         quiet = torch.cat([stage.draw(StepRandom(0, step, 0), step).quiet for step in range(8)])
         assert not quiet[:, places].any() and quiet[:, 1 - places].any()
 
@@ -114,7 +115,7 @@ def test_a_rollout_has_the_quiet_mouth_too(
     idadapter = replace(config.idadapter, rollout_rows=2, rollout_steps=3)
     stage = make_tiny_stage("idadapter", run, replace(config, idadapter=idadapter))
     assert isinstance(stage, IdAdapterStage)
-    stage.batch.rendition_share = 0.0
+    stage.people.captioned.rendition_share = 0.0
     batch = stage.draw(StepRandom(0, 0, 0), 0)
     assert len(batch.rolled) == 2
     noise = torch.randn(1, 2, 4, 16, 16, generator=torch.Generator().manual_seed(0))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from configured import configure
 from predictions import judged
 
 from idadapter.config import Config
@@ -21,7 +22,7 @@ from idadapter.faces.fact_reader import FactReader
 from idadapter.loop import Stage, StepRandom
 from idadapter.models.autoencoder import decode
 from idadapter.rollouts import guided_prompts, roll_out
-from idadapter.stages import idadapter, recognition
+from idadapter.stages import people_draw, recognition
 from idadapter.stages.idadapter import IdAdapterStage
 from idadapter.tokenizer import encode_prompts, with_identifier
 
@@ -30,8 +31,8 @@ MakeStage = Callable[..., Stage]
 
 def rolling(stage: IdAdapterStage, rows: int) -> None:
     """Has the stage roll out so many rows of every batch, and everybody known in all of them."""
-    stage.config = replace(
-        stage.config,
+    configure(
+        stage,
         rollout_rows=rows,
         rollout_steps=3,
         condition_dropout=0.0,
@@ -39,7 +40,7 @@ def rolling(stage: IdAdapterStage, rows: int) -> None:
         caption_weight=1.0,
     )
     stage.recognition.reader = FactReader()
-    stage.batch.rendition_share = 0.0
+    stage.people.captioned.rendition_share = 0.0
 
 
 def test_a_rollout_starts_from_noise_alone_and_has_no_diffusion_loss(run: Path, make_tiny_stage: MakeStage):
@@ -57,18 +58,18 @@ def test_a_rollout_starts_from_noise_alone_and_has_no_diffusion_loss(run: Path, 
         def __call__(self, *which: np.ndarray) -> torch.Tensor:
             return latents(*which) + 1
 
-    stage.latents = Others()
+    stage.latents = stage.people.latents = Others()
     _, others = stage.loss(stage.module, StepRandom(0, 0, 0), 0)
     (noisy, timesteps, *_), (noisy_of_others, *_) = inputs
     same = (noisy == noisy_of_others).flatten(1).all(1)
     assert same.tolist() == [True, True, *[False] * (len(noisy) - 2)]
-    low, high = idadapter.ROLLOUT_TIMESTEPS
+    low, high = people_draw.ROLLOUT_TIMESTEPS
     assert ((timesteps[:2] >= low) & (timesteps[:2] < high)).all()
     assert "rollout_cosine" in scalars and others["diffusion"] != scalars["diffusion"]
     # With all rows rolled out there is nothing else to be learned from the photos' latents.
     rolling(stage, len(noisy))
     loss, _ = stage.loss(stage.module, StepRandom(0, 0, 0), 0)
-    stage.latents = latents
+    stage.latents = stage.people.latents = latents
     assert stage.loss(stage.module, StepRandom(0, 0, 0), 0)[0] == loss
 
 
@@ -80,7 +81,7 @@ def test_a_rollout_runs_only_the_predictions_that_count(
     rolling(stage, 2)
     guided = {"rollout_guidance_scale": 2.0, "rollout_identity_guidance_scale": 2.0, "rollout_guidance_rescale": 0.5}
     early = {"rollout_early_guidance_scale": 5.0, "rollout_early_identity_guidance_scale": 1.0}
-    stage.config = replace(stage.config, **guided, **early)
+    configure(stage, **guided, **early)
     batch = stage.draw(StepRandom(0, 0, 0), 0)
     noise = torch.randn(1, 2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     features = (to_tensor(batch.crops), batch.index, batch.faces)
@@ -115,7 +116,7 @@ def test_a_rollouts_steps_add_noise_where_that_is_set(run: Path, make_tiny_stage
     with torch.no_grad():
         stage.loss(stage.module, StepRandom(0, 0, 0), 0)
         assert added == [None] * 3
-        stage.config = replace(stage.config, rollout_ancestral=True)
+        configure(stage, rollout_ancestral=True)
         stage.loss(stage.module, StepRandom(0, 0, 0), 0)
     fresh = torch.stack(added[3:])
     assert fresh.shape == (3, 2, 4, 16, 16) and abs(float(fresh.std()) - 1) < 0.05
@@ -127,17 +128,17 @@ def test_a_rollout_is_told_what_no_photo_of_the_person_need_show(
 ):
     stage = make_tiny_stage("idadapter", run)
     rolling(stage, 2)
-    facts = [replace(fact, glasses=False, hat=False) for fact in stage.batch.facts]
-    stage.batch.facts = facts
+    facts = [replace(fact, glasses=False, hat=False) for fact in stage.people.captioned.facts]
+    stage.people.captioned.facts = facts
     wanted = []
     monkeypatch.setattr(
         stage.recognition.reader, "losses", lambda features, told: wanted.append(told) or told.new_zeros(len(told))
     )
-    monkeypatch.setattr(idadapter, "caption", lambda facts, *_: "a man with glasses" if facts.glasses else "a man")
+    monkeypatch.setattr(people_draw, "caption", lambda facts, *_: "a man with glasses" if facts.glasses else "a man")
     with torch.no_grad():
         stage.loss(stage.module, StepRandom(0, 0, 0), 0)
         train_rows = stage.portraits.train
-        stage.batch.facts = [replace(fact, glasses=row in train_rows) for row, fact in enumerate(facts)]
+        stage.people.captioned.facts = [replace(fact, glasses=row in train_rows) for row, fact in enumerate(facts)]
         stage.loss(stage.module, StepRandom(0, 0, 0), 0)
     glasses = [told[:2, TOLD.index("glasses")] for told in wanted]
     assert torch.isnan(glasses[0]).all() and (glasses[1] == 1).all()
@@ -148,7 +149,7 @@ def test_rollouts_count_as_much_as_they_are_set_to(
 ):
     monkeypatch.setattr(recognition, "SCORE_THRESHOLD", -1.0)
     stage = make_tiny_stage("idadapter", run)
-    stage.config = replace(stage.config, identity_weight=1.0, feature_weight=1.0, rollout_weight=3.0)
+    configure(stage, identity_weight=1.0, feature_weight=1.0, rollout_weight=3.0)
     latents = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
 
     def gradients(rolled: int, alike: bool) -> torch.Tensor:
@@ -161,15 +162,15 @@ def test_rollouts_count_as_much_as_they_are_set_to(
     assert torch.allclose(one_alike[0], 3 * none[0], rtol=1e-3, atol=1e-7)
     assert torch.equal(one[1], none[1]) and torch.equal(one_alike[1], none[1])
     # Who was told something else is not held to the photo's features, but to the person.
-    stage.config = replace(stage.config, feature_weight=0.0)
+    configure(stage, feature_weight=0.0)
     assert torch.allclose(one[0], gradients(1, False)[0], rtol=1e-3, atol=1e-7)
 
 
 def test_a_rollout_is_guided_as_the_service_guides(run: Path, make_tiny_stage: MakeStage):
     stage = make_tiny_stage("idadapter", run)
     rolling(stage, 2)
-    stage.config = replace(
-        stage.config,
+    configure(
+        stage,
         rollout_guidance_scale=4.0,
         rollout_identity_guidance_scale=1.5,
         rollout_early_guidance_scale=2.0,
@@ -209,14 +210,14 @@ def test_a_rollout_is_guided_as_the_service_guides(run: Path, make_tiny_stage: M
 def test_a_rollouts_guidance_is_rescaled_as_far_as_is_set(run: Path, make_tiny_stage: MakeStage):
     stage = make_tiny_stage("idadapter", run)
     rolling(stage, 2)
-    stage.config = replace(stage.config, rollout_guidance_scale=4.0, rollout_identity_guidance_scale=1.5)
+    configure(stage, rollout_guidance_scale=4.0, rollout_identity_guidance_scale=1.5)
     random = torch.Generator().manual_seed(0)
     kinds = torch.randn(3, 2, 4, 16, 16, generator=random)
     stage.module.denoise = lambda noisy, *_: kinds.flatten(0, 1)
     step, steps = stage.diffusion.step, []
 
     def spreads(phi: float) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        stage.config = replace(stage.config, rollout_guidance_rescale=phi)
+        configure(stage, rollout_guidance_rescale=phi)
         steps.clear()
         with torch.no_grad():
             stage.loss(stage.module, StepRandom(0, 0, 0), 0)
@@ -250,17 +251,17 @@ def test_rollouts_are_told_of_turned_heads_and_emotions_as_often_as_is_set(run: 
     stage = make_tiny_stage("idadapter", run)
     assert isinstance(stage, IdAdapterStage)
     train = stage.portraits.train
-    stage.turned, stage.emotional = train[:2], [train[2:3], train[3:6]]
-    stage.config = replace(stage.config, rollout_turned_share=0.3, rollout_emotion_share=0.4)
+    stage.people.turned, stage.people.emotional = train[:2], [train[2:3], train[3:6]]
+    configure(stage, rollout_turned_share=0.3, rollout_emotion_share=0.4)
     draw = np.random.default_rng(0)
-    rows = np.array([stage.told_of(draw) for _ in range(2000)])
+    rows = np.array([stage.people.told_of(draw) for _ in range(2000)])
     others = 0.3 / len(train)
-    assert np.isin(rows, stage.turned).mean() == pytest.approx(0.3 + 2 * others, abs=0.03)
+    assert np.isin(rows, stage.people.turned).mean() == pytest.approx(0.3 + 2 * others, abs=0.03)
     # Each emotion as often as any other, however many photos show it.
     assert (rows == train[2]).mean() == pytest.approx(0.2 + others, abs=0.03)
     assert np.isin(rows, train[3:6]).mean() == pytest.approx(0.2 + 3 * others, abs=0.03)
-    stage.config = replace(stage.config, rollout_turned_share=0.0, rollout_emotion_share=0.0)
-    assert len({stage.told_of(draw) for _ in range(500)}) > 0.8 * len(train)
+    configure(stage, rollout_turned_share=0.0, rollout_emotion_share=0.0)
+    assert len({stage.people.told_of(draw) for _ in range(500)}) > 0.8 * len(train)
 
 
 def test_rollouts_of_turned_references_are_to_look_where_these_do(run: Path, make_tiny_stage: MakeStage):
@@ -270,7 +271,7 @@ def test_rollouts_of_turned_references_are_to_look_where_these_do(run: Path, mak
     itself = {"itself_share": 1.0, "itself_share_low_noise": 1.0, "itself_wordless_share": 1.0, "recognized": 0}
     yaw = TOLD.index("yaw")
     for share in (0.0, 1.0):
-        stage.config = replace(stage.config, **itself, rollout_turned_reference_share=share)
+        configure(stage, **itself, rollout_turned_reference_share=share)
         batch = stage.draw(StepRandom(3, 0, 0), 0)
         looks = batch.told[:, yaw]
         # The noun alone tells no view: a turned reference does, and another does not, but is to be looked like.
@@ -280,7 +281,7 @@ def test_rollouts_of_turned_references_are_to_look_where_these_do(run: Path, mak
     spread = np.concatenate([stage.draw(StepRandom(seed, 0, 0), 0).told[:, yaw].numpy() for seed in range(20)])
     # To either side, as far as turned heads look turned.
     assert spread.min() < -0.1 and spread.max() > 0.1 and np.abs(spread).max() <= yaw_offset_at(LARGEST_TURN) + 1e-6
-    stage.references.yaw = lambda *_: 0.0  # type: ignore[method-assign]
+    stage.people.references.yaw = lambda *_: 0.0  # type: ignore[method-assign]
     straight = np.concatenate([stage.draw(StepRandom(seed, 0, 0), 0).told[:, yaw].numpy() for seed in range(20)])
     assert 0.15 < np.abs(straight).max() <= yaw_offset_at(APPARENT * LARGEST_TURN) + 1e-6
 
@@ -291,7 +292,7 @@ def test_a_rollout_is_to_show_the_emotion_it_is_told(
     monkeypatch.setattr(recognition, "SCORE_THRESHOLD", -1.0)
     stage = make_tiny_stage("idadapter", run)
     stage.recognition.emotion = EmotionClassifier.from_package()
-    stage.config = replace(stage.config, identity_weight=0.0, caption_weight=0.0, emotion_weight=1.0, jitter=0.0)
+    configure(stage, identity_weight=0.0, caption_weight=0.0, emotion_weight=1.0, jitter=0.0)
     clean = torch.randn(3, 4, 16, 16, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
 
     def wrong(emotions: list[int]) -> tuple[torch.Tensor, dict]:
@@ -316,7 +317,7 @@ def test_a_rollout_has_the_colours_of_its_reference(
     monkeypatch.setattr(recognition, "SCORE_THRESHOLD", -1.0)
     stage = make_tiny_stage("idadapter", run)
     assert isinstance(stage, IdAdapterStage)
-    stage.config = replace(stage.config, identity_weight=0.0, caption_weight=0.0, rollout_colour_weight=1.0)
+    configure(stage, identity_weight=0.0, caption_weight=0.0, rollout_colour_weight=1.0)
     clean = torch.randn(3, 4, 16, 16, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
     told = torch.full((3, len(TOLD)), torch.nan)
     with torch.no_grad():
@@ -343,9 +344,9 @@ def test_colours_count_where_they_alone_are_set_to(run: Path, make_tiny_stage: M
     assert isinstance(stage, IdAdapterStage)
     rolling(stage, 2)
     stage.recognition.reader = None
-    stage.config = replace(stage.config, identity_weight=0.0, caption_weight=0.0)
+    configure(stage, identity_weight=0.0, caption_weight=0.0)
     assert "rollout_colour_off" not in stage.loss(stage.module, StepRandom(0, 0, 0), 0)[1]
-    stage.config = replace(stage.config, rollout_colour_weight=1.0)
+    configure(stage, rollout_colour_weight=1.0)
     _, scalars = stage.loss(stage.module, StepRandom(0, 0, 0), 0)
     stage.reference_colours = lambda crops, batch: torch.full((2, 2, 3), 5.0)
     _, others = stage.loss(stage.module, StepRandom(0, 0, 0), 0)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from configured import configure
 from predictions import judged
 from torch import nn
 
@@ -89,7 +90,7 @@ def test_the_diffusion_stage_trains_the_unet_without_its_adapters(
 def test_identity_loss_is_gated_by_the_detector(run: Path, make_tiny_stage: MakeStage, monkeypatch: pytest.MonkeyPatch):
     stage = make_tiny_stage("idadapter", run)
     assert isinstance(stage, IdAdapterStage)
-    stage.config = replace(stage.config, identity_weight=1.0)
+    configure(stage, identity_weight=1.0)
     latents = torch.randn(3, 4, 16, 16, generator=torch.Generator().manual_seed(0))
 
     def gradient(threshold: float) -> tuple[float, torch.Tensor, dict]:
@@ -121,10 +122,10 @@ def test_a_second_recognizer_is_pleased_by_the_person_and_by_nobody_else(
     chosen = replace(config.idadapter, identity_weight=0.0, second_identity_weight=1.0, jitter=0.0)
     stage = make_tiny_stage("idadapter", run, replace(config, idadapter=chosen))
     assert isinstance(stage, IdAdapterStage)
-    np.testing.assert_allclose(np.linalg.norm(stage.second_means, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(stage.people.second_means, axis=1), 1, atol=1e-5)
     drawn = stage.draw(StepRandom(0, 0, 0), 0)
     rows = drawn.rows[drawn.judged.numpy()]
-    assert torch.equal(drawn.second_means, torch.from_numpy(stage.second_means[rows]))
+    assert torch.equal(drawn.second_means, torch.from_numpy(stage.people.second_means[rows]))
     photos = to_tensor(stage.portraits.photos[:3])
 
     def loss(second_means: np.ndarray) -> float:
@@ -137,7 +138,7 @@ def test_a_second_recognizer_is_pleased_by_the_person_and_by_nobody_else(
     with monkeypatch.context() as patch:
         # What is judged are the photos themselves.
         patch.setattr(stage.recognition, "pictures", lambda latents: photos)
-        assert loss(stage.second_means[:3]) < loss(-stage.second_means[:3]) - 0.1
+        assert loss(stage.people.second_means[:3]) < loss(-stage.people.second_means[:3]) - 0.1
     clean = torch.randn(3, 4, 16, 16, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
     stage.recognition(stage.config, judged(stage, clean, [10, 300, 900]), StepRandom(0, 0, 0))[0].backward()
     assert clean.grad.abs().amax((1, 2, 3)).min() > 0
@@ -147,7 +148,7 @@ def test_features_are_compared_through_a_closed_gate_as_far_as_the_picture_is_vi
     run: Path, make_tiny_stage: MakeStage
 ):
     stage = make_tiny_stage("idadapter", run)
-    stage.config = replace(stage.config, identity_weight=1.0, feature_weight=1.0, jitter=1.0)
+    configure(stage, identity_weight=1.0, feature_weight=1.0, jitter=1.0)
     latents = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         own = decode(stage.vae, latents).clamp(0, 1)
@@ -183,7 +184,7 @@ def test_the_face_counts_more_and_the_whole_as_much(run: Path, make_tiny_stage: 
 def test_a_batch_without_anybody_to_judge_has_a_finite_loss(config: Config, run: Path, make_tiny_stage: MakeStage):
     stage = make_tiny_stage("idadapter", run)
     # All rows are dropped to "nothing known".
-    stage.config = replace(stage.config, condition_dropout=1.0)
+    configure(stage, condition_dropout=1.0)
     loss, scalars = stage.loss(stage.module, StepRandom(0, 0, 0), 0)
     loss.backward()
     assert torch.isfinite(loss) and "faces" not in scalars
@@ -191,7 +192,7 @@ def test_a_batch_without_anybody_to_judge_has_a_finite_loss(config: Config, run:
 
 def test_each_unconditional_kind_has_its_share(config: Config, run: Path, make_tiny_stage: MakeStage):
     stage = make_tiny_stage("idadapter", run)
-    stage.config = replace(stage.config, condition_dropout=0.1, words_alone_share=0.5)
+    configure(stage, condition_dropout=0.1, words_alone_share=0.5)
     empty, kinds = stage.tokenizer("")["input_ids"][:2], np.zeros(4)
     nouns = {tuple(stage.tokenizer(with_identifier(noun, noun))["input_ids"]) for noun in ("man", "woman", "person")}
 
@@ -214,15 +215,15 @@ def test_who_is_shown_the_very_picture_may_be_told_the_noun_alone(
     config: Config, run: Path, make_tiny_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
 ):
     stage = make_tiny_stage("idadapter", run)
-    stage.config = replace(
-        stage.config,
+    configure(
+        stage,
         itself_share=1.0,
         itself_share_low_noise=0.0,
         itself_wordless_share=1.0,
         condition_dropout=0.0,
         words_alone_share=0.0,
     )
-    stage.batch.rendition_share = 0.0
+    stage.people.captioned.rendition_share = 0.0
     monkeypatch.setattr(diffusion, "caption", lambda *_: "wearing a hat")
     nouns = encode_prompts(stage.tokenizer, [with_identifier(noun, noun) for noun in CLASS_NOUNS])
     described = []
@@ -243,8 +244,8 @@ def test_a_rendition_is_asked_for_by_its_caption_and_has_its_photo_for_a_referen
     share: float, config: Config, run: Path, make_tiny_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
 ):
     stage = make_tiny_stage("idadapter", run)
-    stage.config = replace(
-        stage.config,
+    configure(
+        stage,
         itself_share=1.0,
         itself_share_low_noise=1.0,
         itself_wordless_share=1.0,
@@ -252,9 +253,9 @@ def test_a_rendition_is_asked_for_by_its_caption_and_has_its_photo_for_a_referen
         condition_dropout=0.0,
         words_alone_share=0.0,
     )
-    stage.batch.rendition_share = 0.5
-    references, variants, itself, described = stage.references, [], [], []
-    draw_batch = stage.batch
+    stage.people.captioned.rendition_share = 0.5
+    references, variants, itself, described = stage.people.references, [], [], []
+    draw_batch = stage.people.captioned
 
     def batch(*inputs: object, **named: object) -> tuple:
         drawn = draw_batch(*inputs, **named)
@@ -266,9 +267,9 @@ def test_a_rendition_is_asked_for_by_its_caption_and_has_its_photo_for_a_referen
         return references(*inputs)
 
     monkeypatch.setattr(diffusion, "caption", lambda *_: "wearing a hat")
-    monkeypatch.setattr(stage, "batch", batch)
+    monkeypatch.setattr(stage.people, "captioned", batch)
     monkeypatch.setattr(batch, "facts", draw_batch.facts, raising=False)
-    monkeypatch.setattr(stage, "references", recorded)
+    monkeypatch.setattr(stage.people, "references", recorded)
     nouns = encode_prompts(stage.tokenizer, [with_identifier(noun, noun) for noun in CLASS_NOUNS])
     stage.module.register_forward_pre_hook(
         lambda _, inputs: described.extend((~(inputs[2][:, None] == nouns).all(2).any(1)).tolist())
@@ -302,10 +303,10 @@ def test_captions_too_long_for_the_model_end_no_training(
 
 def test_rows_are_drawn_though_nobody_is_alone_or_nobody_has_several(run: Path, make_tiny_stage: MakeStage):
     stage = make_tiny_stage("idadapter", run)
-    several, alone = stage.several, stage.alone
+    several, alone = stage.people.several, stage.people.alone
     assert len(several) and len(alone) and not np.intersect1d(several, alone).size
-    for stage.several, stage.alone in ((several, alone[:0]), (several[:0], alone)):
-        assert np.isin(stage.rows(np.random.default_rng(0)), [*stage.several, *stage.alone]).all()
+    for stage.people.several, stage.people.alone in ((several, alone[:0]), (several[:0], alone)):
+        assert np.isin(stage.people.rows(np.random.default_rng(0)), [*stage.people.several, *stage.people.alone]).all()
 
 
 def test_the_identifier_is_appended_as_the_paper_says():
@@ -358,7 +359,7 @@ def test_the_model_is_not_told_of_added_noise(config: Config, run: Path, make_ti
     add_noise = stage.diffusion.add_noise
     stage.diffusion.add_noise = lambda *inputs: wanted.append(add_noise(*inputs)) or wanted[-1]
     for perturbation in (0.0, 0.1):
-        stage.config = replace(stage.config, input_perturbation=perturbation)
+        configure(stage, input_perturbation=perturbation)
         stage.loss(stage.module, StepRandom(0, 0, 0), 0)
     # Both times the first of `add_noise`'s answers is what shall be predicted, and it is the same.
     (plain, target, _), (_, same_target, _), _ = wanted
@@ -380,9 +381,9 @@ def test_who_is_told_more_may_be_shown_the_photos_mirror_image(
     config: Config, run: Path, make_tiny_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
 ):
     stage = make_tiny_stage("idadapter", run)
-    stage.batch.rendition_share = 0.0
+    stage.people.captioned.rendition_share = 0.0
     drawn = []
-    draw_batch, references = stage.batch, stage.references
+    draw_batch, references = stage.people.captioned, stage.people.references
 
     def batch(*inputs: object, **named: object) -> tuple:
         drawn.append([draw_batch(*inputs, **named)])
@@ -393,11 +394,11 @@ def test_who_is_told_more_may_be_shown_the_photos_mirror_image(
         return references(rows, shown_mirrored, *rest)
 
     monkeypatch.setattr(batch, "facts", draw_batch.facts, raising=False)
-    monkeypatch.setattr(stage, "batch", batch)
-    monkeypatch.setattr(stage, "references", recorded)
+    monkeypatch.setattr(stage.people, "captioned", batch)
+    monkeypatch.setattr(stage.people, "references", recorded)
     always = {"itself_share": 1.0, "itself_share_low_noise": 1.0, "itself_mirrored_share": 1.0}
     for wordless, turned in ((0.0, True), (1.0, False)):
-        stage.config = replace(stage.config, **always, itself_wordless_share=wordless)
+        configure(stage, **always, itself_wordless_share=wordless)
         with torch.no_grad():
             stage.loss(stage.module, StepRandom(0, 0, 0), 0)
         (_, variants), shown = drawn[-1]
@@ -409,19 +410,19 @@ def test_who_is_told_more_may_have_a_reference_that_looks_elsewhere(
     run: Path, make_tiny_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
 ):
     stage = make_tiny_stage("idadapter", run)
-    stage.batch.rendition_share = 0.0
-    turned, references = [], stage.references
+    stage.people.captioned.rendition_share = 0.0
+    turned, references = [], stage.people.references
 
     def recorded(rows: np.ndarray, mirrored: np.ndarray, random: object, itself: object, turns: np.ndarray) -> tuple:
         turned.append(turns)
         return references(rows, mirrored, random, itself, turns)
 
     recorded.yaw = references.yaw  # type: ignore[attr-defined]
-    monkeypatch.setattr(stage, "references", recorded)
+    monkeypatch.setattr(stage.people, "references", recorded)
     always = {"itself_share": 1.0, "itself_share_low_noise": 1.0}
     for wordless, share, expected in ((0.0, 1.0, True), (1.0, 1.0, False), (0.0, 0.0, False)):
         settings = {**always, "itself_wordless_share": wordless, "itself_turned_share": share}
-        stage.config = replace(stage.config, **settings)
+        configure(stage, **settings)
         stage.draw(StepRandom(0, 0, 0), 0)
         # Who is told the noun alone sees the very photo.
         assert ((turned[-1] != 0) == expected).all()
@@ -431,7 +432,7 @@ def test_rows_that_are_told_more_are_judged_first(
     config: Config, run: Path, make_tiny_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
 ):
     stage = make_tiny_stage("idadapter", run)
-    stage.batch.rendition_share = 0.0
+    stage.people.captioned.rendition_share = 0.0
     monkeypatch.setattr(diffusion, "caption", lambda *_: "wearing a hat")
     told_something = []
     monkeypatch.setattr(
@@ -442,12 +443,12 @@ def test_rows_that_are_told_more_are_judged_first(
     prompts = []
     stage.module.register_forward_pre_hook(lambda _, inputs: prompts.append(inputs[2].clone()))
     nouns = encode_prompts(stage.tokenizer, [with_identifier(noun, noun) for noun in CLASS_NOUNS])
-    hats = [replace(facts, hat=True) for facts in stage.batch.facts]
-    monkeypatch.setattr(stage.batch, "facts", hats)
+    hats = [replace(facts, hat=True) for facts in stage.people.captioned.facts]
+    monkeypatch.setattr(stage.people.captioned, "facts", hats)
     for first in (0, 2):
         told_something.clear(), prompts.clear()
-        stage.config = replace(
-            stage.config,
+        configure(
+            stage,
             itself_share=0.5,
             itself_share_low_noise=0.5,
             itself_wordless_share=1.0,
@@ -473,7 +474,7 @@ def test_what_a_caption_tells_moves_the_picture(run: Path, make_tiny_stage: Make
     stage = make_tiny_stage("idadapter", run)
     stage.recognition.reader = FactReader()
     torch.nn.init.normal_(stage.recognition.reader.linear.weight, generator=torch.Generator().manual_seed(0))
-    stage.config = replace(stage.config, identity_weight=0.0, caption_weight=1.0)
+    configure(stage, identity_weight=0.0, caption_weight=1.0)
     clean = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
     told = torch.full((2, len(TOLD)), torch.nan)
     told[0, 0] = 1

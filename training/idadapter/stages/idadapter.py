@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +11,13 @@ from torch.nn import functional
 from transformers import CLIPTokenizer
 
 from ..config import IdAdapterConfig
-from ..data.captions import CLASS_NOUNS, caption, mirrored
-from ..data.embeddings import by_identity, clean_identities, identity_means, open_embeddings
+from ..data.embeddings import open_embeddings
 from ..data.latents import Latents
 from ..data.portraits import Portraits
-from ..data.references import References
-from ..data.told import TOLD, tells_expression, tells_hat, told_emotion, told_values
-from ..data.turned_heads import APPARENT, LARGEST_TURN, varied_turn, yaw_offset_at
 from ..data.vision_crops import crop, to_tensor
 from ..faces.colours import region_colours, region_masks
 from ..faces.detector import FaceDetector
-from ..faces.emotion import CLASSES, EmotionClassifier
+from ..faces.emotion import EmotionClassifier
 from ..faces.fact_reader import open_fact_reader
 from ..faces.recognizer import FaceRecognizer
 from ..loop import Stage, StepRandom, mean_or_zero
@@ -35,7 +30,7 @@ from ..models.identity_adapter import adapter_parameters, cross_attention_key_va
 from ..models.second_recognizer import open_second_recognizer
 from ..models.text_encoder import identifier_positions
 from ..models.unet import pooled_text_parameters
-from ..noise_schedule import Diffusion, read_noise_schedule, stratified_timesteps
+from ..noise_schedule import Diffusion, read_noise_schedule
 from ..parts import (
     read_image_encoder,
     write_image_encoder,
@@ -43,13 +38,13 @@ from ..parts import (
     write_text_encoder,
     write_unet,
 )
-from ..rollouts import guided_prompts, roll_out, rollout_needed, rollout_times
+from ..rollouts import roll_out
 from ..sampling import sample_latents, to_pictures
-from ..tokenizer import IDENTIFIER, encode_prompts, shortened, with_identifier, without_identifier
+from ..tokenizer import encode_prompts, with_identifier
 from .autoencoder import face_mask, feature_mask
-from .diffusion import CaptionedPhotos
 from .discriminators import Discriminators
 from .drawn_people import DrawnPeople
+from .people_draw import PeopleDraw
 from .recognition import Judged, RecognitionLoss
 
 SAMPLE_PROMPTS = (
@@ -60,21 +55,6 @@ SAMPLE_PROMPTS = (
     "{} with glasses",
     "a pencil sketch of {}",
 )
-
-
-ROLLOUT_TIMESTEPS = (100, 700)
-"""Where a rollout ends and is judged: from where on one step shows a face, to where nothing of it changes any more."""
-
-CHANGEABLE = ("smiling", "mouth_open", "emotion", "glasses", "hat", "yaw")
-"""Facts in which two photos of a person may differ: a rollout is told another photo's."""
-
-
-TURNED = 0.2
-"""The least `Facts.yaw` of a photo that looks clearly to a side."""
-
-TURNED_REFERENCE_YAW = 0.25
-"""Standard deviation of where a turned reference looks, radians: most photos that people have of themselves are nearly
-from the front."""
 
 
 class IdAdapterStage(Stage):
@@ -97,7 +77,6 @@ class IdAdapterStage(Stage):
         """Takes the networks as they are; the frozen judges come from `parts` and the registry's package."""
         self.config, self.tokenizer, self.portraits = config, tokenizer, portraits
         self.module = model.to(memory_format=torch.channels_last)
-        self.batch = CaptionedPhotos(portraits, config.rendition_share)
         self.latents = latents
         self.diffusion = Diffusion(read_noise_schedule(parts))
         self.vae = latents.vae
@@ -106,51 +85,38 @@ class IdAdapterStage(Stage):
             self.vae.enable_gradient_checkpointing()
         self.image_encoder = model.image_encoder or read_image_encoder(parts)
         self.embeddings = open_embeddings(cache, portraits, recognizer)
-        identity, everybody = by_identity(portraits)
-        groups, self.means = clean_identities(self.embeddings, everybody)
-        second, self.second_means = None, np.zeros((len(self.means), 0), np.float32)
+        second, second_embeddings = None, None
         if config.second_identity_weight:
-            second, embeddings = open_second_recognizer(cache, portraits)
-            self.second_means = identity_means(embeddings, everybody, groups)
-        self.references = References(
+            second, second_embeddings = open_second_recognizer(cache, portraits)
+        self.people = PeopleDraw(
+            config,
+            tokenizer,
             portraits,
+            latents,
             self.embeddings,
-            groups,
-            identity,
-            config.references,
-            min(config.different_references or config.references, config.references),
+            second_embeddings,
             self.image_encoder.config.image_size,
-            config.single_share,
+            len(self.diffusion.alphas) - 1,
         )
         side = self.module.unet.config.sample_size
         face = functional.adaptive_avg_pool2d(face_mask(portraits.size), side)
         features = functional.adaptive_avg_pool2d(feature_mask(portraits.size), side)
         weight = 1 + (config.face_weight - 1) * face + config.eyes_and_mouth_weight * features
         self.place_weight = weight / weight.mean()
-        clean = np.concatenate([rows for rows in groups.values()])
-        clean = np.intersect1d(clean, portraits.train)
-        train, facts = self.portraits.train, self.batch.facts
-        self.turned = train[[abs(facts[row].yaw) >= TURNED for row in train]]
-        shown = [facts[row].emotion if not facts[row].smiling else None for row in train]
-        self.emotional = [train[[one == emotion for one in shown]] for emotion in sorted({*shown} - {None})]
         self.reference_regions = region_masks(self.image_encoder.config.image_size)
         self.discriminators = Discriminators(config, model, self.diffusion)
+        facts = self.people.captioned.facts
         self.recognition = RecognitionLoss(
             self.vae,
             self.diffusion,
             recognizer,
             detector,
-            open_fact_reader(cache, portraits, self.batch.facts, recognizer) if config.caption_weight else None,
+            open_fact_reader(cache, portraits, facts, recognizer) if config.caption_weight else None,
             EmotionClassifier.from_package() if config.emotion_weight else None,
             self.discriminators,
             portraits.size,
             second,
         )
-        several = np.array([len(groups[identity[row]]) > 1 for row in clean])
-        self.several, self.alone = clean[several], clean[~several]
-        ending = with_identifier("", max(CLASS_NOUNS, key=len))
-        self.identifier_length = len(tokenizer(ending, add_special_tokens=False)["input_ids"])
-        self.identifier_id = tokenizer.convert_tokens_to_ids(IDENTIFIER + "</w>")
 
     def learning_rate_shares(self) -> dict[nn.Parameter, float]:
         """See `Stage.learning_rate_shares`: of what the paper leaves frozen, in a joint training."""
@@ -185,14 +151,6 @@ class IdAdapterStage(Stage):
             if self.module.image_encoder is not None:
                 self.image_encoder.set_attn_implementation("eager")
 
-    def rows(self, random: np.random.Generator) -> np.ndarray:
-        """Training photos; people with several photos more often than their share."""
-        count = self.config.loop.batch_size
-        several = random.random(count) < self.config.several_share
-        if not len(self.alone) or not len(self.several):
-            return random.choice(self.several if len(self.several) else self.alone, count)
-        return np.where(several, random.choice(self.several, count), random.choice(self.alone, count))
-
     @torch.no_grad()
     def features(self, crops: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """f_v [b, N, P, d_v] and f_c [b, N, d_v] of the references, RGB [k, 3, s, s] in [0, 1]."""
@@ -209,146 +167,7 @@ class IdAdapterStage(Stage):
 
     def draw(self, random: StepRandom, step: int) -> DrawnPeople:
         """See `Stage.draw`."""
-        config, draw = self.config, random.numpy
-        rows = self.rows(draw)
-        count = len(rows)
-        captions, variants = self.batch(rows, draw, noun_always=True)
-        uniform = torch.from_numpy(draw.random(count, np.float32))
-        timesteps = stratified_timesteps(uniform, 1000 - config.least_timestep, config.timestep_shift)
-        timesteps = (timesteps + config.least_timestep)[torch.from_numpy(draw.permutation(count))]
-        itself_share = np.where(timesteps.numpy() < 500, config.itself_share_low_noise, config.itself_share)
-        rendition = variants == 2
-        # A rendition's reference is the photo that it was made of, or another; and only its caption asks for it.
-        itself = draw.random(count) < np.where(rendition, config.rendition_itself_share, itself_share)
-        # Guidance needs three unconditional kinds: nothing known, the words alone, the person alone.
-        kind = draw.random(count)
-        share, anonymous_share = config.condition_dropout, config.condition_dropout + config.words_alone_share
-        anonymous = kind < anonymous_share
-        photos = np.flatnonzero(~anonymous & ~rendition)[: config.rollout_rows]
-        varied = np.zeros(count, bool)
-        varied[photos] = draw.random(len(photos)) < config.rollout_turned_reference_share
-        itself |= varied
-        # Whose reference shows the very picture is seldom told more: words then ask for another picture.
-        untold = itself & ~rendition & (draw.random(count) < config.itself_wordless_share)
-        told = itself & ~rendition & ~untold
-        flipped = told & ~varied & (draw.random(count) < config.itself_mirrored_share)
-        turned = told & ~varied & (draw.random(count) < config.itself_turned_share)
-        mirror = (variants == 1) ^ flipped
-        yaws, turns = self.reference_turns(rows, mirror, varied, turned, draw)
-        crops, index, faces, counts = self.references(rows, mirror, draw, itself, turns)
-        nouns = [self.batch.facts[row].noun for row in rows]
-        nouns = [noun if draw.random() > 0.1 else "person" for noun in nouns]
-        wordless = (kind < share) | ((kind >= anonymous_share) & (kind < anonymous_share + share))
-        wordless |= ~anonymous & untold
-        prompts = []
-        for i in range(count):
-            words = "" if kind[i] < share else nouns[i] if wordless[i] else captions[i]
-            words = shortened(self.tokenizer, words, self.identifier_length)
-            prompts.append(words if anonymous[i] else with_identifier(words, nouns[i]))
-        renditions = np.flatnonzero(~anonymous & ~wordless & (variants == 2))
-        renditions = renditions[: config.rollout_renditions if config.rollout_rows else 0]
-        real_rows, real_variants = rows.copy(), variants.copy()
-        shown = [self.batch.facts[row] for row in rows]
-        shown = [mirrored(facts) if variant == 1 else facts for facts, variant in zip(shown, variants, strict=True)]
-        for i in photos:
-            timesteps[i] = int(draw.integers(*ROLLOUT_TIMESTEPS))
-            if not wordless[i]:
-                real_rows[i], real_variants[i] = self.told_of(draw), 0
-                other = self.batch.facts[real_rows[i]]
-                shown[i] = replace(shown[i], **{name: getattr(other, name) for name in CHANGEABLE})
-                words = caption(shown[i], draw, None, nouns[i])
-                words = shortened(self.tokenizer, words, self.identifier_length)
-                prompts[i] = with_identifier(words, nouns[i])
-        for i in renditions:
-            timesteps[i] = int(draw.integers(*ROLLOUT_TIMESTEPS))
-        ids = encode_prompts(self.tokenizer, prompts)
-        rolled = np.concatenate([photos, renditions])
-        rolled_crops, rolled_index = torch.unique(index[torch.from_numpy(rolled)], return_inverse=True)
-        asked, whose = [prompts[i] for i in rolled], [nouns[i] for i in rolled]
-        guided = guided_prompts(config, asked, whose)
-        rolled_ids = encode_prompts(self.tokenizer, guided) if guided else ids[:0]
-        rolled_times = rollout_times(config, timesteps[torch.from_numpy(rolled)], len(self.diffusion.alphas) - 1)
-        words = [without_identifier(prompt, noun) for prompt, noun in zip(asked, whose, strict=True)]
-        judged = np.setdiff1d(np.flatnonzero(~anonymous & (variants != 2)), photos)
-        first = judged[~wordless[judged]][: config.recognized_told]
-        judged = np.sort(np.concatenate([first, np.setdiff1d(judged, first)])[: config.recognized])
-        judged = np.concatenate([photos, judged])
-        told_facts = np.array([told_values(prompts[i], shown[i]) for i in judged], np.float32).reshape(-1, len(TOLD))
-        # Where words do not say where to look, the reference does.
-        looks = told_facts[:, TOLD.index("yaw")]
-        looks[:] = np.where(
-            varied[judged] & np.isnan(looks), yaw_offset_at(yaws[judged] + APPARENT * turns[judged]), looks
-        )
-        emotions = [told_emotion(prompts[i], shown[i]) for i in photos]
-        emotions = [-1 if emotion is None else CLASSES.index(emotion) for emotion in emotions]
-        telling = np.array([(tells_expression(prompt), tells_hat(prompt)) for prompt in prompts])
-        shares = (config.expressive_share, config.hat_share)
-        quiet = ~anonymous[:, None] & telling & (draw.random(telling.shape) < shares)
-        return DrawnPeople(
-            rows=rows,
-            variants=variants,
-            timesteps=timesteps,
-            crops=crops,
-            index=index,
-            faces=faces,
-            counts=counts,
-            ids=ids,
-            positions=identifier_positions(ids, self.identifier_id),
-            anonymous=torch.from_numpy(anonymous),
-            quiet=torch.from_numpy(quiet),
-            drawn=torch.from_numpy(np.setdiff1d(np.arange(count), rolled)),
-            rolled=torch.from_numpy(rolled),
-            rolled_crops=rolled_crops,
-            rolled_index=rolled_index,
-            rolled_ids=rolled_ids,
-            rolled_positions=identifier_positions(rolled_ids, self.identifier_id),
-            rolled_times=rolled_times,
-            rolled_needed=[rollout_needed(config, now) for now in rolled_times[:-1]],
-            rolled_words=encode_prompts(self.tokenizer, words) if words else ids[:0],
-            real_rows=real_rows[rolled],
-            real_variants=real_variants[rolled],
-            judged=torch.from_numpy(judged),
-            told=torch.from_numpy(told_facts),
-            emotions=torch.tensor(emotions, dtype=torch.int64),
-            alike=torch.from_numpy((untold & ~varied)[judged]),
-            photos=torch.from_numpy(self.latents.pictures(rows[judged], variants[judged])),
-            means=torch.from_numpy(self.means[rows[judged]]),
-            second_means=torch.from_numpy(self.second_means[rows[judged]]),
-        )
-
-    def reference_turns(
-        self, rows: np.ndarray, mirrored: np.ndarray, varied: np.ndarray, turned: np.ndarray, draw: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Where the heads of references look that are the photo itself, and by how much they are turned, radians.
-
-        Args:
-            rows: [b], the photos.
-            mirrored: [b] bool, whether the reference is the mirror image.
-            varied: [b] bool, which are turned as far as `LARGEST_TURN` from where they look, as by the service.
-            turned: [b] bool, which others look somewhere near the front.
-            draw: draws the turns.
-
-        Returns:
-            yaws [b] and turns [b]; both 0 where neither.
-        """
-        yaws, turns = np.zeros(len(rows)), np.zeros(len(rows))
-        for i in np.flatnonzero(varied | turned):
-            yaws[i] = self.references.yaw(int(rows[i]), bool(mirrored[i]))
-            if varied[i]:
-                turns[i] = varied_turn(yaws[i], draw.uniform(-LARGEST_TURN, LARGEST_TURN))
-            else:
-                turns[i] = draw.normal(0, TURNED_REFERENCE_YAW) - yaws[i]
-        return yaws, turns
-
-    def told_of(self, draw: np.random.Generator) -> int:
-        """A training photo that a rollout is told of: some look clearly to a side, some show an emotion."""
-        config, kind = self.config, draw.random()
-        if len(self.turned) and kind < config.rollout_turned_share:
-            return int(draw.choice(self.turned))
-        kind -= config.rollout_turned_share
-        if self.emotional and 0 <= kind < config.rollout_emotion_share:
-            return int(draw.choice(self.emotional[draw.integers(len(self.emotional))]))
-        return int(draw.choice(self.portraits.train))
+        return self.people(random)
 
     def loss(
         self, module: nn.Module, random: StepRandom, step: int, drawn: DrawnPeople | None = None
@@ -474,10 +293,10 @@ class IdAdapterStage(Stage):
         )
         tokens, embedding = self.module.mixed_features(patch, classes, faces)
         tokens, embedding = tokens.repeat_interleave(prompts_each, 0), embedding.repeat_interleave(prompts_each, 0)
-        nouns = [self.batch.facts[row].noun for row in held_out]
+        nouns = [self.people.captioned.facts[row].noun for row in held_out]
         prompts = [with_identifier(form.format(noun), noun) for noun in nouns for form in SAMPLE_PROMPTS]
         ids = encode_prompts(self.tokenizer, [*prompts, *([""] * len(prompts))]).to(self.device)
-        positions = identifier_positions(ids, self.identifier_id)
+        positions = identifier_positions(ids, self.people.identifier_id)
         identity = (torch.cat([tokens, torch.zeros_like(tokens)]), torch.cat([embedding, torch.zeros_like(embedding)]))
 
         def model(noisy: Tensor, timestep: Tensor) -> Tensor:
