@@ -7,6 +7,9 @@ import type { Queries } from "../store/store.ts";
 /** Keys of one account that are not revoked, at most: enough to rotate several. */
 export const mostAccountKeys = 10;
 
+/** What ids of keys look like. */
+const keyId = /^key_[0-9a-f-]{36}$/;
+
 /** The account has {@linkcode mostAccountKeys} already. */
 export class TooManyAccountKeysError extends Error {
   override readonly name = "TooManyAccountKeysError";
@@ -79,6 +82,8 @@ export async function revokeAccountKey(queries: Queries, account: string, id: st
  * @returns the key, revoked or not; undefined when there is none, or it was revoked days ago
  */
 export function findAccountKey(queries: Queries, id: string): Promise<AccountKey | undefined> {
+  // nobody has signed the name yet: what can be none is not asked for
+  if (!keyId.test(id)) return Promise.resolve(undefined);
   return queries.selectFrom("account_keys").selectAll().where("id", "=", id).executeTakeFirst();
 }
 

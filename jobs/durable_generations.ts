@@ -1,7 +1,7 @@
 /** Generations in the database, told of by whichever instance is asked. */
 
 import { persist, rest } from "../store/persist.ts";
-import { ObjectStoreError } from "../store/unavailable.ts";
+import { isStoreUnavailable, ObjectStoreError } from "../store/unavailable.ts";
 import { accept } from "./accept.ts";
 import type {
   Generation,
@@ -95,6 +95,8 @@ export class DurableGenerations implements Generations {
       return first;
     } catch (error) {
       this.#unfollow(draft.id);
+      // What was lost may be the answer to the commit. Who has a key may ask again; for all others it is to cost nothing.
+      if (isStoreUnavailable(error) && request.idempotency === undefined) this.#withdrawLater(draft.id);
       throw error;
     }
   }
@@ -170,6 +172,13 @@ export class DurableGenerations implements Generations {
     await rest(lastLookMilliseconds, looked.signal);
     this.#closed.abort();
     for (const id of [...this.#followed.keys()]) this.#unfollow(id);
+  }
+
+  /** Cancels a generation that nobody knows of, if there is one, when the database is there again. */
+  #withdrawLater(id: string): void {
+    const { signal } = this.#closed;
+    // what is left of it at the end of the process is an orphan like any other
+    persist(() => withdraw(this.#room, id, "canceled"), { signal }).catch(() => {});
   }
 
   #draft(id: string, { account, requestId, model, input, pixels }: GenerationRequest): Generation {

@@ -2,6 +2,7 @@
 
 import { z } from "@hono/zod-openapi";
 import { GenerationRequestSchema, wide } from "./generation.ts";
+import { storable } from "./storable.ts";
 
 const credits = z.int().min(0).describe("credits").openapi(wide);
 
@@ -44,11 +45,17 @@ export const UsageSchema = z.strictObject({
   total: z.strictObject(usageSum).openapi("UsageTotal"),
 }).openapi("Usage");
 
+/** Of Unix time; PostgreSQL does not know every earlier year that a date may name. */
+const day = z.iso.date().refine((text) => text >= "1970-01-01", {
+  error: "must be 1970-01-01 or later",
+  params: { code: "out_of_range" },
+}).optional();
+
 /** Which days usage is asked for. */
 export const UsageQuerySchema = z.strictObject({
-  from: z.iso.date().optional().openapi({ description: "first day, UTC; default 29 days before `to`" }),
-  to: z.iso.date().optional().openapi({ description: "last day, UTC; default today" }),
-  end_user: z.string().min(1).max(128).optional().openapi({
+  from: day.openapi({ description: "first day, UTC, from 1970 on; default 29 days before `to`" }),
+  to: day.openapi({ description: "last day, UTC, from 1970 on; default today" }),
+  end_user: storable(z.string().min(1).max(128)).optional().openapi({
     description: "counts what tokens with this `end_user` asked for alone",
   }),
 });
@@ -59,7 +66,7 @@ export const PriceRequestSchema = GenerationRequestSchema.partial().openapi("Pri
 /** What a generation would cost. */
 export const PriceSchema = z.strictObject({
   price: credits.describe("credits the generation costs when it succeeds; it costs nothing else"),
-  available: credits.describe("credits the account has"),
+  available: credits.optional().describe("credits the account has; left out for a token with an `end_user`"),
 }).openapi("Price");
 
 /** Credits the operator gives or takes. */
@@ -67,5 +74,5 @@ export const CreditRequestSchema = z.strictObject({
   amount: z.int().min(-1_000_000_000_000).max(1_000_000_000_000)
     .describe("credits; negative takes them back, at most what is available").openapi(wide),
   kind: z.enum(["top_up", "adjustment"]).describe("top_up: paid for; adjustment: anything else"),
-  note: z.string().max(500).optional().describe("why, for the books"),
+  note: storable(z.string().max(500)).optional().describe("why, for the books"),
 }).openapi("CreditRequest");

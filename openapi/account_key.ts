@@ -1,6 +1,7 @@
 /** What the resources of an account's own keys take and give. */
 
 import { z } from "@hono/zod-openapi";
+import { storable } from "./storable.ts";
 
 const base64url = z.string().regex(/^[A-Za-z0-9_-]+$/).max(1024);
 
@@ -43,7 +44,9 @@ export type PublicJwk = z.infer<typeof PublicJwkSchema>;
 /** A key to be added. */
 export const AccountKeyRequestSchema = z.strictObject({
   jwk: PublicJwkSchema,
-  name: z.string().min(1).max(100).describe("for people, for example which machine holds the private half"),
+  name: storable(z.string().min(1).max(100)).describe(
+    "for people, for example which machine holds the private half",
+  ),
   scope: z.string().max(1000).optional().describe(
     "most that tokens of this key may be allowed, words separated by spaces; by default whatever the token of this " +
       "request allows, less `keys:write` and `accounts:write`, which no key can hand on",

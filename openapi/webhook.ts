@@ -1,6 +1,7 @@
 /** What the webhook resources take and give. */
 
 import { z } from "@hono/zod-openapi";
+import { storable } from "./storable.ts";
 
 const endpoint = {
   id: z.string(),
@@ -23,7 +24,7 @@ export const WebhookSecretSchema = z.strictObject({
 
 /** An endpoint to be added. */
 export const WebhookEndpointRequestSchema = z.strictObject({
-  url: z.string().max(2000).describe("https, of the public internet"),
+  url: storable(z.string().max(2000)).describe("https, of the public internet"),
 }).openapi("WebhookEndpointRequest");
 
 /** All endpoints of the account. */

@@ -53,6 +53,7 @@ export const addWebhookEndpoint = createRoute({
   responses: answers("The endpoint and its secret.", newSecret, [
     ...tokenProblems,
     ...jsonProblems,
+    "invalid_value",
     "webhook_url_refused",
     "too_many_webhook_endpoints",
     ...storeProblems,

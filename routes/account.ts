@@ -75,6 +75,12 @@ export function account(options: AppOptions): Hono<AppEnv> {
 
   app.get(operations.getAccount.path, mayRead, async (c) => {
     const jobs = requireJobs(options);
+    if (c.get("endUser") !== undefined) {
+      throw new ProblemError(
+        "scope_missing",
+        "A token with an `end_user` tells nothing of the whole account.",
+      );
+    }
     c.header("Cache-Control", "no-store");
     return c.json(toBody(await openAccount(jobs, accountOf(c)), jobs));
   });
@@ -99,8 +105,10 @@ export function account(options: AppOptions): Hono<AppEnv> {
       steps: body.num_inference_steps ?? manifest.defaults.num_inference_steps,
       pixels: manifest.image_size ** 2,
     });
-    const { available } = await openAccount(jobs, accountOf(c));
     c.header("Cache-Control", "no-store");
+    // nor does an end user's token tell how much there is
+    if (c.get("endUser") !== undefined) return c.json({ price });
+    const { available } = await openAccount(jobs, accountOf(c));
     return c.json({ price, available });
   });
 

@@ -17,6 +17,7 @@ import { imageEdits } from "./image_edits.ts";
 import { metrics } from "./metrics.ts";
 import { accessLog } from "./middleware/access_log.ts";
 import { allowOrigins } from "./middleware/allow_origins.ts";
+import { cancelHeadBody } from "./middleware/head_body.ts";
 import { answerErrors, answerMethodNotAllowed, answerNotFound } from "./middleware/problems.ts";
 import { models } from "./models.ts";
 import { page, pagePaths } from "./page.ts";
@@ -58,6 +59,12 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
     await next();
     const code = c.get("problemCode");
     if (code !== undefined) options.onProblem?.(code);
+  });
+  app.use(cancelHeadBody);
+  app.use(async (c, next) => {
+    // no name of anything holds it, and PostgreSQL refuses to look for it
+    if (new URL(c.req.url).pathname.includes("%00")) return answerNotFound(c);
+    await next();
   });
   app.use(secureHeaders({
     // the pages under / and /docs have policies of their own

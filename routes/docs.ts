@@ -75,7 +75,8 @@ export function docs(): Hono<DocsEnv> {
     let file: Deno.FsFile;
     try {
       file = await Deno.open(scalarScript);
-    } catch {
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
       throw new ProblemError("not_found", "Scalar is not installed: run `deno install` once.");
     }
     return c.body(file.readable, 200, {

@@ -29,6 +29,9 @@ const typeNames: Readonly<Record<string, string>> = {
   boolean: "true or false",
 };
 
+/** Formats that a pattern would describe badly. */
+const formats: Readonly<Record<string, string>> = { date: "must be a date, as 2026-01-31 is one" };
+
 /** More than these tell a person nothing new. */
 const mostErrors = 20;
 
@@ -68,7 +71,11 @@ function describe(issue: Issue, field: string, value: unknown): { code: ProblemC
     case "too_big":
       return { code: own.big ?? "out_of_range", detail: boundary(issue) };
     case "invalid_format":
-      return { code: own.small ?? "invalid_value", detail: "must not be blank" };
+      return own.small === undefined
+        ? { code: "invalid_value", detail: formats[issue.format] ?? `must match ${issue.pattern}` }
+        : { code: own.small, detail: "must not be blank" };
+    case "custom":
+      return { code: issue.params?.["code"] as ProblemCode ?? "wrong_type", detail: issue.message };
     case "invalid_value": {
       const detail = `must be one of ${issue.values.join(", ")}`;
       if (typeof value !== typeof issue.values[0]) return { code: "wrong_type", detail };

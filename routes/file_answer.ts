@@ -1,8 +1,6 @@
 /** A file as an answer: strong ETag and one range (RFC 9110, sections 8.8.3, 13.1.5 and 14). */
 
 import type { Context } from "hono";
-// @ts-types="@types/range-parser"
-import parseRange from "range-parser";
 import type { AppEnv } from "./app_options.ts";
 import { ProblemError } from "./problem_error.ts";
 
@@ -30,15 +28,32 @@ export async function answerFile(
   const condition = c.req.header("If-Range");
   const sameFile = condition === undefined || condition === tag;
   if (range === undefined || c.req.method !== "GET" || !sameFile) return c.body(data, 200);
-  const ranges = parseRange(data.length, range);
-  if (ranges === -1) {
+  const part = parseRange(range, data.length);
+  if (part === undefined) return c.body(data, 200);
+  const { start, end } = part;
+  if (start >= end) {
     throw new ProblemError("range_not_satisfiable", `The file has ${data.length} bytes.`, {
       details: { bytes: data.length },
       headers: { "Content-Range": `bytes */${data.length}` },
     });
   }
-  const [first] = typeof ranges === "number" || ranges.type !== "bytes" || ranges.length > 1 ? [] : ranges;
-  if (first === undefined) return c.body(data, 200);
-  c.header("Content-Range", `bytes ${first.start}-${first.end}/${data.length}`);
-  return c.body(data.slice(first.start, first.end + 1), 206);
+  c.header("Content-Range", `bytes ${start}-${end - 1}/${data.length}`);
+  return c.body(data.slice(start, end), 206);
+}
+
+/**
+ * Reads `Range`, as RFC 9110, 14.1.2, has it.
+ *
+ * @param range the header
+ * @param length of the file, bytes
+ * @returns the first byte and the one after the last, none where no byte is asked for that there is; undefined for what is
+ *   malformed, in another unit or several ranges, all of which the header is ignored for
+ */
+function parseRange(range: string, length: number): { start: number; end: number } | undefined {
+  const [, first = "", last = ""] = /^bytes=(\d*)-(\d*)$/.exec(range.trim()) ?? [];
+  if (first === "") {
+    return last === "" ? undefined : { start: Math.max(0, length - Number(last)), end: length };
+  }
+  if (last !== "" && Number(last) < Number(first)) return undefined;
+  return { start: Number(first), end: Math.min(length, last === "" ? length : Number(last) + 1) };
 }

@@ -4,6 +4,7 @@ import type { Context } from "hono";
 import { type Generation, isFinal } from "../jobs/generation.ts";
 import { FINAL_EVENT } from "../jobs/generation_record.ts";
 import { createProblem } from "../openapi/problem.ts";
+import { isStoreUnavailable, ObjectStoreError } from "../store/unavailable.ts";
 import { type AppEnv, type AppOptions, requireJobs } from "./app_options.ts";
 import { streamEvents } from "./event_stream.ts";
 import { failureOf, generationPath, toState } from "./generation_answer.ts";
@@ -183,12 +184,17 @@ export async function replyLater(
   const { account, id } = generation;
   c.header("Preference-Applied", "respond-async");
   c.header("Cache-Control", "no-store");
+  let now: Generation | undefined;
   if (waitSeconds > 0) {
     // a process that is about to end waits for nothing: the generation goes on
     const ended = waitForEnd(generation, options).catch(() => undefined);
-    await Promise.race([ended, pause(waitSeconds)]);
+    now = await Promise.race([ended, pause(waitSeconds)]);
   }
-  const now = await requireJobs(options).generations.find(account, id) ?? generation;
+  // it was taken on: who is told that the store is away, and not where it is, would ask and pay again
+  now ??= await requireJobs(options).generations.find(account, id).catch((error) => {
+    if (isStoreUnavailable(error) || error instanceof ObjectStoreError) return undefined;
+    throw error;
+  }) ?? generation;
   if (now.status === "succeeded") return c.json(toState(now, "data"), 200);
   if (isFinal(now)) throw failureOf(now);
   return c.json(toState(now, "url"), 202, {
@@ -197,6 +203,6 @@ export async function replyLater(
   });
 }
 
-function pause(seconds: number): Promise<void> {
-  return new Promise((resolve) => Deno.unrefTimer(setTimeout(resolve, seconds * 1000)));
+function pause(seconds: number): Promise<undefined> {
+  return new Promise((resolve) => Deno.unrefTimer(setTimeout(resolve, seconds * 1000, undefined)));
 }

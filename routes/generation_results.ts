@@ -2,7 +2,7 @@
 
 import { type Context, Hono, type MiddlewareHandler } from "hono";
 import { every } from "hono/combine";
-import { etag } from "hono/etag";
+import { etag, RETAINED_304_HEADERS } from "hono/etag";
 import { type Generation, isFinal } from "../jobs/generation.ts";
 import * as operations from "../openapi/generation_operations.ts";
 import { type AppEnv, type AppOptions, requireJobs } from "./app_options.ts";
@@ -32,6 +32,16 @@ function answerState(c: Context<AppEnv>, generation: Generation): Response {
   if (!isFinal(generation)) c.header("Retry-After", String(POLL_SECONDS));
   return c.json(toState(generation, "url"));
 }
+
+/** What a 304 says: as RFC 9110, 15.4.5, has it, and what every answer says here. */
+const kept304 = [
+  ...RETAINED_304_HEADERS,
+  "access-control-allow-origin",
+  "access-control-expose-headers",
+  "ratelimit",
+  "ratelimit-policy",
+  "x-request-id",
+];
 
 /** Number of the last event a client has seen; what is no number was never sent by us, and counts as none. */
 function lastEventId(c: Context<AppEnv>): number {
@@ -78,19 +88,24 @@ export function generationResults(options: AppOptions): Hono<AppEnv> {
     return answerState(c, generation);
   });
 
-  app.get(operations.getGenerationImage.getRoutingPath(), mayRead, etag(), async (c) => {
-    const generation = requireGeneration(await kept().find(accountOf(c), c.req.param("id")));
-    const wanted = c.req.param("index");
-    const image = generation.images.find(({ index }) => String(index) === wanted);
-    if (image === undefined) {
-      throw new ProblemError("image_not_found", "The generation has no image of this index, or not yet.");
-    }
-    const { contentType, data } = await negotiateFormat(c, image);
-    // kept by whoever asked for it, but never shown without asking whether it is still there
-    c.header("Cache-Control", "private, no-cache");
-    c.header("Vary", "Accept", { append: true });
-    return await answerFile(c, contentType, data);
-  });
+  app.get(
+    operations.getGenerationImage.getRoutingPath(),
+    mayRead,
+    etag({ retainedHeaders: kept304 }),
+    async (c) => {
+      const generation = requireGeneration(await kept().find(accountOf(c), c.req.param("id")));
+      const wanted = c.req.param("index");
+      const image = generation.images.find(({ index }) => String(index) === wanted);
+      if (image === undefined) {
+        throw new ProblemError("image_not_found", "The generation has no image of this index, or not yet.");
+      }
+      const { contentType, data } = await negotiateFormat(c, image);
+      // kept by whoever asked for it, but never shown without asking whether it is still there
+      c.header("Cache-Control", "private, no-cache");
+      c.header("Vary", "Accept", { append: true });
+      return await answerFile(c, contentType, data);
+    },
+  );
 
   return app;
 }

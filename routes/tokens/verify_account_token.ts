@@ -5,6 +5,7 @@ import { z } from "zod";
 import { type AccountKey, findAccountKey, useToken } from "../../jobs/account_keys.ts";
 import type { RequestCeiling } from "../../jobs/generation.ts";
 import { isDelegable } from "../../openapi/scopes.ts";
+import { storable } from "../../openapi/storable.ts";
 import type { Queries } from "../../store/store.ts";
 import { type TokenClaims, TokenError, type TokenVerifier, toTokenError } from "./verify_token.ts";
 
@@ -34,11 +35,11 @@ export interface AccountTokenRules {
 const claimsSchema = z.object({
   iat: z.number(),
   exp: z.number(),
-  jti: z.string().min(1).max(255).optional(),
+  jti: storable(z.string().min(1).max(255)).optional(),
   scope: z.string().max(1000).optional(),
   max_images: z.int().min(1).optional(),
   max_price: z.int().min(0).optional(),
-  end_user: z.string().min(1).max(128).optional(),
+  end_user: storable(z.string().min(1).max(128)).optional(),
 });
 
 type Claims = z.infer<typeof claimsSchema>;
@@ -53,9 +54,10 @@ function readClaims(payload: unknown): Claims {
   );
 }
 
-/** The words of the claim that the key allows; without the claim, all that the key allows. */
-function narrowScope(key: AccountKey, claimed: string | undefined): Set<string> {
+/** The words of the claim that the key allows; without the claim, all that it allows. What tells of everybody is not an end user's. */
+function narrowScope(key: AccountKey, claimed: string | undefined, endUser: string | undefined): Set<string> {
   const allowed = new Set<string>(key.scope.split(" ").filter(isDelegable));
+  if (endUser !== undefined) allowed.delete("webhooks:write");
   return claimed === undefined ? allowed : new Set(claimed.split(" ").filter((word) => allowed.has(word)));
 }
 
@@ -124,7 +126,7 @@ export function createAccountTokenVerifier(rules: AccountTokenRules, queries: Qu
       return {
         subject: key.account_id,
         client: key.id,
-        scopes: narrowScope(key, claims.scope),
+        scopes: narrowScope(key, claims.scope, claims.end_user),
         ceiling: ceilingOf(claims),
         ...(claims.end_user === undefined ? {} : { endUser: claims.end_user }),
         ...(jti === undefined ? {} : {

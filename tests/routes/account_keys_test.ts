@@ -162,15 +162,16 @@ Deno.test("what a token lacks or holds wrongly is refused with its reason", asyn
     ["token_claim_invalid", { end_user: "" }],
     ["token_claim_invalid", { scope: ["models:read"] }],
     ["token_claim_invalid", { jti: "" }],
+    ["token_claim_invalid", { jti: "\0" }],
+    ["token_claim_invalid", { end_user: "\0" }],
   ];
   for (const [code, claims] of cases) {
     await expectRefusal(await present(service, await key.sign(claims as JWTPayload)), code);
   }
   await expectOk(await present(service, await key.sign({ exp: now() + 3595 })));
-  await expectRefusal(
-    await present(service, await key.sign({}, { kid: "key_unknown" })),
-    "token_key_unknown",
-  );
+  for (const kid of ["key_unknown", "\0", `key_${crypto.randomUUID()}`]) {
+    await expectRefusal(await present(service, await key.sign({}, { kid })), "token_key_unknown");
+  }
   // a key of an account is no key of the identity provider
   await expectRefusal(
     await present(service, await key.sign({ iss: "https://id.test", sub: "victim" })),
@@ -314,6 +315,14 @@ Deno.test("an end user sees what was made for that user, and usage tells it by k
   deepEqual((await usage(whole)).data.map((row) => [row.key, row.images]), [[key.id, 4]]);
   equal((await usage(whole, "?end_user=ann")).total.images, 2);
   equal((await usage(ben, "?end_user=ann")).total.images, 1, "an end user's token tells of that user alone");
+  await expectProblem(await present(service, ben, "/v1/account"), "scope_missing");
+  const asked = await expectOk(await present(service, ben, "/v1/generations/price", asJson({})));
+  deepEqual(asked, { price });
+  for (const scope of [undefined, "webhooks:write"]) {
+    const token = await key.sign({ end_user: "ben", ...(scope === undefined ? {} : { scope }) });
+    await expectProblem(await present(service, token, "/v1/webhook_endpoints"), "scope_missing");
+  }
+  await expectOk(await present(service, whole, "/v1/webhook_endpoints"));
 });
 
 Deno.test("keys that are private, weak or none are refused", async () => {

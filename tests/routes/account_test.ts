@@ -56,14 +56,19 @@ Deno.test("a period that is none is refused with its reason", async () => {
   for (
     const [query, pointer, code] of [
       ["from=2026-02-30", "/from", "invalid_value"],
+      ["from=0000-01-01&to=0000-01-10", "/from", "out_of_range"],
+      ["to=0001-01-05", "/to", "out_of_range"],
+      ["end_user=%00", "/end_user", "invalid_value"],
       ["from=2026-02-02&to=2026-02-01", "/from", "out_of_range"],
       ["from=2020-01-01&to=2026-02-01", "/from", "out_of_range"],
       ["since=2020-01-01", "/since", "unknown_field"],
     ] as const
   ) {
     const problem = await expectProblem(await service.call(`/v1/usage?${query}`), code);
-    expectFields(problem, [[pointer, code]]);
+    expectFields(problem, query.includes("0000") ? [["/from", code], ["/to", code]] : [[pointer, code]]);
   }
+  const slip = await expectProblem(await service.call("/v1/usage?from=2026-1-1"), "invalid_value");
+  match(slip.detail ?? "", /must be a date/);
 });
 
 Deno.test("who cannot pay is told price and balance, and pays nothing", async () => {

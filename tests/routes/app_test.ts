@@ -5,6 +5,7 @@ import { formatDocument } from "../../openapi/document.ts";
 import { FaceReportSchema } from "../../openapi/face.ts";
 import { ModelListSchema } from "../../openapi/model.ts";
 import { operations } from "../../openapi/operations.ts";
+import { delay } from "../delay.ts";
 import { expectProblem } from "./expect_problem.ts";
 import { oneFace, scriptInference } from "./scripted_inference.ts";
 import { testManifest } from "./test_manifest.ts";
@@ -200,6 +201,14 @@ Deno.test("GET /openapi.json is the contract that is checked in", async () => {
   equal(await response.text(), formatDocument());
 });
 
+/** Paths of what this process has open, where the system tells. */
+async function openFiles(): Promise<string> {
+  if (Deno.build.os !== "linux") return "";
+  // Deno lets nobody but `--allow-all` read there
+  const { stdout } = await new Deno.Command("ls", { args: ["-l", `/proc/${Deno.pid}/fd`] }).output();
+  return new TextDecoder().decode(stdout);
+}
+
 Deno.test("GET /docs needs no other host, and runs no script but its own", async () => {
   await using service = await start();
   const response = await fetch(`${service.address}/docs`);
@@ -221,4 +230,22 @@ Deno.test("GET /docs needs no other host, and runs no script but its own", async
   equal(script.status, 200);
   match(script.headers.get("Content-Type") ?? "", /^text\/javascript/);
   ok((await script.text()).includes("createApiReference"));
+  equal((await fetch(`${service.address}/docs/scalar.js`, { method: "HEAD" })).status, 200);
+  await delay(20);
+  ok(!(await openFiles()).includes("standalone.js"), "a file stays open");
+});
+
+Deno.test("U+0000, which no name holds, is not looked for", async () => {
+  await using service = await start();
+  for (
+    const path of ["/v1/generations/%00", "/v1/generations/a%00/events", "/v1/webhook_messages/%00/replay"]
+  ) {
+    await expectProblem(await service.call(path), "not_found");
+  }
+  for (
+    const [path, body] of [
+      ["/v1/accounts/a/credits", { amount: 1, kind: "top_up", note: "a\0b" }],
+      ["/v1/webhook_endpoints", { url: "https://a.example/\0" }],
+    ] as const
+  ) await expectProblem(await service.call(path, asJson(body)), "invalid_value");
 });

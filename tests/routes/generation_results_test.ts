@@ -129,6 +129,30 @@ Deno.test("an image has a strong ETag that saves fetching it again", async () =>
   equal(again.status, 304);
   equal((await again.bytes()).length, 0);
   equal(again.headers.get("ETag"), tag);
+  for (const name of ["X-Request-Id", "RateLimit", "RateLimit-Policy"]) ok(again.headers.has(name), name);
+});
+
+Deno.test("HEAD of events ends with its headers, and nobody watches on", async () => {
+  const { service, held } = await startHeld();
+  await using _ = service;
+  const location = await submit({ service, held });
+  const { generations } = service;
+  const watch = generations.watch.bind(generations);
+  const signals: (AbortSignal | undefined)[] = [];
+  generations.watch = (account, id, options) => {
+    signals.push(options?.signal);
+    return watch(account, id, options);
+  };
+  const head = async () => {
+    const answer = await service.call(`${location}/events`, { method: "HEAD" });
+    deepEqual([answer.status, answer.headers.get("Content-Type")], [200, "text/event-stream"]);
+    await delay(20);
+    equal(signals.at(-1)?.aborted, true);
+  };
+  await head();
+  held[0]!.end();
+  await finish(service, location);
+  await head();
 });
 
 Deno.test("wait: the result when it comes in time, the problem too, else 202", async () => {
@@ -149,6 +173,64 @@ Deno.test("wait: the result when it comes in time, the problem too, else 202", a
   const later = await left;
   equal(later.status, 202, "it goes on without this process");
   equal(PendingGenerationSchema.parse(await later.json()).status, "queued");
+});
+
+/** What a query throws when the database is away. */
+const away = () => Promise.reject(Object.assign(new Error("refused"), { code: "ECONNREFUSED" }));
+
+Deno.test("who was taken on is told where, also when the database goes away after it", async () => {
+  const { service, held } = await startHeld();
+  await using _ = service;
+  const find = service.generations.find;
+  service.generations.find = away;
+  const location = await submit({ service, held });
+  const request = asJson(least);
+  const headers = { ...request.headers as Record<string, string>, Prefer: "respond-async, wait=60" };
+  const waiting = service.call("/v1/generations", { ...request, headers });
+  while (held.length === 1) await delay(1);
+  held[1]!.end();
+  const response = await waiting;
+  equal(response.status, 200, "its end was heard of");
+  equal(GenerationSchema.parse(await response.json()).images.length, 1);
+  service.generations.find = find;
+  equal((await (await service.call(location)).json()).status, "running");
+});
+
+Deno.test("a commit whose answer is lost costs nothing, unless a key can ask for it again", async () => {
+  const { service } = await startHeld();
+  await using _ = service;
+  const { store } = service.room;
+  const lose = { next: false };
+  const transaction: typeof store.transaction = async (work) => {
+    const result = await store.transaction(work);
+    const lost = lose.next;
+    lose.next = false;
+    return lost ? await away() : result;
+  };
+  Object.assign(service.room, { store: Object.create(store, { transaction: { value: transaction } }) });
+  const states = async (sub: string) =>
+    (await store.queries.selectFrom("generations").select("state").where("account_id", "=", sub).execute())
+      .map(({ state }) => state);
+  const ask = async (sub: string, more: Record<string, string> = {}) => {
+    const request = asJson(least);
+    const headers = { ...request.headers as Record<string, string>, ...more };
+    const token = await service.sign({ sub });
+    lose.next = true;
+    return await service.call("/v1/generations", {
+      ...request,
+      headers: { ...headers, Prefer: "respond-async", Authorization: `Bearer ${token}` },
+    });
+  };
+  await expectProblem(await ask("without"), "store_unavailable");
+  while ((await states("without"))[0] !== "canceled") await delay(5);
+  await expectProblem(await ask("with", { "Idempotency-Key": "k" }), "store_unavailable");
+  lose.next = false;
+  const again = await ask("with", { "Idempotency-Key": "k" });
+  lose.next = false;
+  ok([202, 503].includes(again.status));
+  await again.body?.cancel();
+  deepEqual((await states("with")).length, 1);
+  ok(["queued", "running"].includes((await states("with"))[0]!));
 });
 
 Deno.test("events are replayed from the start, or taken up after Last-Event-ID; after the last there is nothing", async () => {

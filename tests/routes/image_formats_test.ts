@@ -83,6 +83,7 @@ Deno.test("one range of bytes, for a download that was cut off", async () => {
     ["bytes=0-99", 0, 100],
     ["bytes=100-", 100, length],
     ["bytes=-10", length - 10, length],
+    [`bytes=-${length + 1}`, 0, length],
     [`bytes=5-${length + 100}`, 5, length],
   ];
   for (const [Range, from, to] of parts) {
@@ -98,15 +99,20 @@ Deno.test("one range of bytes, for a download that was cut off", async () => {
     { Range: "bytes=0-1,5-6" },
     { Range: "lines=0-1" },
     { Range: "nonsense" },
+    { Range: "bytes=abc" },
+    { Range: "bytes=5-2" },
+    { Range: "bytes=-" },
   ];
   for (const headers of all) {
     const answer = await get(headers);
     equal(answer.status, 200, JSON.stringify(headers));
     deepEqual(await answer.bytes(), whole);
   }
-  const beyond = await get({ Range: `bytes=${length}-` });
-  equal(beyond.headers.get("Content-Range"), `bytes */${length}`);
-  await expectProblem(beyond, "range_not_satisfiable");
+  for (const Range of [`bytes=${length}-`, "bytes=-0"]) {
+    const beyond = await get({ Range });
+    equal(beyond.headers.get("Content-Range"), `bytes */${length}`);
+    await expectProblem(beyond, "range_not_satisfiable");
+  }
   const head = await get({ Range: "bytes=0-9" }, "HEAD");
   equal(head.status, 200);
   equal((await head.bytes()).length, 0);
