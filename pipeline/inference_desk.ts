@@ -3,7 +3,7 @@ import { Engine } from "./engine.ts";
 import { findFaces } from "./faces.ts";
 import { MeasurementLog } from "./measurement_log.ts";
 import type { WorkerRequest, WorkerResponse } from "./messages.ts";
-import { decodePhoto } from "./photo.ts";
+import { withPhoto } from "./photo.ts";
 import { loadPipeline, type Pipeline } from "./pipeline.ts";
 import { type FaceReport, type GenerateEvent, PipelineError } from "./protocol.ts";
 import { warmUp } from "./warm_up.ts";
@@ -26,7 +26,6 @@ export class InferenceDesk {
   readonly #post: Post;
   readonly #measured: MeasurementLog;
   readonly #running = new Map<number, AbortController>();
-  #checks: Promise<void> = Promise.resolve();
   #served: { readonly pipeline: Pipeline; readonly engine: Engine } | undefined;
 
   /** @param post how answers leave */
@@ -48,9 +47,7 @@ export class InferenceDesk {
       case "generate":
         return void this.#generate(request);
       case "check_face":
-        // One after another: decoded, a photo may take 120 MB.
-        this.#checks = this.#checks.then(() => this.#checkFace(request));
-        return;
+        return void this.#checkFace(request);
       case "cancel":
         // Unknown ones are answered already: the cancellation crossed the answer.
         return this.#running.get(request.id)?.abort();
@@ -107,9 +104,10 @@ export class InferenceDesk {
   async #report(bytes: Uint8Array): Promise<FaceReport> {
     const { pipeline: { models, manifest: { faces } }, engine } = this.#loaded();
     // Not in the turn: a large photo takes longer than a step, and needs no graph.
-    const photo = await decodePhoto(bytes);
-    return await engine.soon(async () =>
-      reportFaces(photo, await findFaces(photo, models, faces), faces.recognizer)
+    return await withPhoto(
+      bytes,
+      (photo) =>
+        engine.soon(async () => reportFaces(photo, await findFaces(photo, models, faces), faces.recognizer)),
     );
   }
 

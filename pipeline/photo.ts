@@ -34,9 +34,73 @@ export interface Photo {
  * ```
  */
 export async function decodePhoto(bytes: Uint8Array): Promise<Photo> {
+  const { format } = await readHeader(bytes);
+  return await decode(bytes, format);
+}
+
+/**
+ * Decodes a photo for as long as it is used. All that are used at one time have no more pixels than the largest that is
+ * taken, whoever sent them: decoded, one may take 120 MB.
+ *
+ * @param bytes the encoded file
+ * @param use what is done with the picture, which it must not keep; it must not wait for another photo
+ * @returns what `use` gave
+ * @throws {PipelineError} as {@linkcode decodePhoto}; whatever `use` throws
+ *
+ * @example
+ * ```ts
+ * const faces = await withPhoto(bytes, (photo) => findFaces(photo, models, manifest.faces));
+ * ```
+ */
+export async function withPhoto<T>(bytes: Uint8Array, use: (photo: Photo) => Promise<T>): Promise<T> {
+  const { format, pixels } = await readHeader(bytes);
+  await room.take(pixels);
+  try {
+    return await use(await decode(bytes, format));
+  } finally {
+    room.give(pixels);
+  }
+}
+
+/** Pixels that may be decoded at one time, first come first served. */
+class Room {
+  #free = MAX_PIXELS;
+  readonly #waiting: { readonly pixels: number; readonly begin: () => void }[] = [];
+
+  /** Waits until so many are free, and takes them. */
+  take(pixels: number): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#waiting.push({ pixels, begin: resolve });
+    this.#letIn();
+    return promise;
+  }
+
+  /** Gives back what was taken. */
+  give(pixels: number): void {
+    this.#free += pixels;
+    this.#letIn();
+  }
+
+  #letIn(): void {
+    while (this.#waiting.length > 0 && this.#waiting[0]!.pixels <= this.#free) {
+      const { pixels, begin } = this.#waiting.shift()!;
+      this.#free -= pixels;
+      begin();
+    }
+  }
+}
+
+/** That of the process, whose memory it is about. */
+const room = new Room();
+
+/** Checks all that a photo tells before any of its pixels is decoded. */
+async function readHeader(bytes: Uint8Array): Promise<{ format: ImageFormat; pixels: number }> {
   const format = detectFormat(bytes);
   checkFormat(format);
-  await checkSize(bytes, format);
+  return { format, pixels: await checkSize(bytes, format) };
+}
+
+async function decode(bytes: Uint8Array, format: ImageFormat): Promise<Photo> {
   try {
     const { data, info } = await sharp(bytes, { failOn: "error", limitInputPixels: MAX_PIXELS })
       .autoOrient()
@@ -71,8 +135,8 @@ function checkFormat(format: ImageFormat): void {
   }
 }
 
-/** Reads the header alone; sharp decodes no pixel for it. */
-async function checkSize(bytes: Uint8Array, format: ImageFormat): Promise<void> {
+/** Reads the header alone; sharp decodes no pixel for it. @returns how many there are */
+async function checkSize(bytes: Uint8Array, format: ImageFormat): Promise<number> {
   const header = await sharp(bytes, { failOn: "error", limitInputPixels: false }).metadata().catch(() => {
     throw undecodable(bytes, format);
   });
@@ -86,6 +150,7 @@ async function checkSize(bytes: Uint8Array, format: ImageFormat): Promise<void> 
       { width, height, limit: MAX_PIXELS },
     );
   }
+  return width * height;
 }
 
 function undecodable(bytes: Uint8Array, format: ImageFormat): PipelineError {

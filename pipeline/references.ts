@@ -6,7 +6,7 @@ import { alignFace, type AlignmentTarget } from "./alignment.ts";
 import { findFaces, onlyFace } from "./faces.ts";
 import { applySimilarity, similarityTransform } from "./geometry.ts";
 import { type FivePoints, mapFivePoints } from "./landmarks.ts";
-import { decodePhoto, type Photo } from "./photo.ts";
+import { type Photo, withPhoto } from "./photo.ts";
 import { PipelineError } from "./protocol.ts";
 import { type HeadTurn, turnHead } from "./turned_head.ts";
 import { toTensor } from "./warp.ts";
@@ -79,15 +79,16 @@ export async function readReferences(
   const different = [...new Set(turns)];
   const views: ReferenceFeatures[][] = [];
   for (const [index, bytes] of photos.entries()) {
-    const photo = await decodePhoto(bytes).catch(naming(index));
-    let face: ReferenceFace | undefined;
-    const features: ReferenceFeatures[] = [];
-    for (const turn of different) {
-      const see = async () => {
-        face ??= await findReference(photo, models, manifest);
-        return await encodeFace(face, turn, models, manifest);
-      };
-      features.push(await takeTurn(see).catch(naming(index)));
+    const [first, ...others] = different as [HeadTurn, ...HeadTurn[]];
+    const find = async (photo: Photo) => {
+      const found = await findReference(photo, different, models, manifest);
+      return { face: found, features: [await encodeFace(found, first, models, manifest)] };
+    };
+    // what is cut out of the photo is all that further views need: it does not stay with them
+    const see = (photo: Photo) => takeTurn(() => find(photo));
+    const { face, features } = await withPhoto(bytes, see).catch(naming(index));
+    for (const turn of others) {
+      features.push(await takeTurn(() => encodeFace(face, turn, models, manifest)).catch(naming(index)));
     }
     views.push(features);
   }
@@ -107,28 +108,33 @@ export async function readReferences(
 interface ReferenceFace {
   /** f_a, [1, d_a] */
   readonly embedding: FloatTensor;
-  /** aligned for the image encoder */
-  readonly picture: () => Photo;
-  /** the same with a margin, of which a turned head shows some; made when first asked for */
-  readonly surroundings: () => Photo;
+  /** aligned for the image encoder, where it is asked for as it is */
+  readonly picture: Photo | undefined;
+  /** the same with a margin, of which a turned head shows some, where one is asked for */
+  readonly surroundings: Photo | undefined;
   /** where its five points are in that picture */
   readonly landmarks: FivePoints;
 }
 
 async function findReference(
   photo: Photo,
+  turns: readonly HeadTurn[],
   models: ReferenceModels,
   { faces }: Manifest,
 ): Promise<ReferenceFace> {
   const { points } = onlyFace(await findFaces(photo, models, faces));
   const transform = similarityTransform(points, faces.image_encoder.template);
-  let surroundings: Photo | undefined;
+  const aligned = (target: AlignmentTarget) => alignFace(photo, points, target);
   return {
-    embedding: await models.faceRecognizer(toTensor([alignFace(photo, points, faces.recognizer)])),
-    picture: () => alignFace(photo, points, faces.image_encoder),
-    surroundings: () => surroundings ??= alignFace(photo, points, widened(faces.image_encoder)),
+    embedding: await models.faceRecognizer(toTensor([aligned(faces.recognizer)])),
+    picture: turns.some(isStill) ? aligned(faces.image_encoder) : undefined,
+    surroundings: turns.every(isStill) ? undefined : aligned(widened(faces.image_encoder)),
     landmarks: mapFivePoints(points, (point) => applySimilarity(transform, point)),
   };
+}
+
+function isStill(turn: HeadTurn): boolean {
+  return "by" in turn && turn.by === 0;
 }
 
 /** Pixels on each side that a turned head needs beyond an aligned face of a size. */
@@ -149,8 +155,7 @@ async function encodeFace(
   { faces }: Manifest,
 ): Promise<ReferenceFeatures> {
   const { input_size: size, template } = faces.image_encoder;
-  const still = "by" in turn && turn.by === 0;
-  const seen = still ? picture() : turnHead(surroundings(), marginOf(size), landmarks, turn, template);
+  const seen = isStill(turn) ? picture! : turnHead(surroundings!, marginOf(size), landmarks, turn, template);
   return { ...await models.imageEncoder(toTensor([seen])), face_embedding: embedding };
 }
 

@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { crc32 } from "node:zlib";
 import sharp, { type Sharp } from "sharp";
-import { decodePhoto, MAX_PIXELS, type Photo } from "../../pipeline/photo.ts";
+import { decodePhoto, MAX_PIXELS, type Photo, withPhoto } from "../../pipeline/photo.ts";
 import { PipelineError, type PipelineErrorCode } from "../../pipeline/protocol.ts";
+import { delay } from "../delay.ts";
 
 /** Left half red, right half blue, 60 x 40. */
 function twoColors(): Sharp {
@@ -147,6 +148,27 @@ function chunk(type: string, data: Uint8Array): Uint8Array {
   view.setUint32(8 + data.length, crc32(bytes.subarray(4, 8 + data.length)));
   return bytes;
 }
+
+Deno.test("photos that are used at one time have no more pixels than the largest that is taken", async () => {
+  const create = { width: 5000, height: 4000, channels: 3, background: "red" } as const;
+  const half = await sharp({ create }).jpeg().toBuffer();
+  const small = await twoColors().png().toBuffer();
+  const used = { now: 0, most: 0, failed: 0 };
+  const use = async ({ width }: Photo) => {
+    if (width < 5000) return;
+    used.most = Math.max(used.most, ++used.now);
+    await delay(30);
+    used.now--;
+    throw new Error("of whoever uses it");
+  };
+  const bytes = [half, half, half, small, half];
+  const ends = await Promise.allSettled(bytes.map((one) => withPhoto(one, use)));
+  assert.deepEqual(ends.map(({ status }) => status === "fulfilled"), [false, false, false, true, false]);
+  assert.equal(used.most, 2);
+  // what is refused, or fails, takes no room
+  for (let i = 0; i < 3; i++) await assert.rejects(withPhoto(hugePng(8000, 5000), use), PipelineError);
+  await withPhoto(small, use);
+});
 
 Deno.test("the codec keeps nothing of a photo once it is read", async () => {
   await decodePhoto(await noisyPicture().png().toBuffer());
