@@ -91,6 +91,9 @@ function tellWork({ model, usage, images, timings }: Generation, first: boolean)
 
 /** The whole demo, once the options are understood. */
 async function run(options: DemoOptions, signal: AbortSignal): Promise<void> {
+  if (Deno.env.get("BUNDLE")?.startsWith("s3:")) {
+    throw new UsageError("BUNDLE: the demo, whose service calls nobody, takes a folder");
+  }
   const photo = await readPhoto(options.photo);
   await makeOutFolder(options.out);
   say("service", "starting …");

@@ -75,7 +75,8 @@ export const usage = `Makes portraits of the person in a photo, with the real se
   --out FOLDER        where pictures are written (${defaults.out})
   --help              prints this
 
-The environment's BUNDLE, EXECUTION_PROVIDER and THREADS choose model, processor and threads as for the service.`;
+The environment's BUNDLE (a folder), EXECUTION_PROVIDER and THREADS choose model, processor and threads as for the
+service.`;
 
 function wholeNumber(option: string, text: string, { min, max }: { min: number; max: number }): number {
   const value = Number(text);

@@ -127,6 +127,14 @@ Deno.test("a wrong option is told before anything starts; exit code 2", async ()
     match(stderr, /--help/);
     equal(stdout, "");
   }
+  const bucket = new Deno.Command(Deno.execPath(), {
+    args: ["task", "--quiet", "demo", "--photo", photo],
+    cwd: repository,
+    env: { BUNDLE: "s3://bucket/bundle" },
+  });
+  const { code, stderr } = await bucket.output();
+  equal(code, 2);
+  match(decoder.decode(stderr), /^BUNDLE: .*folder/m);
 });
 
 Deno.test("--help tells the options; exit code 0", async () => {
