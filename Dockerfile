@@ -1,12 +1,12 @@
 # One image of the service. docs/operate.md says how to build and run it, and which lines no GPU has seen.
 #
 #   docker build -t idadapter .                                  on processors
-#   docker build -t idadapter --build-arg ACCELERATOR=cuda .     on an NVIDIA GPU
+#   docker build -t idadapter --build-arg ACCELERATOR=cuda .     on an NVIDIA GPU whose driver is 580 or newer
 ARG BASE=docker.io/library/debian:bookworm-slim
 # cpu or cuda
 ARG ACCELERATOR=cpu
-# where ONNX Runtime's CUDA provider comes from: nuget (CUDA 12, its install script's way) or pypi (CUDA 13)
-ARG CUDA_PROVIDER=nuget
+# 13 (driver 580 or newer) or 12 (525 or newer)
+ARG CUDA=13
 
 # Deno alone, out of its npm package.
 FROM ${BASE} AS deno
@@ -30,29 +30,16 @@ RUN cp -r /app /source \
 ENV DENO_DIR=/app/.deno GRAPH_CACHE_DIR=/app/graphs
 RUN deno run -A deploy/image/start_once.ts && chmod -R a+rX /app/graphs
 
-# CUDA 12 and cuDNN 9 from NVIDIA's wheels, the provider from NuGet by onnxruntime-node's own install script: the one place
-# where that script runs.
-FROM service AS cuda-nuget
+# CUDA and cuDNN from NVIDIA's wheels. ONNX Runtime's CUDA provider is of the very version of onnxruntime-node in deno.json,
+# whose install script does not run: since 1.27 what it fetches from NuGet as "cuda12" is by all signs built for CUDA 13.
+FROM deno AS cuda-tools
 RUN apt-get update \
-  && apt-get install -y --no-install-recommends python3-pip \
+  && apt-get install -y --no-install-recommends curl python3-pip \
   && rm -rf /var/lib/apt/lists/*
 ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt PIP_NO_CACHE_DIR=1
-COPY deploy/image/cuda12.txt /tmp/
-RUN pip install --no-deps --target /opt/nvidia --requirement /tmp/cuda12.txt
-WORKDIR /app/node_modules/onnxruntime-node
-RUN ONNXRUNTIME_NODE_INSTALL=cuda12 deno run -A script/install.js
-RUN mkdir -p /out/provider /out/nvidia \
-  && cp bin/napi-v*/linux/x64/libonnxruntime_providers_cuda.so bin/napi-v*/linux/x64/libonnxruntime_providers_shared.so \
-    /out/provider/ \
-  && find /opt/nvidia -name 'lib*.so*' -exec cp -P {} /out/nvidia/ \;
 
-# The same with no other registry than PyPI: onnxruntime-gpu of the same version, whose provider wants CUDA 13 and so
-# a driver of version 580 or newer.
-FROM deno AS cuda-pypi
-RUN apt-get update \
-  && apt-get install -y --no-install-recommends python3-pip \
-  && rm -rf /var/lib/apt/lists/*
-ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt PIP_NO_CACHE_DIR=1
+# The provider of PyPI's onnxruntime-gpu.
+FROM cuda-tools AS cuda-13
 COPY deploy/image/cuda13.txt /tmp/
 RUN pip install --no-deps --target /opt/nvidia --requirement /tmp/cuda13.txt
 RUN mkdir -p /out/provider /out/nvidia \
@@ -60,7 +47,22 @@ RUN mkdir -p /out/provider /out/nvidia \
     /opt/nvidia/onnxruntime/capi/libonnxruntime_providers_shared.so /out/provider/ \
   && find /opt/nvidia/nvidia -name 'lib*.so*' -exec cp -P {} /out/nvidia/ \;
 
-FROM cuda-${CUDA_PROVIDER} AS cuda-libraries
+# PyPI has no provider for CUDA 12 of this version; ONNX Runtime's release on GitHub has. Its SHA-256 belongs to the version.
+FROM cuda-tools AS cuda-12
+COPY deploy/image/cuda12.txt /tmp/
+RUN pip install --no-deps --target /opt/nvidia --requirement /tmp/cuda12.txt
+ARG ONNXRUNTIME_VERSION=1.30.0
+ARG ONNXRUNTIME_SHA256=f9886932ee7bb0b4d3fcab736a392d4ff5efaa0672b47f19f0cec03437cf64f1
+RUN curl --fail --silent --show-error --location --output /tmp/onnxruntime.tgz \
+    https://github.com/microsoft/onnxruntime/releases/download/v${ONNXRUNTIME_VERSION}/onnxruntime-linux-x64-gpu_cuda12-${ONNXRUNTIME_VERSION}.tgz \
+  && echo "${ONNXRUNTIME_SHA256}  /tmp/onnxruntime.tgz" | sha256sum --check --strict \
+  && mkdir -p /opt/onnxruntime /out/provider /out/nvidia \
+  && tar --extract --gzip --file /tmp/onnxruntime.tgz --directory /opt/onnxruntime \
+  && cp /opt/onnxruntime/*/lib/libonnxruntime_providers_cuda.so /opt/onnxruntime/*/lib/libonnxruntime_providers_shared.so \
+    /out/provider/ \
+  && find /opt/nvidia -name 'lib*.so*' -exec cp -P {} /out/nvidia/ \;
+
+FROM cuda-${CUDA} AS cuda-libraries
 
 # What both kinds share.
 FROM ${BASE} AS base
@@ -86,11 +88,19 @@ ENTRYPOINT ["deno", "run", "--no-prompt", "--cached-only", "--allow-net", "--all
 FROM base AS cpu
 
 FROM base AS cuda
-COPY --from=cuda-libraries /out/nvidia /usr/local/nvidia/idadapter
+# not below /usr/local/nvidia, over which GKE mounts its driver
+COPY --from=cuda-libraries /out/nvidia /opt/idadapter/cuda
 COPY --from=cuda-libraries /out/provider /app/node_modules/onnxruntime-node/bin/napi-v6/linux/x64/
 ENV EXECUTION_PROVIDER=cuda \
-  LD_LIBRARY_PATH=/usr/local/nvidia/idadapter:/usr/local/nvidia/lib64 \
+  LD_LIBRARY_PATH=/opt/idadapter/cuda:/usr/local/nvidia/lib64 \
   NVIDIA_VISIBLE_DEVICES=all \
   NVIDIA_DRIVER_CAPABILITIES=compute,utility
+# A provider for another CUDA than the libraries' would fail only on a GPU. The driver's own libcuda.so.1 is the machine's.
+# The provider opens cuDNN by itself: it is looked at as well.
+RUN needed="$(ldd node_modules/onnxruntime-node/bin/napi-v6/linux/x64/libonnxruntime_providers_cuda.so \
+    /opt/idadapter/cuda/libcudnn.so.9 /opt/idadapter/cuda/*.so.* 2>&1)" || { echo "$needed"; exit 1; }; \
+  missing="$(echo "$needed" | grep 'not found' | grep -v 'libcuda\.so\.1 ' | sort -u)"; \
+  [ -z "$missing" ] || { echo "ONNX Runtime's CUDA provider cannot be loaded with the libraries of deploy/image/cuda*.txt:" \
+    "it may be built for another CUDA than they are."; echo "$missing"; exit 1; }
 
 FROM ${ACCELERATOR}

@@ -12,16 +12,51 @@ import { verifyBundle } from "../models/verify_bundle.ts";
 import { exists } from "./exists.ts";
 import { failed, type Finding, fine, messageOf } from "./finding.ts";
 
-/** What ONNX Runtime's CUDA provider is linked against, and the driver's own library. */
-const cudaLibraries = [
-  "libcuda.so.1",
-  "libcudart.so.12",
-  "libcublas.so.12",
-  "libcublasLt.so.12",
-  "libcufft.so.11",
-  "libcurand.so.10",
-  "libcudnn.so.9",
-];
+/** The driver's own library, and what ONNX Runtime's CUDA provider opens when it needs it. */
+const cudaLibraries = ["libcuda.so.1", "libcudnn.so.9"];
+
+/**
+ * What a shared library of 64-bit Linux is linked against. The CUDA provider is built for CUDA 12 or 13: this tells which.
+ *
+ * @param path of the library
+ * @returns names such as `libcudart.so.13`, the entries `DT_NEEDED` of the ELF file
+ *
+ * @example
+ * ```ts
+ * await linkedLibraries("bin/napi-v6/linux/x64/libonnxruntime_providers_cuda.so");
+ * ```
+ */
+export async function linkedLibraries(path: string): Promise<string[]> {
+  const bytes = await Deno.readFile(path);
+  const view = new DataView(bytes.buffer);
+  const number = (at: number) => Number(view.getBigUint64(at, true));
+  const segments = Array.from({ length: view.getUint16(0x38, true) }, (_, index) => {
+    const at = number(0x20) + index * view.getUint16(0x36, true);
+    return {
+      kind: view.getUint32(at, true),
+      offset: number(at + 8),
+      address: number(at + 16),
+      length: number(at + 32),
+    };
+  });
+  const loaded = 1, dynamic = 2;
+  const entries = segments.filter(({ kind }) => kind === dynamic).flatMap(({ offset, length }) =>
+    Array.from({ length: length / 16 }, (_, index) => ({
+      tag: number(offset + index * 16),
+      value: number(offset + index * 16 + 8),
+    }))
+  );
+  const needed = 1, names = 5;
+  const table = entries.find(({ tag }) => tag === names)?.value ?? 0;
+  const segment = segments.find(({ kind, address, length }) =>
+    kind === loaded && address <= table && table < address + length
+  );
+  const start = table - (segment?.address ?? 0) + (segment?.offset ?? 0);
+  return entries.filter(({ tag }) => tag === needed).map(({ value }) => {
+    const name = bytes.subarray(start + value);
+    return new TextDecoder().decode(name.subarray(0, name.indexOf(0)));
+  });
+}
 
 function canLoad(library: string): boolean {
   try {
@@ -32,13 +67,19 @@ function canLoad(library: string): boolean {
   }
 }
 
-/** ONNX Runtime's own part of it, which the package's install script fetches. */
-async function missingProviders(): Promise<string[]> {
+/** ONNX Runtime's own part of it, which npm's package comes without, and what that part is linked against. */
+async function missingLibraries(): Promise<string[]> {
   const entry = createRequire(import.meta.url).resolve("onnxruntime-node");
   const folder = join(dirname(entry), "../bin/napi-v6", process.platform, process.arch);
-  const libraries = ["libonnxruntime_providers_shared.so", "libonnxruntime_providers_cuda.so"];
-  const there = await Promise.all(libraries.map((library) => exists(join(folder, library))));
-  return libraries.filter((_, index) => !there[index]);
+  const provider = "libonnxruntime_providers_cuda.so";
+  const own = ["libonnxruntime_providers_shared.so", provider];
+  const there = await Promise.all(own.map((library) => exists(join(folder, library))));
+  // where it is not there, or is no library, nothing is known of that
+  const linked = await linkedLibraries(join(folder, provider)).catch(() => []);
+  return [
+    ...own.filter((_, index) => !there[index]),
+    ...new Set([...linked, ...cudaLibraries]).values().filter((library) => !canLoad(library)),
+  ];
 }
 
 async function checkSessions(
@@ -53,16 +94,13 @@ async function checkSessions(
     } catch (error) {
       const reason = messageOf(error);
       if (provider === "cuda" && error instanceof BundleError && error.code === "provider_unavailable") {
-        const missing = [
-          ...await missingProviders(),
-          ...cudaLibraries.filter((library) => !canLoad(library)),
-        ];
+        const missing = await missingLibraries();
         const detail = missing.length > 0 ? `CUDA cannot be used; missing: ${missing.join(", ")}` : reason;
         return failed(
           check,
           detail,
-          "Install CUDA 12 and cuDNN 9 and ONNX Runtime's CUDA libraries (the install script of onnxruntime-node), " +
-            "or set EXECUTION_PROVIDER=cpu.",
+          "Install ONNX Runtime's CUDA provider, the CUDA that it is built for (12 or 13), cuDNN 9 and a driver for " +
+            "it (docs/operate.md, The image), or set EXECUTION_PROVIDER=cpu.",
         );
       }
       return failed(check, reason, "Fetch or export the bundle again; it must be of this release's layout.");

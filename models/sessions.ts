@@ -82,7 +82,8 @@ export async function createSession(
     if (cuda && /cuda|provider/i.test(reason)) {
       throw new BundleError(
         "provider_unavailable",
-        `CUDA is not usable (${reason}): install CUDA 12 and cuDNN 9, or set the provider to cpu`,
+        `CUDA is not usable (${reason}): install CUDA 12 or 13, whichever ONNX Runtime's provider is built for, ` +
+          "cuDNN 9 and a driver for it, or set the provider to cpu",
         { cause: error },
       );
     }

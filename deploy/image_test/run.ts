@@ -2,7 +2,7 @@
  * `deno task image:test`: builds the image on processors, runs it as a platform would and uses it. Needs Linux, root, and
  * Debian's packages buildah, debootstrap and util-linux. The last line is one JSON object with what was measured.
  *
- * `--target cuda --provider nuget|pypi` builds the CUDA image and does not run it: that takes a GPU.
+ * `--target cuda --cuda 13|12` builds the CUDA image and does not run it: that takes a GPU.
  */
 
 import { equal, match, ok } from "node:assert/strict";
@@ -221,7 +221,7 @@ const { values } = parseArgs({
   args: Deno.args,
   options: {
     target: { type: "string", default: "cpu" },
-    provider: { type: "string", default: "nuget" },
+    cuda: { type: "string", default: "13" },
     cache: { type: "string", default: join(Deno.env.get("HOME") ?? "/root", ".cache/idadapter-image") },
   },
 });
@@ -241,7 +241,7 @@ for (const program of ["buildah", "debootstrap", "unshare"]) {
 const buildah = new Buildah(values.cache);
 await buildah.ensureBase();
 const began = performance.now();
-const image = await buildah.build(values.target, "--build-arg", `CUDA_PROVIDER=${values.provider}`);
+const image = await buildah.build(values.target, "--build-arg", `CUDA=${values.cuda}`);
 log(`${image.name} built in ${Math.round((performance.now() - began) / 1000)} s, ${image.bytes / 1e6} MB`);
 if (values.target !== "cpu") Deno.exit(0);
 await using unpacked = await buildah.unpack(image);

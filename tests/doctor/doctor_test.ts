@@ -1,9 +1,10 @@
 /** `deno task doctor` as an operator runs it: each thing broken for real, and found. */
 
-import { deepEqual, equal, match, ok } from "node:assert/strict";
+import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { sql } from "kysely";
+import { linkedLibraries } from "../../doctor/check_bundle.ts";
 import { checkDisk } from "../../doctor/check_machine.ts";
 import type { Finding } from "../../doctor/finding.ts";
 import { connectEmbeddedStore, openEmbeddedStore } from "../../store/embedded_store.ts";
@@ -167,6 +168,17 @@ Deno.test("no CUDA, a key set that is none, a schema of a newer release, a lost 
       match(report.found(check).detail, detail);
     }
   }));
+
+Deno.test({
+  name: "what a library is linked against is read from it: which CUDA the provider wants",
+  ignore: Deno.build.os !== "linux",
+  fn: async () => {
+    const linked = await linkedLibraries(Deno.execPath());
+    ok(linked.includes("libc.so.6"), linked.join(" "));
+    for (const name of linked) match(name, /^[\w+-]+\.so\.\d+$/);
+    await rejects(linkedLibraries(fileURLToPath(import.meta.url)));
+  },
+});
 
 Deno.test("a database that the service has open and keys that others may read are warnings", () =>
   inFolder(async (folder) => {
