@@ -113,9 +113,15 @@ async function checkSessions(
  * Checks the bundle's files and that each graph loads on the execution provider.
  *
  * @param config of the service
- * @returns a finding for the files, and one for the graphs where the files are good
+ * @returns a finding for the files, and one for the graphs where the files are good; of a bundle that the first start
+ * fetches one that says so
  */
 export async function checkBundle(config: Config): Promise<Finding[]> {
+  const { bundle, bundleSource } = config;
+  if (bundleSource !== undefined && !await exists(join(bundle, "bundle.json"))) {
+    const from = `s3://${bundleSource.bucket}/${bundleSource.prefix}`;
+    return [fine("bundle", `fetched from ${from} at the first start, and not looked at before`)];
+  }
   try {
     const manifest = await loadManifest(config.bundle);
     await verifyBundle(config.bundle, manifest);

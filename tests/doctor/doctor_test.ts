@@ -92,6 +92,20 @@ Deno.test("a wrong variable is found before anything else", async () => {
   equal((await examine({}, "--jason")).code, 2);
 });
 
+Deno.test("a bundle that the first start fetches is not missed before it", () =>
+  inFolder(async (folder) => {
+    const s3 = {
+      S3_ENDPOINT: "http://127.0.0.1:9",
+      S3_REGION: "here",
+      S3_ACCESS_KEY_ID: "a",
+      S3_SECRET_ACCESS_KEY: "b",
+    };
+    const report = await examine({ ...s3, BUNDLE: "s3://models/default", STATE_DIR: folder }, "--json");
+    match(report.found("bundle").detail, /s3:\/\/models\/default at the first start/);
+    equal(report.found("bundle").status, "ok");
+    equal(report.code, 0, report.text);
+  }));
+
 Deno.test("changed weights, no server, a clock an hour off, a taken port, a folder that is none", () =>
   inFolder(async (folder) => {
     const bundle = join(folder, "bundle");
