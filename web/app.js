@@ -10,7 +10,7 @@ import {
   storedToken,
 } from "./api.js";
 import { startCamera } from "./camera.js";
-import { followGeneration } from "./generation.js";
+import { askUntilAnswered, createKey, followGeneration } from "./generation.js";
 import * as kept from "./history.js";
 import { preparePhoto } from "./photo.js";
 import { showSuggestions } from "./suggestions.js";
@@ -23,6 +23,7 @@ const state = {
   usable: false,
   model: undefined,
   running: undefined,
+  active: undefined,
   strength: 1,
   checks: 0,
   prices: 0,
@@ -173,6 +174,8 @@ function setPhoto(blob) {
   if (img.src) URL.revokeObjectURL(img.src);
   state.photo = blob;
   state.usable = state.checked = false;
+  // what is still to be answered is about the photo before
+  state.checks++;
   img.hidden = blob === undefined;
   $("drop-hint").hidden = blob !== undefined;
   $("choose").textContent = blob === undefined ? "Choose photo" : "Another photo";
@@ -276,8 +279,7 @@ function showOptions() {
 }
 
 function showReady() {
-  const ready = state.model && state.usable && $("prompt").value.trim() !== "" && navigator.onLine &&
-    !state.running;
+  const ready = state.model && state.usable && $("prompt").value.trim() !== "" && !state.running;
   $("make").disabled = !ready;
   $("make").textContent = state.running ? "Making portraits…" : "Make portraits";
 }
@@ -308,14 +310,15 @@ $("form").addEventListener("submit", (event) => {
   const form = new FormData();
   form.append("reference_images", state.photo, "photo.jpg");
   for (const [name, value] of Object.entries(request)) form.append(name, String(value));
-  void make({ form, key: crypto.randomUUID(), request, photo: state.photo });
+  void make({ form, key: createKey(), request, photo: state.photo });
 });
 
 const stages = { references: "Looking at the photo…", prompt: "Reading the words…", denoise: "Painting" };
 
 async function make({ form, key, id, request, photo }) {
   clearProblem();
-  state.shown = undefined;
+  // "Again" goes with this photo, whichever is chosen meanwhile
+  state.shown = { photo };
   const watching = new AbortController();
   const running = state.running = { id, watching, images: new Map(), final: undefined, canceled: false };
   tiles.begin(request.num_images);
@@ -336,15 +339,12 @@ async function make({ form, key, id, request, photo }) {
       signal: watching.signal,
       onAccepted: (accepted) => {
         running.id = accepted;
+        state.active = { id: accepted, key, request, photo };
         sessionStorage.setItem(ACTIVE, JSON.stringify({ id: accepted, key, request }));
         if (running.canceled) void cancel();
         void showBalance().catch(() => {});
       },
-      onConnection: (lost) => {
-        if (!lost) return;
-        $("running-text").textContent = "Connection lost. Your portraits are still being made…";
-        announce("Connection lost.");
-      },
+      onConnection: tellConnection,
       onEvent: (event, data) => {
         if (event === "progress") {
           $("running-text").textContent = data.stage === "denoise"
@@ -359,11 +359,14 @@ async function make({ form, key, id, request, photo }) {
       },
     });
     await finish(running, request, photo);
+    forgetActive();
   } catch (error) {
-    tiles.clear();
+    const gone = error.problem?.code === "generation_not_found";
+    if (gone) forgetActive();
+    // what is only out of reach may be paid for: `begin` takes it up again
+    if (gone || running.id === undefined) tiles.clear();
     showProblem(error);
   } finally {
-    sessionStorage.removeItem(ACTIVE);
     state.running = undefined;
     $("running").hidden = true;
     showReady();
@@ -372,21 +375,36 @@ async function make({ form, key, id, request, photo }) {
   }
 }
 
+function forgetActive() {
+  state.active = undefined;
+  sessionStorage.removeItem(ACTIVE);
+}
+
+function tellConnection(lost) {
+  if (!lost) return;
+  $("running-text").textContent = state.running.id === undefined
+    ? "Connection lost. Your request is sent again…"
+    : "Connection lost. Your portraits are still being made…";
+  announce("Connection lost.");
+}
+
+/** Asks for what is left of a generation that was taken on. */
+function ask(path, read) {
+  const { signal } = state.running.watching;
+  return askUntilAnswered(async () => await read(await call(path)), tellConnection, signal);
+}
+
 /** How it ended, asked for where its events had been forgotten. */
 async function endOf({ id, final }) {
-  if (final?.event === "failed") throw new ProblemError(final.data);
-  const generation = await (await call(`/v1/generations/${id}`)).json();
-  if (generation.error) throw new ProblemError(generation.error);
-  return generation;
+  if (final?.event === "failed") return { error: final.data };
+  return final?.data ?? await ask(`/v1/generations/${id}`, (answer) => answer.json());
 }
 
 async function finish(running, request, photo) {
-  let generation;
-  try {
-    generation = await endOf(running);
-  } catch (error) {
-    if (error.problem?.code !== "canceled") throw error;
+  const generation = await endOf(running);
+  if (generation.error) {
     tiles.clear();
+    if (generation.error.code !== "canceled") return showProblem(new ProblemError(generation.error));
     $("running-text").textContent = "";
     announce("Canceled. Nothing was charged.");
     return;
@@ -395,7 +413,7 @@ async function finish(running, request, photo) {
   for (const image of generation.images) {
     const blob = running.images.has(image.index)
       ? tiles.blobOf(image.index)
-      : await (await call(image.url)).blob();
+      : await ask(image.url, (answer) => answer.blob());
     if (!running.images.has(image.index)) tiles.finish({ ...image, blob }, request);
     images.push({ blob, seed: image.seed, similarity: image.identity_similarity });
   }
@@ -429,10 +447,10 @@ async function cancel() {
 
 $("cancel").addEventListener("click", () => void cancel());
 
-/** A page that was closed or loaded again takes up what it was watching. */
+/** A page that was loaded again, or could not be answered, takes up what it was watching. */
 function resume() {
-  const active = sessionStorage.getItem(ACTIVE);
-  if (active && !state.running) void make(JSON.parse(active));
+  const active = state.active ?? JSON.parse(sessionStorage.getItem(ACTIVE));
+  if (active && !state.running) void make(active);
 }
 
 // again, and earlier ones
@@ -505,20 +523,23 @@ $("history-clear").addEventListener("click", async () => {
 
 // connection
 
-function showConnection() {
-  $("offline").hidden = navigator.onLine;
+/** A service on the same machine is reached without a network, so there the browser's word is not enough. */
+async function showConnection() {
+  const loopback = /^(localhost|127\.[\d.]+|\[::1\])$/.test(location.hostname);
+  const reached = loopback && !navigator.onLine && await fetch("/healthz").then(() => true, () => false);
+  $("offline").hidden = navigator.onLine || reached;
   $("offline").textContent = state.running
     ? "You are offline. Your portraits are still being made and are shown when you are back."
     : "You are offline. Earlier portraits are still here; new ones need a connection.";
-  showReady();
 }
-globalThis.addEventListener("offline", showConnection);
+globalThis.addEventListener("offline", () => void showConnection());
 globalThis.addEventListener("online", () => {
-  showConnection();
+  void showConnection();
   void begin();
 });
 
-showConnection();
+showReady();
+void showConnection();
 void showKept();
 void begin();
 if (navigator.serviceWorker) void navigator.serviceWorker.register("/service_worker.js").catch(() => {});

@@ -6,20 +6,64 @@ import { readEvents } from "./event_stream.js";
 /** The service writes at least every 15 seconds; a connection silent for longer is taken for lost. */
 const SILENCE_MILLISECONDS = 40_000;
 
-/** Resolves when the browser is online again, and not before a short, growing pause. */
+/** How long a browser that says it is offline is believed: a service on the same machine answers without a network. */
+const OFFLINE_MILLISECONDS = 5_000;
+
+/** Resolves after a short, growing pause, and offline after some seconds more or as soon as the browser is back. */
 async function pauseUntilOnline(attempt, signal) {
   await new Promise((resolve) => setTimeout(resolve, Math.min(500 * 2 ** attempt, 8_000)));
   if (navigator.onLine) return;
   await new Promise((resolve) => {
+    setTimeout(resolve, OFFLINE_MILLISECONDS);
     globalThis.addEventListener("online", resolve, { once: true });
     signal.addEventListener("abort", resolve, { once: true });
   });
 }
 
-/** Whether asking again can help: the service is starting, stopping or busy, and said so before it took anything on. */
-function isPassing(error) {
-  return error instanceof ProblemError &&
-    ["not_ready", "shutting_down", "store_unavailable", "keys_unavailable"].includes(error.problem.code);
+/** What the service answers before it took anything on: it is starting, stopping or busy. */
+const PASSING = ["not_ready", "shutting_down", "store_unavailable", "keys_unavailable"];
+
+/**
+ * Whether asking again can help. What is answered in the service's place may hide that the request arrived. Of what was
+ * taken on, only the answer is late: then too many requests pass as well.
+ */
+function isPassing(error, accepted) {
+  if (isConnectionLoss(error)) return true;
+  if (!(error instanceof ProblemError)) return false;
+  const { code, status } = error.problem;
+  return PASSING.includes(code) || (code === "unexpected_answer" && status >= 500) ||
+    (accepted && (status === 429 || code === "image_store_unavailable"));
+}
+
+/** An Idempotency-Key: a UUID v4. `crypto.randomUUID` is missing where the page comes over plain http. */
+export function createKey() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = (bytes[6] & 0x0f) | 0x40;
+  bytes[8] = (bytes[8] & 0x3f) | 0x80;
+  const digits = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return digits.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
+}
+
+/**
+ * Asks about a generation that was taken on, as often as it takes.
+ *
+ * @template Answer
+ * @param {() => Promise<Answer>} ask sends the request and reads its answer
+ * @param {(lost: boolean) => void} onConnection told when there was no answer
+ * @param {AbortSignal} signal ends the asking
+ * @returns {Promise<Answer>}
+ * @throws {ProblemError} when asking again does not help
+ */
+export async function askUntilAnswered(ask, onConnection, signal) {
+  for (let attempt = 0;; attempt++) {
+    try {
+      return await ask();
+    } catch (error) {
+      if (signal.aborted || !isPassing(error, true)) throw error;
+    }
+    onConnection(true);
+    await pauseUntilOnline(attempt, signal);
+  }
 }
 
 /** A fault of whoever is told must not look like the TypeError that `fetch` throws for a lost connection. */
@@ -85,7 +129,7 @@ export async function followGeneration({ form, key, id, onEvent, onAccepted, onC
         if (event === "succeeded" || event === "failed") return;
       }
     } catch (error) {
-      if (!isConnectionLoss(error) && !isPassing(error)) throw error;
+      if (!isPassing(error, id !== undefined)) throw error;
     } finally {
       clearTimeout(timer);
       globalThis.removeEventListener("offline", cut);

@@ -13,6 +13,9 @@ export const sizes = {
 /** One of {@linkcode sizes}. */
 export type Size = keyof typeof sizes;
 
+/** A name the browser finds the service under, and cannot tell from another machine's. */
+const otherName = "service.test";
+
 /** Service and browser; `await using` stops both. */
 export class Stage implements AsyncDisposable {
   private constructor(readonly service: ServiceProcess, readonly browser: Browser) {}
@@ -41,6 +44,7 @@ export class Stage implements AsyncDisposable {
         "--disable-dev-shm-usage",
         "--disable-gpu",
         "--lang=en",
+        `--host-resolver-rules=MAP ${otherName} 127.0.0.1`,
         "--use-fake-device-for-media-stream",
         "--use-fake-ui-for-media-stream",
       ],
@@ -49,8 +53,17 @@ export class Stage implements AsyncDisposable {
     return new Stage(service, browser);
   }
 
+  /** The service's address as another machine would have it: plain http, no secure context. */
+  get otherAddress(): string {
+    return this.service.address.replace("127.0.0.1", otherName);
+  }
+
   /** A page nobody has used before, in a browser that remembers nothing; errors in it are gathered. */
-  async visit(size: Size, prepare?: (page: Page) => Promise<void>): Promise<Visit> {
+  async visit(
+    size: Size,
+    prepare?: (page: Page) => Promise<void>,
+    address: string = this.service.address,
+  ): Promise<Visit> {
     const context = await this.browser.createBrowserContext();
     const page = await context.newPage();
     await page.setViewport(sizes[size]);
@@ -64,10 +77,10 @@ export class Stage implements AsyncDisposable {
     });
     page.on("request", (request) => {
       const { protocol, origin } = new URL(request.url());
-      if (protocol.startsWith("http") && origin !== this.service.address) errors.push(`asked ${origin}`);
+      if (protocol.startsWith("http") && origin !== address) errors.push(`asked ${origin}`);
     });
     await prepare?.(page);
-    await page.goto(this.service.address);
+    await page.goto(address);
     await page.waitForSelector("#nouns input, dialog[open]");
     return new Visit(context, page, errors);
   }

@@ -1,10 +1,12 @@
 /** The page as a person uses it, on a phone and on a desktop. */
 
-import { deepEqual, equal, match, ok } from "node:assert/strict";
+import { deepEqual, equal, match, notEqual, ok } from "node:assert/strict";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import axe from "axe-core";
+import type { HTTPRequest, ResponseForRequest } from "puppeteer-core";
 import sharp from "sharp";
+import { problemCatalogue, type ProblemCode } from "../../openapi/problems.ts";
 import { signDevelopmentToken } from "../../routes/tokens/development_token.ts";
 import { chromium, withoutChromium } from "../chromium.ts";
 import { emptyScene } from "../routes/bad_photos.ts";
@@ -56,6 +58,38 @@ async function violations({ page }: Visit): Promise<string[]> {
 async function credits(visit: Visit): Promise<number> {
   await visit.waitForText("#balance", /credits/);
   return Number((await visit.text("#balance")).replace(/\D/g, ""));
+}
+
+function pathOf(request: HTTPRequest): string {
+  return new URL(request.url()).pathname;
+}
+
+/** Answers in the service's place: a problem, a proxy's page, or a connection that breaks. */
+type Answer = Partial<ResponseForRequest> | "lost";
+
+/** Requests to a path that matches get these answers first, each once, and then the service's. */
+async function answerInstead({ page }: Visit, ...rules: [path: RegExp, answers: Answer[]][]): Promise<void> {
+  await page.setRequestInterception(true);
+  page.on("request", (request) => {
+    const answer = rules.find(([path]) => path.test(pathOf(request)))?.[1].shift();
+    if (answer === undefined) void request.continue();
+    else if (answer === "lost") void request.abort("connectionreset");
+    else void request.respond(answer);
+  });
+}
+
+/** A problem as the service answers it. */
+function problem(code: ProblemCode): Partial<ResponseForRequest> {
+  const { status, title, remedy } = problemCatalogue[code];
+  return { status, body: JSON.stringify({ code, status, title, detail: "", remedy }) };
+}
+
+/** What a proxy says while the service is away. */
+const badGateway = { status: 502, body: "<h1>Bad gateway</h1>" };
+
+/** What the tab keeps of the generation that it watches. */
+function watched({ page }: Visit): Promise<string | null> {
+  return page.evaluate('sessionStorage.getItem("idadapter.active")') as Promise<string | null>;
 }
 
 /** Nothing is wider than the screen. */
@@ -128,7 +162,12 @@ for (const size of ["phone", "desktop"] as const) {
     await expectNoSidewaysScroll(visit);
     if (screenshots) await screenshot(visit, size);
 
+    const other = join(folder, "other.jpg");
+    await Deno.writeFile(other, await emptyScene());
+    await visit.choosePhoto(other);
+    await visit.waitForText("#check", /No face found/);
     await page.locator('[aria-label="Again with seed 43"]').click();
+    await visit.waitForText("#check", /This photo will do/);
     equal(await page.$eval("#seed", (element) => (element as unknown as { value: string }).value), "43");
     equal(await visit.text("#count-text"), "1");
 
@@ -156,6 +195,7 @@ test("canceled in the middle, nothing is charged", async () => {
   await visit.waitForText("#said", /^Canceled\. Nothing was charged\./);
   await page.waitForSelector("#make:enabled");
   equal((await page.$$("#tiles li")).length, 0);
+  equal(await watched(visit), null);
   await visit.waitForText("#balance", new RegExp(new Intl.NumberFormat("en").format(before)));
   deepEqual(visit.errors, []);
 });
@@ -171,6 +211,30 @@ test("a photo without a face is told with what to do, and none can be made of it
   await Deno.writeTextFile(path, "no photo at all");
   await visit.choosePhoto(path);
   await visit.waitForText("#check", /cannot read that file/);
+  deepEqual(visit.errors, []);
+});
+
+test("what is found in a photo says nothing of the file chosen after it", async () => {
+  await using visit = await stage.visit("desktop");
+  const { page } = visit;
+  const held = Promise.withResolvers<HTTPRequest>();
+  await page.setRequestInterception(true);
+  page.on("request", (request) => {
+    if (pathOf(request) === "/v1/faces") held.resolve(request);
+    else void request.continue();
+  });
+  await visit.choosePhoto(face);
+  const request = await held.promise;
+  const path = join(folder, "no_photo.jpg");
+  await Deno.writeTextFile(path, "no photo at all");
+  await visit.choosePhoto(path);
+  await visit.waitForText("#check", /cannot read that file/);
+  const answered = page.waitForResponse((response) => response.request() === request);
+  await request.continue();
+  equal((await answered).status(), 200);
+  await page.waitForNetworkIdle();
+  match(await visit.text("#check"), /cannot read that file/);
+  equal(await page.$("#make:enabled"), null);
   deepEqual(visit.errors, []);
 });
 
@@ -211,15 +275,20 @@ test("without credit the page says so, and a pasted token is used", async () => 
   deepEqual(await violations(visit), []);
 });
 
-test("where there is no development token the page asks for one", async () => {
-  await using visit = await stage.visit("phone", async (page) => {
-    await page.setExtraHTTPHeaders({ "X-Forwarded-For": "203.0.113.7" });
-  });
-  await visit.page.waitForSelector("#token-dialog[open]");
-  await visit.page.type("#token", await signDevelopmentToken(stage.service.jwt));
-  await visit.page.keyboard.press("Enter");
+test("over plain http from elsewhere the page asks for a token, and makes portraits", async () => {
+  await using visit = await stage.visit("phone", undefined, stage.otherAddress);
+  const { page } = visit;
+  equal(await page.evaluate("isSecureContext"), false);
+  await page.waitForSelector("#token-dialog[open]");
+  await page.type("#token", await signDevelopmentToken(stage.service.jwt));
+  await page.keyboard.press("Enter");
   await visit.waitForText("#balance", /credits/);
-  equal(await visit.page.$("#token-dialog[open]"), null);
+  equal(await page.$("#token-dialog[open]"), null);
+  await visit.choosePhoto(face);
+  await visit.slide("#count", 1);
+  await visit.make();
+  await visit.waitForPortraits(1);
+  deepEqual(visit.errors, []);
 });
 
 test("offline in the middle and back: the same generation goes on, and is paid once", async () => {
@@ -253,16 +322,140 @@ test("a request whose connection breaks is sent again under the same key", async
   const keys: (string | undefined)[] = [];
   await page.setRequestInterception(true);
   page.on("request", (request) => {
-    if (new URL(request.url()).pathname !== "/v1/generations") return void request.continue();
+    if (pathOf(request) !== "/v1/generations") return void request.continue();
     keys.push(request.headers()["idempotency-key"]);
     void (keys.length === 1 ? request.abort("connectionreset") : request.continue());
   });
   await visit.make();
   await visit.waitForPortraits(1);
   equal(keys.length, 2);
-  match(keys[0] ?? "", /^[0-9a-f-]{36}$/);
+  match(keys[0] ?? "", /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
   equal(keys[0], keys[1]);
   deepEqual(visit.errors, []);
+});
+
+test("what passes is waited for, and for a token in the middle: no portrait is lost", async () => {
+  await using visit = await stage.visit("desktop");
+  const { page } = visit;
+  await visit.choosePhoto(face);
+  await visit.slide("#count", 3);
+  await visit.make();
+  await visit.waitForText("#running-text", /Painting/);
+  await page.setOfflineMode(true);
+  await visit.waitForText("#running-text", /Connection lost/);
+  // a refused token is renewed once, and the new one refused as well
+  const refused = problem("token_key_unknown");
+  const answers = [problem("rate_limit_exceeded"), badGateway, refused, refused];
+  await answerInstead(visit, [/\/events$/, answers]);
+  await page.setOfflineMode(false);
+  await page.waitForSelector("#token-dialog[open]");
+  deepEqual(answers, []);
+  equal((await page.$$("#tiles li")).length, 3);
+  ok(await watched(visit), "the tab forgot what it watched");
+  await page.type("#token", await signDevelopmentToken(stage.service.jwt));
+  await page.keyboard.press("Enter");
+  await visit.waitForPortraits(3);
+  equal(await watched(visit), null);
+  const other = join(folder, "other.jpg");
+  await Deno.writeFile(other, await emptyScene());
+  await visit.choosePhoto(other);
+  await visit.waitForText("#check", /No face found/);
+  await page.locator('[aria-label^="Again with seed"]').click();
+  await visit.waitForText("#check", /This photo will do/);
+  deepEqual(visit.errors, []);
+});
+
+test("finished portraits stay when the last answers do not come at once", async () => {
+  await using visit = await stage.visit("desktop");
+  const { page } = visit;
+  const state: Answer[] = [problem("token_key_unknown"), problem("token_key_unknown")];
+  const events: Answer[] = [];
+  const picture: Answer[] = [];
+  await answerInstead(visit, [/\/gen_[^/]+$/, state], [/\/events$/, events], [
+    /\/images\/0$/,
+    picture,
+  ]);
+  await visit.choosePhoto(face);
+  await visit.slide("#count", 1);
+  await visit.make();
+  await visit.waitForText("#running-text", /Painting/);
+  const active = await watched(visit);
+  await visit.waitForPortraits(1);
+  await page.waitForSelector("#history-list button");
+  equal(await watched(visit), null);
+  equal(state.length, 2, "the last event tells it all");
+
+  // where the events are forgotten, state and picture are asked for by themselves
+  events.push({ status: 204 });
+  state.splice(0, 2, problem("rate_limit_exceeded"), badGateway);
+  picture.push("lost", problem("image_store_unavailable"));
+  await page.evaluate((active) => sessionStorage.setItem("idadapter.active", active!), active);
+  await page.reload();
+  await visit.waitForPortraits(1);
+  deepEqual([events, state, picture], [[], [], []]);
+  equal(await watched(visit), null);
+  deepEqual(visit.errors, []);
+});
+
+test("a generation that is gone is not watched any longer", async () => {
+  await using visit = await stage.visit("desktop");
+  const active = { id: "gen_gone", key: "key", request: { prompt: "a person", num_images: 1 } };
+  await visit.page.evaluate(
+    (text) => sessionStorage.setItem("idadapter.active", text),
+    JSON.stringify(active),
+  );
+  await visit.page.reload();
+  await visit.waitForText("#problem", /no such generation/);
+  equal((await visit.page.$$("#tiles li")).length, 0);
+  equal(await watched(visit), null);
+});
+
+test("without a network, the service on the same machine makes portraits", async () => {
+  await using visit = await stage.visit("desktop", async (page) => {
+    await page.evaluateOnNewDocument(
+      'Object.defineProperty(Navigator.prototype, "onLine", { get: () => false })',
+    );
+  });
+  const posts: Answer[] = ["lost"];
+  await answerInstead(visit, [/\/generations$/, posts]);
+  await visit.choosePhoto(face);
+  await visit.slide("#count", 1);
+  await visit.make();
+  await visit.waitForPortraits(1);
+  deepEqual(posts, []);
+  equal(await visit.page.$("#offline:not([hidden])"), null);
+  deepEqual(visit.errors, []);
+});
+
+test("forced colours show what can be pressed, what is chosen and how far it is", async () => {
+  await using visit = await stage.visit("desktop");
+  const { page } = visit;
+  const session = await page.createCDPSession();
+  await session.send("Emulation.setEmulatedMedia", {
+    features: [{ name: "forced-colors", value: "active" }],
+  });
+  await page.locator('::-p-xpath(//button[text()="smiling"])').click();
+  await page.evaluate(`document.activeElement.blur();
+    document.querySelector("#running").hidden = false;
+    document.querySelector("#progress").value = 0.5`);
+  await page.mouse.move(0, 0);
+  /** The colour at a place of an element, told in shares of its width and height. */
+  const colorAt = async (selector: string, x: number, y: number) => {
+    const element = await page.$(selector);
+    const { data, info } = await sharp(await element!.screenshot()).raw().toBuffer({
+      resolveWithObject: true,
+    });
+    const start = (Math.floor(y * info.height) * info.width + Math.floor(x * info.width)) * info.channels;
+    return data.subarray(start, start + 3).toString("hex");
+  };
+  const expectOther = async (one: Parameters<typeof colorAt>, other: Parameters<typeof colorAt>) =>
+    notEqual(await colorAt(...one), await colorAt(...other), one[0]);
+  await expectOther(["button[aria-pressed=true]", 0.1, 0.5], ["button[aria-pressed=false]", 0.1, 0.5]);
+  await expectOther(["input:checked + span", 0.15, 0.5], ["input:not(:checked) + span", 0.15, 0.5]);
+  await expectOther(["#progress", 0.25, 0.5], ["#progress", 0.75, 0.5]);
+  for (const button of ["#choose", "#make", "#token-open"]) {
+    await expectOther([button, 0.5, 0], [button, 0.5, 0.1]);
+  }
 });
 
 test("a photo is taken from the camera, the clipboard, and whatever is dropped", async () => {
