@@ -24,7 +24,7 @@ from .evaluate import evaluate
 from .evaluation.report import to_json
 from .export import export_bundle
 from .loop import latest_checkpoint, train
-from .parts import copy_parts
+from .parts import TRAINED_PARTS, copy_parts
 from .service import running_service
 
 KINDS = ("noun", "expression")
@@ -130,11 +130,11 @@ def copy_base(base: Path, parts: Path) -> None:
         parts: folder to write; marked `complete` at the end.
 
     Raises:
-        FileNotFoundError: `base` has no parts.
+        FileNotFoundError: `base` lacks another part.
     """
     shutil.rmtree(parts, ignore_errors=True)
-    copy_parts(base, parts)
-    shutil.rmtree(parts / "mixed_features")
+    # A run has none yet after `diffusion`.
+    copy_parts(base, parts, [name for name in TRAINED_PARTS if name != "mixed_features"])
     (parts / "complete").touch()
 
 

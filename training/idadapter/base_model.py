@@ -71,7 +71,10 @@ def with_closed_adapters(base: UNet2DConditionModel) -> UNet2DConditionModel:
     Raises:
         ValueError: the UNet has adapters already, or something else than Stable Diffusion's has not.
     """
-    unet = add_identity_adapters(UNet2DConditionModel.from_config({**base.config, "attention_type": "gated"}))
+    # Without diffusers' own notes: what they say was left at its default stays there, and published Stable Diffusions
+    # say nothing of `attention_type`.
+    config = {name: value for name, value in base.config.items() if not name.startswith("_")}
+    unet = add_identity_adapters(UNet2DConditionModel.from_config({**config, "attention_type": "gated"}))
     missing, unexpected = unet.load_state_dict(base.state_dict(), strict=False)
     strange = [*unexpected, *(name for name in missing if ".fuser." not in name)]
     if strange or not missing:

@@ -33,7 +33,12 @@ def write_fp16_graph(folder: Path, graph_file: str = GRAPH_FILE, written: str = 
     model = onnx.load(folder / graph_file)
     sources = fold_weights(model)
     converted = convert_float_to_float16(
-        model, keep_io_types=True, op_block_list=list(FLOAT32), node_block_list=timestep_nodes(model)
+        model,
+        keep_io_types=True,
+        # ONNX's could not take in more than 2 GB, which Stable Diffusion's UNet is; the exporter has noted all types.
+        disable_shape_infer=True,
+        op_block_list=list(FLOAT32),
+        node_block_list=timestep_nodes(model),
     )
     drop_round_trips(converted)
     plain = onnx.load(folder / graph_file, load_external_data=False)

@@ -21,7 +21,8 @@ from typing import IO, Any
 import cv2
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
+from accelerate.utils import parse_flag_from_env
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -73,6 +74,11 @@ def fast_precision() -> str:
     """
     fast = torch.cuda.is_available() or torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
     return "bf16" if fast else "no"
+
+
+def training_device() -> torch.device:
+    """Where `train` will place a stage in this process."""
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU")).device
 
 
 class StepRandom:
@@ -243,6 +249,11 @@ def _begin_worker(_: int) -> None:
     cv2.setNumThreads(0)
 
 
+def _as_drawn(drawn: Any) -> Any:
+    # PyTorch's own would make tensors of NumPy arrays, which then move to a GPU, where no memory map can be indexed.
+    return drawn
+
+
 def default_workers() -> int:
     """How many processes draw batches ahead: none without a GPU, where they would take the model's time."""
     return min(12, max(1, (os.cpu_count() or 1) - 2)) if torch.cuda.is_available() else 0
@@ -263,6 +274,7 @@ def draws(stage: Stage, seed: int, process: int, steps: range, workers: int) -> 
         batch_size=None,
         sampler=steps,
         num_workers=workers,
+        collate_fn=_as_drawn,
         worker_init_fn=_begin_worker,
         multiprocessing_context="fork" if workers else None,
         pin_memory=torch.cuda.is_available(),
@@ -273,6 +285,12 @@ def draws(stage: Stage, seed: int, process: int, steps: range, workers: int) -> 
 
 class Ema(EMAModel):
     """The moving average of a stage's trained parameters, and a way to look through it."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """See diffusers; what a checkpoint holds is on the processor, and comes to where the averages are."""
+        device = self.shadow_params[0].device
+        super().load_state_dict(state_dict)
+        self.to(device)
 
     def use(self, parameters: list[nn.Parameter]) -> _Swapped:
         """A context in which the parameters hold their averages."""
@@ -348,6 +366,8 @@ def train(
     def save() -> None:
         partial, complete = folder / "partial", folder / f"checkpoint-{step:08d}"
         accelerator.save_state(str(partial), safe_serialization=True)
+        # Each process writes its own random state there.
+        accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             (partial / "step.json").write_text(json.dumps({"step": step}))
             shutil.rmtree(complete, ignore_errors=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,18 @@ def has_part(root: Path, name: str) -> bool:
     return (root / name / "model.safetensors").exists()
 
 
-def copy_parts(bundle: Path, parts: Path) -> None:
+def copy_parts(bundle: Path, parts: Path, names: Iterable[str] = TRAINED_PARTS) -> None:
     """Copies the trained parts, the tokenizer and the schedule of a bundle into a new run's folder of parts.
 
+    Args:
+        bundle: folder of a bundle, or of another run's parts.
+        parts: folder to write.
+        names: which parts, all by default.
+
     Raises:
-        FileNotFoundError: `bundle` is no bundle.
+        FileNotFoundError: `bundle` lacks one of them.
     """
-    for name in TRAINED_PARTS:
+    for name in names:
         state, config = read_part(bundle, name)
         write_part(parts, name, state, config)
     shutil.copytree(bundle / "tokenizer", parts / "tokenizer")

@@ -18,12 +18,12 @@ from .config import IdAdapterConfig
 from .data.captions import RENDITION_WORDS
 from .data.embeddings import open_embeddings
 from .data.facts import read_facts
-from .data.latents import Latents
+from .data.latents import Latents, fingerprint
 from .data.portraits import Portraits
 from .data.renditions import RENDITIONS
 from .data.vision_crops import crop, to_tensor
 from .faces.recognizer import FaceRecognizer
-from .loop import fast_precision
+from .loop import fast_precision, training_device
 from .models.attention import plain_attention
 from .models.group_norm import contiguous_group_norms
 from .models.idadapter import IdAdapterModel
@@ -111,7 +111,7 @@ def open_redrawn(
     Args:
         cache: folder of derived data.
         parts: the run's; image encoder, text encoder, mixed features and UNet must be there.
-        config: whose `rollout_…` say how it is guided.
+        config: whose `rollout_…` say how it is guided, and `references` how often the photo counts.
         tokenizer: the run's.
         portraits: of which the training people's are taken.
         latents: theirs.
@@ -120,7 +120,19 @@ def open_redrawn(
     Raises:
         FileNotFoundError: a part is missing.
     """
-    settings = (portraits.key, count, rollout_guidance(config), STEPS, STARTS, SHARES, RENDITION_SHARES)
+    settings = (
+        portraits.key,
+        count,
+        rollout_guidance(config),
+        config.rollout_guidance_rescale,
+        config.rollout_negative_prompt,
+        config.references,
+        fingerprint(latents.vae),
+        STEPS,
+        STARTS,
+        SHARES,
+        RENDITION_SHARES,
+    )
     digest = hashlib.sha256(repr(settings).encode())
     for name in ("image_encoder", "text_encoder", "mixed_features", "unet"):
         if not has_part(parts, name):
@@ -146,12 +158,13 @@ def redraw(
     cache: Path,
     count: int,
 ) -> Redrawn:
-    """Makes what `open_redrawn` opens, from seeded noise."""
+    """Makes what `open_redrawn` opens, from seeded noise, where the stage will train; the autoencoder comes back."""
     image_encoder = read_image_encoder(parts)
     model = IdAdapterModel(
         read_unet(parts), read_text_encoder(parts), read_mixed_features(parts), joint=True, image_encoder=image_encoder
     )
-    device = next(latents.vae.parameters()).device
+    device, before = training_device(), next(latents.vae.parameters()).device
+    latents.vae.to(device)
     model = model.eval().to(device, memory_format=torch.channels_last)
     if device.type == "cpu":
         plain_attention(model.unet, model.text_encoder)
@@ -197,4 +210,5 @@ def redraw(
             features = (crops, batch.rolled_index, faces.to(device))
             drawn = roll_out(config, model, diffusion, batch, noise.to(device), features)
         found.append(Redrawn(drawn.cpu().numpy().astype(np.float16), rows, variants, times[0].numpy()))
+    latents.vae.to(before)
     return Redrawn(*(np.concatenate(each) for each in zip(*(vars(one).values() for one in found), strict=True)))

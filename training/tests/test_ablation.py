@@ -217,6 +217,18 @@ def test_a_base_is_taken_without_what_knows_the_identity(
     assert torch.equal(fresh["unet.conv_in.weight"], unet.conv_in.weight)
 
 
+def test_a_base_may_be_a_run_that_has_no_mixed_features_yet(parts: Path, tmp_path: Path):
+    base = tmp_path / "base"
+    shutil.copytree(parts, base)
+    shutil.rmtree(base / "mixed_features")
+    copy_base(base, tmp_path / "parts")
+    copied, there = ({path.name for path in folder.iterdir()} for folder in (tmp_path / "parts", base))
+    assert copied - {"complete"} == there and "complete" in copied
+    # Whoever wants everything is told what is missing.
+    with pytest.raises(FileNotFoundError, match="mixed_features"):
+        copy_parts(base, tmp_path / "everything")
+
+
 def test_changed_settings_are_refused(tmp_path: Path):
     check_settings(tmp_path / "run", {"steps": 5, "people": 3})
     check_settings(tmp_path / "run", {"steps": 5, "people": 3})

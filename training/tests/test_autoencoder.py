@@ -15,7 +15,7 @@ from idadapter.data.latents import fingerprint
 from idadapter.data.vision_crops import to_tensor
 from idadapter.loop import Stage, StepRandom, train
 from idadapter.models.autoencoder import decode, encode, make_autoencoder, start_from
-from idadapter.parts import read_vae
+from idadapter.parts import read_vae, write_vae
 from idadapter.stages.autoencoder import colour_differences
 
 
@@ -50,6 +50,23 @@ def test_a_decoder_trains_alone_and_the_latents_stay(
     other = replace(frozen.autoencoder, latent_channels=config.autoencoder.latent_channels + 2)
     with pytest.raises(ValueError, match="of another shape: give it the run's latent_channels"):
         make_tiny_stage("autoencoder", run, replace(frozen, autoencoder=other))
+
+
+def test_the_latents_of_stable_diffusions_kind_stay_too(
+    run: Path, config: Config, make_tiny_stage: Callable[..., Stage]
+):
+    torch.manual_seed(0)
+    frozen = replace(config.autoencoder, kind="kl", encoder_layers=[1, 1, 1, 1], freeze_encoder=True)
+    write_vae(run / "parts", make_autoencoder(frozen))
+    before = read_vae(run / "parts")
+    stage = make_tiny_stage("autoencoder", run, replace(config, autoencoder=frozen))
+    train(stage, replace(config.autoencoder.loop, steps=2), run / "autoencoder", run / "parts")
+    after, images = read_vae(run / "parts"), torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(encode(after, images), encode(before, images))
+    assert fingerprint(after) == fingerprint(before)
+    changed = {name for name, x in after.state_dict().items() if not torch.equal(x, before.state_dict()[name])}
+    assert changed and all(name.startswith(("decoder.", "post_quant_conv.")) for name in changed)
 
 
 @torch.no_grad()

@@ -95,6 +95,23 @@ def test_the_parts_compute_what_the_base_model_does(base: Path, base_parts: Path
         torch.testing.assert_close(found, text(input_ids=ids).last_hidden_state, rtol=1e-4, atol=1e-5)
 
 
+def test_a_base_published_before_there_were_gated_adapters_is_given_them(base: Path, base_parts: Path, tmp_path: Path):
+    shutil.copytree(base, tmp_path / "base")
+    path = tmp_path / "base" / "unet" / "config.json"
+    # All that Stable Diffusion 1.5's says.
+    said = (
+        "_class_name _diffusers_version act_fn attention_head_dim block_out_channels center_input_sample "
+        "cross_attention_dim down_block_types downsample_padding flip_sin_to_cos freq_shift in_channels "
+        "layers_per_block mid_block_scale_factor norm_eps norm_num_groups out_channels sample_size up_block_types"
+    ).split()
+    config = {name: value for name, value in json.loads(path.read_text()).items() if name in said}
+    assert len(config) == len(said)
+    path.write_text(json.dumps(config))
+    read_base_model(tmp_path / "base", base / "image_encoder", tmp_path / "parts", SIZE)
+    found, expected = (read_unet(parts).state_dict() for parts in (tmp_path / "parts", base_parts))
+    assert found.keys() == expected.keys() and any(".fuser." in name for name in found)
+
+
 def test_a_base_model_trains_and_is_served(
     base_parts: Path, config: Config, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

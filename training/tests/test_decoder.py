@@ -19,7 +19,7 @@ from idadapter.loop import Stage, StepRandom, train
 from idadapter.models.face_discriminator import STAGES_SEEN
 from idadapter.models.latent_discriminator import told_apart
 from idadapter.noise_schedule import Diffusion, make_noise_schedule
-from idadapter.parts import read_unet, write_unet
+from idadapter.parts import read_unet, read_vae, write_unet, write_vae
 from idadapter.redrawn import STARTS
 from idadapter.stages.decoder import DecoderStage
 
@@ -74,6 +74,32 @@ def test_redrawn_latents_are_kept_for_the_same_model_and_made_again_for_another(
     other = make_tiny_stage("decoder", run).redrawn
     assert made and not np.array_equal(first.latents, other.latents)
     assert np.array_equal(first.rows, other.rows)
+
+
+@pytest.mark.parametrize(
+    "change", [{"rollout_negative_prompt": "hat"}, {"rollout_guidance_rescale": 0.5}, {"references": 2}, None]
+)
+def test_what_would_be_drawn_otherwise_is_redrawn(
+    change: dict[str, object] | None,
+    config: Config,
+    run: Path,
+    make_tiny_stage: MakeStage,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    guided = replace(config, idadapter=replace(config.idadapter, rollout_guidance_scale=3.0))
+    first = make_tiny_stage("decoder", run, guided).redrawn
+    made = []
+    redraw = redrawn.redraw
+    monkeypatch.setattr(redrawn, "redraw", lambda *rest: made.append(1) or redraw(*rest))
+    if change is None:
+        vae = read_vae(run / "parts")
+        with torch.no_grad():
+            vae.encoder.conv_out.weight.mul_(1.1)
+        write_vae(run / "parts", vae)
+    else:
+        guided = replace(guided, idadapter=replace(guided.idadapter, **change))
+    other = make_tiny_stage("decoder", run, guided).redrawn
+    assert made and not np.array_equal(first.latents, other.latents)
 
 
 def test_it_needs_a_whole_model(run: Path, make_tiny_stage: MakeStage):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from idadapter.data.latents import Latents
+from idadapter.config import Config
+from idadapter.data.latents import Latents, fingerprint
 from idadapter.data.portraits import Portraits
 from idadapter.data.vision_crops import to_tensor
-from idadapter.models.autoencoder import encode
+from idadapter.models.autoencoder import encode, make_autoencoder
 from idadapter.parts import read_vae
 
 
@@ -54,3 +56,17 @@ def test_other_weights_have_other_latents(parts: Path, portraits: Portraits, tmp
     with torch.no_grad():
         next(vae.encoder.parameters()).add_(0.1)
     assert not Latents(tmp_path, vae, portraits).kept["known"].any()
+
+
+@pytest.mark.parametrize("kind", ["dc", "kl"])
+@torch.no_grad()
+def test_whatever_makes_latents_changes_their_name_and_nothing_else_does(config: Config, kind: str):
+    torch.manual_seed(0)
+    vae = make_autoencoder(replace(config.autoencoder, kind=kind, encoder_layers=[1, 1, 1, 1]))
+    images = torch.rand(1, 3, 64, 64)
+    for name, parameter in vae.named_parameters():
+        latents, key = encode(vae, images), fingerprint(vae)
+        parameter.add_(0.1)
+        makes_them = name.startswith(("encoder.", "quant_conv."))
+        assert (fingerprint(vae) != key) == makes_them, name
+        assert makes_them or torch.equal(encode(vae, images), latents), name

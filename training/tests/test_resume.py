@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from idadapter import loop
@@ -107,6 +108,30 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(
     train(make_tiny_stage("diffusion", run), loop, run / "diffusion")
     again = load_file(run / "diffusion" / found[1] / "model.safetensors")
     assert all(torch.equal(value, again[key]) for key, value in expected.items())
+
+
+def test_a_checkpoint_is_named_when_every_process_has_written_to_it(
+    config: Config, run: Path, make_tiny_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+):
+    happened: list[str] = []
+
+    def noted(owner: type, name: str) -> None:
+        function = getattr(owner, name)
+
+        def wrapped(self: object, *given: object, **named: object) -> object:
+            answer = function(self, *given, **named)
+            if owner is Accelerator or self == run / "diffusion" / "partial":
+                happened.append(name)
+            return answer
+
+        monkeypatch.setattr(owner, name, wrapped)
+
+    noted(Accelerator, "save_state")
+    noted(Accelerator, "wait_for_everyone")
+    noted(Path, "rename")
+    train(make_tiny_stage("diffusion", run), config.diffusion.loop, run / "diffusion", stop_at=1)
+    saved = happened.index("save_state")
+    assert happened[saved : saved + 4] == ["save_state", "wait_for_everyone", "rename", "wait_for_everyone"]
 
 
 @pytest.mark.parametrize("name", ["idadapter", "diffusion", "patches"])

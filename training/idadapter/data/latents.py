@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..loop import fast_precision
-from ..models.autoencoder import Autoencoder, compression, encode
+from ..models.autoencoder import Autoencoder, compression, encode, side_state
 from .portraits import Portraits
 from .templates import PORTRAIT_SIZE
 from .vision_crops import to_tensor
@@ -22,10 +22,10 @@ VARIANTS = ("photo", "mirrored", "rendition")
 
 
 def fingerprint(vae: Autoencoder) -> str:
-    """Changes whenever the encoder's weights do."""
+    """Changes whenever the weights do that latents are made with."""
     digest = hashlib.sha256(repr(vae.config.scaling_factor).encode())
-    for name, value in sorted(vae.encoder.state_dict().items()):
-        digest.update(name.encode() + value.numpy().tobytes())
+    for name, value in sorted(side_state(vae, "encoder")[0].items()):
+        digest.update(name.encode() + value.cpu().numpy().tobytes())
     return digest.hexdigest()[:12]
 
 

@@ -16,9 +16,10 @@ from ..data.vision_crops import to_tensor
 from ..faces.recognizer import TEMPLATE as RECOGNIZER_TEMPLATE
 from ..faces.recognizer import FaceRecognizer
 from ..loop import Stage, StepRandom
-from ..models.autoencoder import Autoencoder, compression, decode, encode, make_autoencoder, start_from
+from ..models.autoencoder import Autoencoder, compression, decode, encode, make_autoencoder, side_state, start_from
 from ..models.face_warp import FaceWarp
 from ..parts import write_vae
+from ..sampling import in_chunks, pictures_at_once, to_pictures
 
 RENDITION_SHARE = 0.15
 """How many of the training pictures are art renditions."""
@@ -180,16 +181,18 @@ class AutoencoderStage(Stage):
             self.fit_colour_channel()
         if not self.config.freeze_encoder:
             return
-        kept = trained.encoder.state_dict()
+        kept = side_state(trained, "encoder")[0]
         if more not in (0, 1) or any(
             name not in kept or kept[name].shape[1:] != x.shape[1:] or not torch.equal(kept[name], x[: len(kept[name])])
-            for name, x in vae.encoder.state_dict().items()
+            for name, x in side_state(vae, "encoder")[0].items()
         ):
             raise ValueError(
                 "freeze_encoder keeps the run's encoder, but the configuration's is of another shape: give it the "
                 "run's latent_channels, encoder_channels and encoder_layers, or leave freeze_encoder out"
             )
-        vae.encoder.requires_grad_(False)
+        # Stable Diffusion's has a convolution beside it that latents come out of.
+        for layers in filter(None, (vae.encoder, getattr(vae, "quant_conv", None))):
+            layers.requires_grad_(False)
         self.scaling_factor = trained.config.scaling_factor
 
     @torch.no_grad()
@@ -302,8 +305,8 @@ class AutoencoderStage(Stage):
         photos = self.portraits.photos[rows]
         vae = self.module.vae
         images = torch.from_numpy(photos).permute(0, 3, 1, 2).float() / 255
-        decoded = decode(vae, encode(vae, images.to(self.device))).clamp(0, 1)
-        decoded = (decoded.permute(0, 2, 3, 1).cpu().numpy() * 255).round().astype(np.uint8)
+        at_once = pictures_at_once(self.portraits.size)
+        decoded = to_pictures(in_chunks(lambda some: decode(vae, encode(vae, some)), at_once, images.to(self.device)))
         return np.concatenate([np.concatenate(list(row), axis=1) for row in (photos, decoded)], axis=0)
 
     def write_parts(self, root: Path) -> None:

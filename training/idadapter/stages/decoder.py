@@ -35,6 +35,7 @@ from ..models.second_recognizer import SecondRecognizer
 from ..noise_schedule import Diffusion
 from ..parts import write_vae
 from ..redrawn import Redrawn, drawn_rows
+from ..sampling import in_chunks, pictures_at_once, to_pictures
 from .autoencoder import colour_differences, face_mask, feature_distance
 
 LEAST_WINDOW = 0.4
@@ -244,6 +245,6 @@ class DecoderStage(Stage):
         chosen = np.linspace(0, len(self.redrawn.rows) - 1, 12).astype(int)
         photos = self.latents.pictures(self.redrawn.rows[chosen], self.redrawn.variants[chosen])
         latents = torch.from_numpy(self.redrawn.latents[chosen].astype(np.float32)).to(self.device)
-        decoded = decode(self.module.vae, latents).clamp(0, 1)
-        pictures = (decoded.permute(0, 2, 3, 1).cpu().numpy() * 255).round().astype(np.uint8)
+        at_once = pictures_at_once(self.portraits.size)
+        pictures = to_pictures(in_chunks(lambda some: decode(self.module.vae, some), at_once, latents))
         return np.concatenate([np.concatenate(list(row), axis=1) for row in (photos, pictures)], axis=0)

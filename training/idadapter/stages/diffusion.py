@@ -25,7 +25,7 @@ from ..models.identity_adapter import predict
 from ..models.text_encoder import encode_text
 from ..noise_schedule import Diffusion, read_noise_schedule, stratified_timesteps
 from ..parts import write_text_encoder, write_unet
-from ..sampling import sample_latents, tile
+from ..sampling import guided, in_chunks, pictures_at_once, sample_latents, tile
 from ..tokenizer import encode_prompts, shortened
 
 SAMPLE_PROMPTS = (
@@ -164,11 +164,8 @@ class DiffusionStage(Stage):
         prompts = [*SAMPLE_PROMPTS] * 2
         ids = encode_prompts(self.tokenizer, [*prompts, *([""] * len(prompts))]).to(self.device)
 
-        def model(noisy: Tensor, timestep: Tensor) -> Tensor:
-            both = self.module(torch.cat([noisy, noisy]), timestep.expand(2 * len(noisy)), ids)
-            conditional, unconditional = both.chunk(2)
-            return unconditional + 2.5 * (conditional - unconditional)
-
+        at_once = pictures_at_once(self.portraits.size)
+        model = guided(lambda noisy, timesteps, rows: self.module(noisy, timesteps, ids[rows]), at_once)
         shape = (
             len(prompts),
             self.vae.config.latent_channels,
@@ -176,4 +173,5 @@ class DiffusionStage(Stage):
             self.module.unet.config.sample_size,
         )
         latents = sample_latents(model, shape, 20, seed=1, schedule=self.diffusion.schedule, device=self.device)
-        return tile(decode(self.vae, latents), columns=len(SAMPLE_PROMPTS))
+        pictures = in_chunks(lambda some: decode(self.vae, some), at_once, latents)
+        return tile(pictures, columns=len(SAMPLE_PROMPTS))

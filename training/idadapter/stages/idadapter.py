@@ -39,7 +39,7 @@ from ..parts import (
     write_unet,
 )
 from ..rollouts import roll_out
-from ..sampling import sample_latents, to_pictures
+from ..sampling import guided, in_chunks, pictures_at_once, sample_latents, to_pictures
 from ..tokenizer import encode_prompts, with_identifier
 from .autoencoder import face_mask, feature_mask
 from .discriminators import Discriminators
@@ -297,19 +297,18 @@ class IdAdapterStage(Stage):
         prompts = [with_identifier(form.format(noun), noun) for noun in nouns for form in SAMPLE_PROMPTS]
         ids = encode_prompts(self.tokenizer, [*prompts, *([""] * len(prompts))]).to(self.device)
         positions = identifier_positions(ids, self.people.identifier_id)
-        identity = (torch.cat([tokens, torch.zeros_like(tokens)]), torch.cat([embedding, torch.zeros_like(embedding)]))
+        tokens, embedding = (torch.cat([known, torch.zeros_like(known)]) for known in (tokens, embedding))
 
-        def model(noisy: Tensor, timestep: Tensor) -> Tensor:
-            both = self.module.denoise(
-                torch.cat([noisy, noisy]), timestep.expand(2 * len(noisy)), ids, positions, identity
-            )
-            conditional, unconditional = both.chunk(2)
-            return unconditional + 2.5 * (conditional - unconditional)
+        def predict(noisy: Tensor, timesteps: Tensor, rows: Tensor) -> Tensor:
+            return self.module.denoise(noisy, timesteps, ids[rows], positions[rows], (tokens[rows], embedding[rows]))
 
+        at_once = pictures_at_once(self.portraits.size)
         size = self.module.unet.config.sample_size
         shape = (len(prompts), self.vae.config.latent_channels, size, size)
-        latents = sample_latents(model, shape, 20, seed=1, schedule=self.diffusion.schedule, device=self.device)
-        pictures = to_pictures(decode(self.vae, latents))
+        latents = sample_latents(
+            guided(predict, at_once), shape, 20, seed=1, schedule=self.diffusion.schedule, device=self.device
+        )
+        pictures = to_pictures(in_chunks(lambda some: decode(self.vae, some), at_once, latents))
         lines = [
             np.concatenate([self.portraits.photos[row], *pictures[i * prompts_each : (i + 1) * prompts_each]], axis=1)
             for i, row in enumerate(held_out)
