@@ -12,6 +12,7 @@ from torch import Tensor
 from .data.templates import PORTRAIT_SIZE
 
 GUIDANCE_SCALE = 2.5
+"""Of the words in sample grids."""
 
 
 def sample_latents(
