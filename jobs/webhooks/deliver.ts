@@ -23,10 +23,11 @@ export interface DeliveryOptions extends PostOptions {
 /** Messages of one account that are on their way at a time: who answers slowly must not keep everybody else waiting. */
 const mostOfAccount = 2;
 
-/** How a try ended, and whether the message has arrived, or never will. */
+/** How a try ended: whether the message has arrived, or never will, and whether the endpoint is to be switched off for it. */
 interface Attempt {
   readonly result: string;
   readonly arrived: boolean;
+  readonly over: boolean;
   readonly gone: boolean;
 }
 
@@ -34,7 +35,10 @@ interface Attempt {
 async function attempt(room: JobsRoom, message: WebhookMessage, options: DeliveryOptions): Promise<Attempt> {
   const endpoint = await room.store.queries.selectFrom("webhook_endpoints").selectAll()
     .where("id", "=", message.endpoint_id).executeTakeFirstOrThrow();
-  if (endpoint.disabled_at !== null) return { result: "endpoint_disabled", arrived: false, gone: true };
+  // it may be on again by now: nothing is to be done to it
+  if (endpoint.disabled_at !== null) {
+    return { result: "endpoint_disabled", arrived: false, over: true, gone: false };
+  }
   const now = new Date();
   const secrets = await signingSecrets(room.sealer, endpoint, now);
   const headers = {
@@ -47,11 +51,13 @@ async function attempt(room: JobsRoom, message: WebhookMessage, options: Deliver
   };
   try {
     const { status } = await post(endpoint.url, headers, message.body, options);
-    return { result: String(status), arrived: status >= 200 && status <= 299, gone: status === 410 };
+    const [arrived, gone] = [status >= 200 && status <= 299, status === 410];
+    return { result: String(status), arrived, over: arrived || gone, gone };
   } catch (error) {
     return {
       result: error instanceof AddressRefusedError ? "address_refused" : "no_answer",
       arrived: false,
+      over: false,
       gone: false,
     };
   }
@@ -75,19 +81,20 @@ export function deliverWebhooks(room: JobsRoom, options: DeliveryOptions): Promi
         .where("id", "=", id).where("state", "=", "pending").executeTakeFirst();
       // delivered by a try whose end was lost, or its endpoint was removed
       if (message === undefined) return;
-      const { result, arrived, gone } = await attempt(room, message, options);
+      const { result, arrived, over: final, gone } = await attempt(room, message, options);
       if (!arrived) options.onFailure?.(message, result);
-      const over = gone || message.deliver_until <= new Date();
+      const over = final || message.deliver_until <= new Date();
+      // who sees the message failed may switch the endpoint on again: by then it is off
+      if (gone) {
+        await queries.updateTable("webhook_endpoints").set({ disabled_at: new Date() })
+          .where("id", "=", message.endpoint_id).where("disabled_at", "is", null).execute();
+      }
       await queries.updateTable("webhook_messages").set({
         state: arrived ? "delivered" : over ? "failed" : "pending",
         attempts: result === "endpoint_disabled" ? sql<number>`attempts` : sql<number>`attempts + 1`,
         last_result: result,
       }).where("id", "=", id).execute();
-      if (gone) {
-        await queries.updateTable("webhook_endpoints").set({ disabled_at: new Date() })
-          .where("id", "=", message.endpoint_id).where("disabled_at", "is", null).execute();
-      }
-      if (!arrived && !over) throw new Error(`not delivered: ${result}`);
+      if (!over) throw new Error(`not delivered: ${result}`);
     },
     { mostOfGroup: mostOfAccount },
   );
