@@ -88,7 +88,7 @@ def test_no_more_is_turned_than_a_photo_can_show(portrait: tuple[np.ndarray, np.
 def test_a_turned_reference_is_the_photo_itself_with_the_head_elsewhere(
     config: Config, portraits: Portraits, make_tiny_stage, run
 ):
-    references = make_tiny_stage("idadapter", run).references
+    references = make_tiny_stage("idadapter", run).people.references
     rows = portraits.train[:6]
     for row in rows:
         # The mirror image looks to the other side.
