@@ -24,7 +24,7 @@ export const getAccount = createRoute({
   security: needs("account:read"),
   responses: answers("The account of the token.", {
     "application/json": { schema: AccountSchema, examples: { account: { value: examples.account } } },
-  }, [...tokenProblems, ...storeProblems]),
+  }, [...tokenProblems, "token_of_end_user", ...storeProblems]),
 });
 
 /** `GET /v1/usage` */

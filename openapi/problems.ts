@@ -109,6 +109,11 @@ export const problemCatalogue = {
     title: "The token does not allow this operation",
     remedy: "Get a token whose `scope` holds the one named in `WWW-Authenticate`.",
   },
+  token_of_end_user: {
+    status: 403,
+    title: "The token is for one end user",
+    remedy: "Use a token without `end_user` for what is the whole account's: its balance and its webhooks.",
+  },
   token_images_exceeded: {
     status: 403,
     title: "The token does not allow that many images",

@@ -52,6 +52,7 @@ export const addWebhookEndpoint = createRoute({
   },
   responses: answers("The endpoint and its secret.", newSecret, [
     ...tokenProblems,
+    "token_of_end_user",
     ...jsonProblems,
     "invalid_value",
     "webhook_url_refused",
@@ -73,7 +74,7 @@ export const listWebhookEndpoints = createRoute({
       schema: WebhookEndpointListSchema,
       examples: { one: { value: { data: [examples.endpoint] } } },
     },
-  }, [...tokenProblems, ...storeProblems]),
+  }, [...tokenProblems, "token_of_end_user", ...storeProblems]),
 });
 
 /** `DELETE /v1/webhook_endpoints/{id}` */
@@ -85,7 +86,12 @@ export const removeWebhookEndpoint = createRoute({
   summary: "Remove an endpoint and its messages",
   security,
   request: { params },
-  responses: emptyAnswers("It is gone.", [...tokenProblems, "webhook_not_found", ...storeProblems]),
+  responses: emptyAnswers("It is gone.", [
+    ...tokenProblems,
+    "token_of_end_user",
+    "webhook_not_found",
+    ...storeProblems,
+  ]),
 });
 
 /** `POST /v1/webhook_endpoints/{id}/rotate_secret` */
@@ -102,6 +108,7 @@ export const rotateWebhookSecret = createRoute({
   request: { params },
   responses: answers("The endpoint and its new secret.", newSecret, [
     ...tokenProblems,
+    "token_of_end_user",
     "webhook_not_found",
     ...storeProblems,
   ]),
@@ -120,7 +127,7 @@ export const listWebhookMessages = createRoute({
       schema: WebhookMessageListSchema,
       examples: { one: { value: { data: [examples.message] } } },
     },
-  }, [...tokenProblems, ...storeProblems]),
+  }, [...tokenProblems, "token_of_end_user", ...storeProblems]),
 });
 
 /** `POST /v1/webhook_messages/{id}/replay` */
@@ -138,5 +145,5 @@ export const replayWebhookMessage = createRoute({
       schema: WebhookMessageSchema,
       examples: { pending: { value: { ...examples.message, state: "pending" as const } } },
     },
-  }, [...tokenProblems, "webhook_not_found", ...storeProblems]),
+  }, [...tokenProblems, "token_of_end_user", "webhook_not_found", ...storeProblems]),
 });

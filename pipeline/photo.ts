@@ -54,21 +54,21 @@ export async function decodePhoto(bytes: Uint8Array): Promise<Photo> {
  */
 export async function withPhoto<T>(bytes: Uint8Array, use: (photo: Photo) => Promise<T>): Promise<T> {
   const { format, pixels } = await readHeader(bytes);
-  await room.take(pixels);
+  await pixelsInUse.acquire(pixels);
   try {
     return await use(await decode(bytes, format));
   } finally {
-    room.give(pixels);
+    pixelsInUse.release(pixels);
   }
 }
 
-/** Pixels that may be decoded at one time, first come first served. */
-class Room {
+/** A semaphore of {@linkcode MAX_PIXELS} permits, first come first served. */
+class PixelSemaphore {
   #free = MAX_PIXELS;
   readonly #waiting: { readonly pixels: number; readonly begin: () => void }[] = [];
 
   /** Waits until so many are free, and takes them. */
-  take(pixels: number): Promise<void> {
+  acquire(pixels: number): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#waiting.push({ pixels, begin: resolve });
     this.#letIn();
@@ -76,7 +76,7 @@ class Room {
   }
 
   /** Gives back what was taken. */
-  give(pixels: number): void {
+  release(pixels: number): void {
     this.#free += pixels;
     this.#letIn();
   }
@@ -91,7 +91,7 @@ class Room {
 }
 
 /** That of the process, whose memory it is about. */
-const room = new Room();
+const pixelsInUse = new PixelSemaphore();
 
 /** Checks all that a photo tells before any of its pixels is decoded. */
 async function readHeader(bytes: Uint8Array): Promise<{ format: ImageFormat; pixels: number }> {

@@ -19,6 +19,7 @@ import { accountOf } from "./generation_request.ts";
 import { admit } from "./middleware/admit.ts";
 import { limitBodySize } from "./middleware/body_size.ts";
 import { readIdempotencyKey } from "./middleware/idempotency_key.ts";
+import { wholeAccount } from "./middleware/whole_account.ts";
 import { ProblemError } from "./problem_error.ts";
 import { readJsonBody } from "./request_body.ts";
 
@@ -73,14 +74,8 @@ export function account(options: AppOptions): Hono<AppEnv> {
   const mayRead = admit(options, "account:read");
   const limitSize = limitBodySize(options.maxBodyBytes);
 
-  app.get(operations.getAccount.path, mayRead, async (c) => {
+  app.get(operations.getAccount.path, mayRead, wholeAccount, async (c) => {
     const jobs = requireJobs(options);
-    if (c.get("endUser") !== undefined) {
-      throw new ProblemError(
-        "scope_missing",
-        "A token with an `end_user` tells nothing of the whole account.",
-      );
-    }
     c.header("Cache-Control", "no-store");
     return c.json(toBody(await openAccount(jobs, accountOf(c)), jobs));
   });
@@ -106,7 +101,7 @@ export function account(options: AppOptions): Hono<AppEnv> {
       pixels: manifest.image_size ** 2,
     });
     c.header("Cache-Control", "no-store");
-    // nor does an end user's token tell how much there is
+    // how much there is, is nothing that an end user's token tells
     if (c.get("endUser") !== undefined) return c.json({ price });
     const { available } = await openAccount(jobs, accountOf(c));
     return c.json({ price, available });

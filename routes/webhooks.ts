@@ -1,6 +1,7 @@
 /** `/v1/webhook_endpoints` and `/v1/webhook_messages` */
 
-import { Hono } from "hono";
+import { Hono, type MiddlewareHandler } from "hono";
+import { every } from "hono/combine";
 import { lockAccount } from "../billing/ledger.ts";
 import { listMessages, replayMessage, type WebhookMessage } from "../jobs/webhooks/deliver.ts";
 import {
@@ -20,6 +21,7 @@ import { fieldProblem } from "./field_errors.ts";
 import { accountOf } from "./generation_request.ts";
 import { admit } from "./middleware/admit.ts";
 import { limitBodySize } from "./middleware/body_size.ts";
+import { wholeAccount } from "./middleware/whole_account.ts";
 import { ProblemError } from "./problem_error.ts";
 import { readJsonBody } from "./request_body.ts";
 
@@ -51,7 +53,7 @@ function require<Found>(found: Found | undefined | false): Found {
  */
 export function webhooks(options: AppOptions): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
-  const mayWrite = admit(options, "webhooks:write");
+  const mayWrite = every(admit(options, "webhooks:write"), wholeAccount) as MiddlewareHandler<AppEnv>;
   const endpoints = operations.listWebhookEndpoints.path;
 
   app.get(endpoints, mayWrite, async (c) => {

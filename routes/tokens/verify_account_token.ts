@@ -54,10 +54,9 @@ function readClaims(payload: unknown): Claims {
   );
 }
 
-/** The words of the claim that the key allows; without the claim, all that it allows. What tells of everybody is not an end user's. */
-function narrowScope(key: AccountKey, claimed: string | undefined, endUser: string | undefined): Set<string> {
+/** The words of the claim that the key allows; without the claim, all that the key allows. */
+function narrowScope(key: AccountKey, claimed: string | undefined): Set<string> {
   const allowed = new Set<string>(key.scope.split(" ").filter(isDelegable));
-  if (endUser !== undefined) allowed.delete("webhooks:write");
   return claimed === undefined ? allowed : new Set(claimed.split(" ").filter((word) => allowed.has(word)));
 }
 
@@ -126,7 +125,7 @@ export function createAccountTokenVerifier(rules: AccountTokenRules, queries: Qu
       return {
         subject: key.account_id,
         client: key.id,
-        scopes: narrowScope(key, claims.scope, claims.end_user),
+        scopes: narrowScope(key, claims.scope),
         ceiling: ceilingOf(claims),
         ...(claims.end_user === undefined ? {} : { endUser: claims.end_user }),
         ...(jti === undefined ? {} : {

@@ -217,6 +217,25 @@ testOnEachStore(
 );
 
 testOnEachStore(
+  "a message that finds its endpoint off does not undo its being switched on",
+  async ({ store }) => {
+    await using room = await openTestRoom(store);
+    await using receiver = new Receiver([200]);
+    const { endpoint } = await subscribe(room, "alice", receiver.url);
+    await withdraw(room, (await accept(room, requestFrom("alice"))).id, "canceled");
+    await store.queries.updateTable("webhook_endpoints").set({ disabled_at: new Date() }).execute();
+    const on = Promise.withResolvers<unknown>();
+    // between the look at the endpoint and what follows from it
+    const onFailure = () => on.resolve(rotateSecret(store.queries, room.sealer, "alice", endpoint.id));
+    const stop = await deliverWebhooks(room, { ...options, onFailure });
+    equal((await settledMessage(room, "failed")).last_result, "endpoint_disabled");
+    await on.promise;
+    await stop();
+    equal((await listEndpoints(store.queries, "alice"))[0]?.disabled_at, null);
+  },
+);
+
+testOnEachStore(
   "a secret that the customer holds goes on signing, whatever answers were lost",
   async ({ store }) => {
     await using room = await openTestRoom(store);

@@ -315,12 +315,12 @@ Deno.test("an end user sees what was made for that user, and usage tells it by k
   deepEqual((await usage(whole)).data.map((row) => [row.key, row.images]), [[key.id, 4]]);
   equal((await usage(whole, "?end_user=ann")).total.images, 2);
   equal((await usage(ben, "?end_user=ann")).total.images, 1, "an end user's token tells of that user alone");
-  await expectProblem(await present(service, ben, "/v1/account"), "scope_missing");
+  await expectProblem(await present(service, ben, "/v1/account"), "token_of_end_user");
   const asked = await expectOk(await present(service, ben, "/v1/generations/price", asJson({})));
   deepEqual(asked, { price });
   for (const scope of [undefined, "webhooks:write"]) {
     const token = await key.sign({ end_user: "ben", ...(scope === undefined ? {} : { scope }) });
-    await expectProblem(await present(service, token, "/v1/webhook_endpoints"), "scope_missing");
+    await expectProblem(await present(service, token, "/v1/webhook_endpoints"), "token_of_end_user");
   }
   await expectOk(await present(service, whole, "/v1/webhook_endpoints"));
 });
