@@ -55,6 +55,14 @@ async function violations({ page }: Visit): Promise<string[]> {
   return found;
 }
 
+/** Has so many portraits begun. */
+async function begin(visit: Visit, count: number): Promise<void> {
+  await visit.choosePhoto(face);
+  await visit.slide("#count", count);
+  await visit.make();
+  await visit.waitForText("#running-text", /Painting/);
+}
+
 async function credits(visit: Visit): Promise<number> {
   await visit.waitForText("#balance", /credits/);
   return Number((await visit.text("#balance")).replace(/\D/g, ""));
@@ -187,10 +195,7 @@ test("canceled in the middle, nothing is charged", async () => {
   await using visit = await stage.visit("desktop");
   const { page } = visit;
   const before = await credits(visit);
-  await visit.choosePhoto(face);
-  await visit.slide("#count", 8);
-  await visit.make();
-  await visit.waitForText("#running-text", /Painting/);
+  await begin(visit, 8);
   await page.click("#cancel");
   await visit.waitForText("#said", /^Canceled\. Nothing was charged\./);
   await page.waitForSelector("#make:enabled");
@@ -337,10 +342,7 @@ test("a request whose connection breaks is sent again under the same key", async
 test("what passes is waited for, and for a token in the middle: no portrait is lost", async () => {
   await using visit = await stage.visit("desktop");
   const { page } = visit;
-  await visit.choosePhoto(face);
-  await visit.slide("#count", 3);
-  await visit.make();
-  await visit.waitForText("#running-text", /Painting/);
+  await begin(visit, 3);
   await page.setOfflineMode(true);
   await visit.waitForText("#running-text", /Connection lost/);
   // a refused token is renewed once, and the new one refused as well
@@ -375,10 +377,7 @@ test("finished portraits stay when the last answers do not come at once", async 
     /\/images\/0$/,
     picture,
   ]);
-  await visit.choosePhoto(face);
-  await visit.slide("#count", 1);
-  await visit.make();
-  await visit.waitForText("#running-text", /Painting/);
+  await begin(visit, 1);
   const active = await watched(visit);
   await visit.waitForPortraits(1);
   await page.waitForSelector("#history-list button");
@@ -493,10 +492,7 @@ test("a photo is taken from the camera, the clipboard, and whatever is dropped",
 test("loaded again in the middle, the page takes up what it was watching", async () => {
   await using visit = await stage.visit("desktop");
   const { page } = visit;
-  await visit.choosePhoto(face);
-  await visit.slide("#count", 3);
-  await visit.make();
-  await visit.waitForText("#running-text", /Painting/);
+  await begin(visit, 3);
   await page.reload();
   await visit.waitForPortraits(3);
   deepEqual(visit.errors, []);
