@@ -203,16 +203,21 @@ def write_report(run: Path) -> str:
 def check_settings(run: Path, settings: dict[str, Any]) -> None:
     """Notes what a run of ablations is made with, and refuses to go on with anything else.
 
+    Several processes may train variants of one run at once (`--only`): none finds a file half written.
+
     Raises:
         ValueError: the run was begun with other settings.
     """
     path = run / "settings.json"
     plain = json.loads(json.dumps(settings))
-    if path.exists() and (found := json.loads(path.read_text())) != plain:
+    if not path.exists():
+        run.mkdir(parents=True, exist_ok=True)
+        partial = run / f"settings.{os.getpid()}.partial.json"
+        partial.write_text(json.dumps(plain, indent=2) + "\n")
+        partial.rename(path)
+    elif (found := json.loads(path.read_text())) != plain:
         changed = sorted(key for key in found.keys() | plain.keys() if found.get(key) != plain.get(key))
         raise ValueError(f"{run} was begun with other settings ({', '.join(changed)}); take another --run")
-    run.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(plain, indent=2) + "\n")
 
 
 def main() -> None:
