@@ -83,7 +83,7 @@ export async function createSession(
       throw new BundleError(
         "provider_unavailable",
         `CUDA is not usable (${reason}): install CUDA 12 or 13, whichever ONNX Runtime's provider is built for, ` +
-          "cuDNN 9 and a driver for it, or set the provider to cpu",
+          "cuDNN 9 and a driver for it, give a container its GPU (docker run --gpus all), or set the provider to cpu",
         { cause: error },
       );
     }

@@ -2,7 +2,7 @@
  * `deno task image:test`: builds the image on processors, runs it as a platform would and uses it. Needs Linux, root, and
  * Debian's packages buildah, debootstrap and util-linux. The last line is one JSON object with what was measured.
  *
- * `--target cuda --cuda 13|12` builds the CUDA image and does not run it: that takes a GPU.
+ * `--target cuda --cuda 13|12` builds the CUDA image and starts it without a GPU: nothing but the driver may be missing.
  */
 
 import { equal, match, ok } from "node:assert/strict";
@@ -217,6 +217,26 @@ async function test(root: string, config: ImageConfig): Promise<Record<string, n
   }
 }
 
+/** The CUDA image where there is no GPU: it ends, and tells that the driver's library is all that it misses. */
+async function startWithoutDriver(root: string, config: ImageConfig): Promise<void> {
+  const state = await Deno.makeTempDir();
+  await Deno.chown(state, 10001, 10001);
+  try {
+    const environment = { HOST: "127.0.0.1", PORT: String(freePort()) };
+    const options = { root, config, environment, mounts: { "/state": state } };
+    const { code, output } = await runInside(options, config.Entrypoint);
+    equal(code, 1, output);
+    match(
+      output,
+      /libonnxruntime_providers_cuda\.so with error: libcuda\.so\.1: cannot open shared object file/,
+    );
+    match(output, /CUDA is not usable .*docker run --gpus all/);
+    log("without a driver: the start ends with what is missing, the driver's libcuda.so.1 alone");
+  } finally {
+    await Deno.remove(state, { recursive: true });
+  }
+}
+
 const { values } = parseArgs({
   args: Deno.args,
   options: {
@@ -243,8 +263,11 @@ await buildah.ensureBase();
 const began = performance.now();
 const image = await buildah.build(values.target, "--build-arg", `CUDA=${values.cuda}`);
 log(`${image.name} built in ${Math.round((performance.now() - began) / 1000)} s, ${image.bytes / 1e6} MB`);
-if (values.target !== "cpu") Deno.exit(0);
 await using unpacked = await buildah.unpack(image);
+if (values.target !== "cpu") {
+  await startWithoutDriver(unpacked.root, image.config);
+  Deno.exit(0);
+}
 const seconds = await test(unpacked.root, image.config);
 const rounded = Object.fromEntries(Object.entries(seconds).map(([name, s]) => [name, Number(s.toFixed(2))]));
 const holds = seconds["ready"]! <= readyTarget;
