@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from . import renditions
 from .alignment import align_face
-from .records import FaceRecord, data_folder, held_out_identities, read_photos, read_records
+from .records import FaceRecord, data_folder, held_out_identities, read_photos, read_records, training_identities
 from .renditions import RENDITIONS, render
 from .templates import PORTRAIT_SIZE, PORTRAIT_TEMPLATE, portrait_template
 
@@ -27,7 +27,7 @@ class Portraits:
         photos: [n, size, size, 3] uint8 RGB, memory-mapped.
         renditions: the same photos, each drawn in the style `RENDITIONS[rendition_class[i]]`.
         rendition_class: [n] int64.
-        train: indices of the training identities' photos.
+        train: indices of the training identities' photos (`training_identities`).
         held_out: indices of the held-out identities' photos.
         key: changes with what the pictures are made from: template, size, number of photos, the renditions' code.
     """
@@ -84,14 +84,13 @@ def open_portraits(cache: Path, size: int = PORTRAIT_SIZE) -> Portraits:
         photos.flush()
         drawn.flush()
         (folder / "complete").touch()
-    held_out = held_out_identities(records)
-    is_held_out = np.array([record.identity in held_out for record in records])
+    held_out, train = held_out_identities(records), training_identities(records)
     return Portraits(
         records=records,
         photos=np.load(folder / "photos.npy", mmap_mode="r"),
         renditions=np.load(folder / "renditions.npy", mmap_mode="r"),
         rendition_class=rendition_class,
-        train=np.flatnonzero(~is_held_out),
-        held_out=np.flatnonzero(is_held_out),
+        train=np.flatnonzero([record.identity in train for record in records]),
+        held_out=np.flatnonzero([record.identity in held_out for record in records]),
         key=key,
     )
