@@ -145,7 +145,7 @@ async function begin() {
     await Promise.all([showBalance(), showPrice()]);
     if (state.photo && !state.checked) await checkPhoto();
     showReady();
-    resume();
+    void resume();
   } catch (error) {
     if (navigator.onLine || !isConnectionLoss(error)) showProblem(error);
   }
@@ -310,8 +310,14 @@ $("form").addEventListener("submit", (event) => {
   const form = new FormData();
   form.append("reference_images", state.photo, "photo.jpg");
   for (const [name, value] of Object.entries(request)) form.append(name, String(value));
-  void make({ form, key: createKey(), request, photo: state.photo });
+  void makeNext({ form, key: createKey(), request, photo: state.photo });
 });
+
+/** Makes portraits, and first shows those that were paid for and could not be asked for: the tab remembers one. */
+async function makeNext(wanted) {
+  await resume();
+  if (watched() === null) await make(wanted);
+}
 
 const stages = { references: "Looking at the photo…", prompt: "Reading the words…", denoise: "Painting" };
 
@@ -373,6 +379,10 @@ async function make({ form, key, id, request, photo }) {
     $("empty").hidden = tiles.count > 0 || !$("problem").hidden;
     void Promise.all([showBalance(), showPrice()]).catch(() => {});
   }
+}
+
+function watched() {
+  return state.active ?? JSON.parse(sessionStorage.getItem(ACTIVE));
 }
 
 function forgetActive() {
@@ -448,9 +458,9 @@ async function cancel() {
 $("cancel").addEventListener("click", () => void cancel());
 
 /** A page that was loaded again, or could not be answered, takes up what it was watching. */
-function resume() {
-  const active = state.active ?? JSON.parse(sessionStorage.getItem(ACTIVE));
-  if (active && !state.running) void make(active);
+async function resume() {
+  const active = watched();
+  if (active && !state.running) await make(active);
 }
 
 // again, and earlier ones

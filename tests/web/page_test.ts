@@ -396,6 +396,30 @@ test("finished portraits stay when the last answers do not come at once", async 
   deepEqual(visit.errors, []);
 });
 
+test("portraits that could not be asked for come before the next ones", async () => {
+  await using visit = await stage.visit("desktop");
+  const { page } = visit;
+  await begin(visit, 1);
+  const unfinished = await watched(visit);
+  await page.setOfflineMode(true);
+  await visit.waitForText("#running-text", /Connection lost/);
+  const refusals: Answer[] = Array.from({ length: 50 }, () => problem("scope_missing"));
+  await answerInstead(visit, [/\/events$/, refusals]);
+  await page.setOfflineMode(false);
+  await visit.waitForText("#problem", /scope/);
+  equal(await watched(visit), unfinished);
+  // not even now can they be asked for, and nothing new is begun
+  await visit.make();
+  await page.waitForSelector("#make:enabled");
+  equal(await watched(visit), unfinished);
+  equal((await page.$$("#history-list button")).length, 0);
+  refusals.length = 0;
+  await visit.make();
+  await page.waitForFunction('document.querySelectorAll("#history-list button").length === 2');
+  equal(await watched(visit), null);
+  deepEqual(visit.errors, []);
+});
+
 test("a generation that is gone is not watched any longer", async () => {
   await using visit = await stage.visit("desktop");
   const active = { id: "gen_gone", key: "key", request: { prompt: "a person", num_images: 1 } };

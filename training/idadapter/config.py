@@ -315,12 +315,13 @@ class DecoderConfig:
         redrawn: how many pictures the model redraws to learn from.
         encoded_share: how many of a batch are latents that the encoder made: the decoder stays the encoder's too.
         face_weight: how much more the face's pixels count.
+        eyes_and_mouth_weight: added there to that weight.
         pixel_weight: of the mean absolute difference from the photo.
         colour_weight: of blurred pictures' colour differences.
-        feature_weight: of the recogniser's middle features, of the face and of a window.
+        feature_weight: of the recogniser's middle features, of the face, of a window and of the eyes.
         identity_weight: of the recogniser's cosine to the photo.
         second_identity_weight: of the same as a second recogniser sees it (`faces.face_res`).
-        adversarial_weight: of what gives a picture away to a discriminator, of each of the two.
+        adversarial_weight: of what gives a picture away to a discriminator, of each of the three.
         adversarial_learning_rate: of these.
         adversarial_after: steps in which they learn alone.
     """
@@ -333,6 +334,7 @@ class DecoderConfig:
     redrawn: int = 2500
     encoded_share: float = 0.25
     face_weight: float = 2.0
+    eyes_and_mouth_weight: float = 0.0
     pixel_weight: float = 1.0
     colour_weight: float = 2.0
     feature_weight: float = 0.3

@@ -14,6 +14,7 @@ import torch
 from idadapter import redrawn
 from idadapter.config import Config
 from idadapter.data.renditions import RENDITIONS
+from idadapter.data.templates import portrait_template
 from idadapter.faces.recognizer import WIDTHS
 from idadapter.loop import Stage, StepRandom, train
 from idadapter.models.face_discriminator import STAGES_SEEN
@@ -163,12 +164,12 @@ def test_discriminators_learn_and_then_teach(stage: DecoderStage):
         loss, scalars = stage.loss(stage.module, StepRandom(0, 0, 0), step, batch)
         losses.append(float(loss.detach()))
         told = stage.after_step(StepRandom(0, 0, 0), step)
-        assert set(told) == {"face_discriminator", "window_discriminator"}
+        assert set(told) == {"face_discriminator", "window_discriminator", "eyes_discriminator"}
     # The decoder has not moved, and they do not count yet.
     assert losses[0] == losses[1] == losses[2]
     assert all(not torch.equal(a, b) for a, b in zip(before, stage.discriminators.parameters(), strict=True))
     loss, scalars = stage.loss(stage.module, StepRandom(0, 0, 0), 3, batch)
-    adversarial = float(scalars["face_adversarial"]) + float(scalars["window_adversarial"])
+    adversarial = sum(float(scalars[f"{name}_adversarial"]) for name in ("face", "window", "eyes"))
     assert float(loss.detach()) == pytest.approx(losses[0] + adversarial, rel=1e-4)
 
 
@@ -205,6 +206,30 @@ def test_discriminators_are_told_which_rendition_it_is(stage: DecoderStage):
     assert float(loss.detach()) < 0.7
     alike = torch.tensor([0, 0])
     assert float(told_apart(network(drawn, alike), network(real, alike)).detach()) > 1.3
+
+
+def test_the_eyes_are_looked_at_from_near_wherever_the_window_stands(stage: DecoderStage):
+    size, wanted = stage.portraits.size, stage.recognizer.input_size
+    across, down = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="xy")
+    places = torch.stack([across, down, across]).float()[None]
+    eyes = torch.tensor(portrait_template(size)[:2]).float()
+    corners = []
+    for step in range(20):
+        seen = stage.eyes(StepRandom(0, step, 0))(places)
+        assert seen.shape == (1, 3, wanted, wanted)
+        least, most = seen[0, :2].amin((1, 2)), seen[0, :2].amax((1, 2))
+        assert (least < eyes).all() and (eyes < most).all()
+        assert ((most - least) < 0.65 * size).all()
+        corners.append(tuple(least.tolist()))
+    assert len(set(corners)) > 10
+
+
+def test_eyes_and_mouth_may_count_more_than_the_rest_of_the_face(config: Config, run: Path, make_tiny_stage: MakeStage):
+    weighted = replace(config, decoder=replace(config.decoder, face_weight=1.0, eyes_and_mouth_weight=3.0))
+    weight = make_tiny_stage("decoder", run, weighted).weight[0, 0]
+    for x, y in portrait_template(len(weight)).round().astype(int)[[0, 1, 3, 4]]:
+        assert weight[y, x] == pytest.approx(4.0, abs=0.3)
+    assert weight[0, 0] == pytest.approx(1.0, abs=0.01)
 
 
 def test_of_what_was_hidden_less_is_asked(stage: DecoderStage):

@@ -36,10 +36,13 @@ from ..noise_schedule import Diffusion
 from ..parts import write_vae
 from ..redrawn import Redrawn, drawn_rows
 from ..sampling import in_chunks, pictures_at_once, to_pictures
-from .autoencoder import colour_differences, face_mask, feature_distance
+from .autoencoder import colour_differences, face_mask, feature_distance, feature_mask
 
 LEAST_WINDOW = 0.4
 """Side of the smallest window that is looked at, over the portrait's."""
+
+EYES_WINDOW = 1.6
+"""Side of the window around both eyes, in their distances."""
 
 
 class DrawnLatents(NamedTuple):
@@ -77,12 +80,13 @@ class Decoding(nn.Module):
 
 
 class DecoderStage(Stage):
-    """Pixels, colours and a recogniser's features of the photo, who a second recogniser says it shows, and two
+    """Pixels, colours and a recogniser's features of the photo, who a second recogniser says it shows, and three
     discriminators' opinions.
 
-    One discriminator sees faces as the recogniser does, one sees windows of the whole portrait at several scales, both
-    through the recogniser's first stages (projected GANs, Sauer et al. 2021). Both are told which rendition it is, if
-    one: without, they make photos of cartoons and of oil paintings.
+    One discriminator sees faces as the recogniser does, one sees windows of the whole portrait at several scales, one
+    sees both eyes (GFPGAN's facial component loss, Wang et al. 2021), all through the recogniser's first stages
+    (projected GANs, Sauer et al. 2021). They are told which rendition it is, if one: without, they make photos of
+    cartoons and of oil paintings.
     """
 
     name = "decoder"
@@ -117,9 +121,10 @@ class DecoderStage(Stage):
         self.recognizer = recognizer.to(memory_format=torch.channels_last)
         self.second = second
         self.warp = FaceWarp(portrait_template(portraits.size), TEMPLATE, recognizer.input_size)
-        self.weight = 1 + (config.face_weight - 1) * face_mask(portraits.size)
+        face, features = face_mask(portraits.size), feature_mask(portraits.size)
+        self.weight = 1 + (config.face_weight - 1) * face + config.eyes_and_mouth_weight * features
         self.discriminators = nn.ModuleDict(
-            {name: FaceDiscriminator(1 + len(RENDITIONS)) for name in ("face", "window")}
+            {name: FaceDiscriminator(1 + len(RENDITIONS)) for name in ("face", "window", "eyes")}
         )
         self.optimizer = torch.optim.AdamW(
             self.discriminators.parameters(), lr=config.adversarial_learning_rate, betas=(0.5, 0.99)
@@ -171,7 +176,11 @@ class DecoderStage(Stage):
         pixel = ((decoded - photos).abs() * self.weight).mean((1, 2, 3))
         colour = (colour_differences(decoded) - colour_differences(photos)).abs().mean((1, 2, 3))
         loss = (visible * (config.pixel_weight * pixel + config.colour_weight * colour)).mean()
-        looks = {"face": self.warp.jittered(random.torch, len(photos), 1.0), "window": self.window(random)}
+        looks = {
+            "face": self.warp.jittered(random.torch, len(photos), 1.0),
+            "window": self.window(random),
+            "eyes": self.eyes(random),
+        }
         scalars: dict[str, Tensor | float] = {
             "pixel": mean_or_zero(pixel, batch.timesteps > 0),
             "pixel_encoded": mean_or_zero(pixel, batch.timesteps == 0),
@@ -210,9 +219,23 @@ class DecoderStage(Stage):
 
     def window(self, random: StepRandom) -> Callable[[Tensor], Tensor]:
         """A way to look at portraits: a window of a side and at a place drawn by chance, as large as R wants it."""
-        size, wanted = self.portraits.size, self.recognizer.input_size
+        size = self.portraits.size
         side = int(size * (LEAST_WINDOW + (1 - LEAST_WINDOW) * random.numpy.random()))
         x, y = (int(random.numpy.integers(0, size - side + 1)) for _ in range(2))
+        return self._look_into(x, y, side)
+
+    def eyes(self, random: StepRandom) -> Callable[[Tensor], Tensor]:
+        """The same of a window around both eyes; its side and its place vary by a tenth of their distance."""
+        size = self.portraits.size
+        right, left = portrait_template(size)[:2]
+        distance = float(np.hypot(*(left - right)))
+        side = int(distance * (EYES_WINDOW + 0.1 * random.numpy.standard_normal()))
+        middle = (right + left) / 2 + 0.1 * distance * random.numpy.standard_normal(2)
+        x, y = (int(np.clip(place - side / 2, 0, size - side)) for place in middle)
+        return self._look_into(x, y, side)
+
+    def _look_into(self, x: int, y: int, side: int) -> Callable[[Tensor], Tensor]:
+        wanted = self.recognizer.input_size
 
         def look(images: Tensor) -> Tensor:
             window = images[..., y : y + side, x : x + side]
