@@ -121,7 +121,7 @@ export async function openJobs(
   });
   const generations = new DurableGenerations(room, observe);
   const stops = [
-    await runSweep(room),
+    await runSweep(room, (error) => log("error", "housekeeping did not come to its end", faultFields(error))),
     await deliverWebhooks(room, {
       ...outgoing,
       allowPrivate: durable.webhooksToPrivate,

@@ -92,6 +92,7 @@ async function requireRoom(
  * @param room the jobs room
  * @param request what is asked for
  * @param uuid for its name, should it be a new one
+ * @param onWritten told when nothing but the commit is left: from then on it may exist, whatever is thrown
  * @returns its id
  * @throws {PipelineError} `queue_full`
  * @throws {CeilingExceededError} when the token does not allow that much
@@ -103,6 +104,7 @@ export async function accept(
   room: JobsRoom,
   request: GenerationRequest,
   uuid: string = crypto.randomUUID(),
+  onWritten: () => void = () => {},
 ): Promise<Acceptance> {
   const id = `gen_${uuid}`;
   const work = {
@@ -136,6 +138,7 @@ export async function accept(
       await queue.send(transaction, generationQueue, { id }, { id: uuid });
       return id;
     });
+    onWritten();
     return { id: answer, repeated };
   });
 }

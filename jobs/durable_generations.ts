@@ -78,12 +78,13 @@ export class DurableGenerations implements Generations {
     const draft = this.#draft(`gen_${uuid}`, request);
     // followed before it exists, so that nothing of it is missed
     let accepted = false;
+    let written = false;
     const record: GenerationRecord = new GenerationRecord(draft, (event) => {
       if (accepted) this.#observe(record.generation, event);
     });
     this.#follow(record);
     try {
-      const { id, repeated } = await accept(this.#room, request, uuid);
+      const { id, repeated } = await accept(this.#room, request, uuid, () => written = true);
       if (!repeated) {
         accepted = true;
         this.#observe(draft, { type: "queued", number: 1, generation: draft });
@@ -96,7 +97,8 @@ export class DurableGenerations implements Generations {
     } catch (error) {
       this.#unfollow(draft.id);
       // What was lost may be the answer to the commit. Who has a key may ask again; for all others it is to cost nothing.
-      if (isStoreUnavailable(error) && request.idempotency === undefined) this.#withdrawLater(draft.id);
+      const mayExist = written && isStoreUnavailable(error);
+      if (mayExist && request.idempotency === undefined) this.#withdrawLater(draft.id);
       throw error;
     }
   }

@@ -35,6 +35,8 @@ export interface Notices extends AsyncDisposable {
   announcement(notice: Notice): RawBuilder<unknown>;
   /** Tells whoever listens in this process. */
   tellHere(notice: Notice): void;
+  /** Has whoever listens in this process look at the row: something of this generation may have been missed. */
+  lookHere(id: string): void;
   /** @returns stops listening */
   subscribe(id: string, listener: NoticeListener): () => void;
 }
@@ -59,9 +61,10 @@ function readNotice(payload: string): { readonly from: unknown; readonly notice:
  */
 export async function openNotices(queue: Queue, instance: string, alone: boolean): Promise<Notices> {
   const listeners = new Map<string, Set<NoticeListener>>();
-  const tell = (notice: Notice) => {
-    for (const listener of [...listeners.get(notice.id) ?? []]) listener(notice);
+  const tellAll = (id: string, notice: Notice | undefined) => {
+    for (const listener of [...listeners.get(id) ?? []]) listener(notice);
   };
+  const tell = (notice: Notice) => tellAll(notice.id, notice);
   const subscription = await queue.listen(channel, (payload) => {
     const heard = readNotice(payload);
     if (heard !== undefined && heard.from !== instance) tell(heard.notice);
@@ -76,6 +79,7 @@ export async function openNotices(queue: Queue, instance: string, alone: boolean
     },
     announcement,
     tellHere: tell,
+    lookHere: (id) => tellAll(id, undefined),
     subscribe(id, listener) {
       const set = listeners.get(id) ?? new Set();
       listeners.set(id, set.add(listener));

@@ -152,8 +152,8 @@ export async function runGenerations(
   const run = async ({ data: { id }, signal, held, failedTries }: Message<Carried>) => {
     // how long an outage of the database is seen through
     const stay = AbortSignal.any([signal, draining.signal]);
-    // one that was just taken is held, and to ask would cost every generation milliseconds
-    let condition = sql<boolean>`true`;
+    // the embedded database has but one process: what that one took it holds, and to ask would cost milliseconds
+    let condition = room.store.kind === "server" ? held : sql<boolean>`true`;
     const row = await persist(() => {
       const started = start(room, id, condition);
       condition = held;

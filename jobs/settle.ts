@@ -75,6 +75,7 @@ async function end(
     .selectFrom("ended").selectAll().select([
       sql<string[]>`array(
         select id from webhook_endpoints where account_id = ended.account_id and disabled_at is null
+        for key share
       )`.as("endpoints"),
       room.notices.announcement({ id: claim.id, state }).as("announced"),
     ]).executeTakeFirst();
@@ -97,13 +98,18 @@ async function end(
   return row;
 }
 
-/** Tells this process, now that it is true. */
+/**
+ * Tells this process, now that it is true. A generation that was over already may have been ended by a try of this very
+ * process whose commit had no answer: then nobody here has heard of it.
+ */
 function tell(
   room: JobsRoom,
+  id: string,
   row: GenerationRow | undefined,
   images: readonly GeneratedImage[] = [],
 ): GenerationRow | undefined {
-  if (row !== undefined) room.notices.tellHere({ id: row.id, state: row.state, ended: { row, images } });
+  if (row === undefined) room.notices.lookHere(id);
+  else room.notices.tellHere({ id, state: row.state, ended: { row, images } });
   return row;
 }
 
@@ -178,7 +184,7 @@ export async function succeed(
     });
   const row = await persist(settle, { signal });
   if (row === undefined) await persist(() => removeOrphans(room, id, images.length), { signal });
-  return tell(room, row, images);
+  return tell(room, id, row, images);
 }
 
 /** Pictures of a run that came too late; those of a run that came first stay, unless they were erased meanwhile. */
@@ -210,6 +216,7 @@ export async function fail(
 ): Promise<GenerationRow | undefined> {
   return tell(
     room,
+    claim.id,
     await room.store.transaction((transaction) =>
       end(room, transaction, claim, { state: "failed", failure })
     ),
@@ -231,6 +238,7 @@ export async function withdraw(
 ): Promise<GenerationRow | undefined> {
   return tell(
     room,
+    id,
     await room.store.transaction(async (transaction) => {
       const row = await end(room, transaction, state === "expired" ? { id, from: "queued" } : { id }, {
         state,

@@ -1,15 +1,20 @@
 /** Housekeeping, once a minute over all instances: what waited too long, what may be forgotten, what to tidy. */
 
-import { sql } from "kysely";
+import { type Selectable, sql } from "kysely";
 import { resendUsage } from "../billing/usage_events.ts";
 import type { Queue } from "../store/queue.ts";
+import type { GenerationImagesTable } from "../store/schema.ts";
 import { imageKey } from "./image_store.ts";
 import { generationQueue, type JobsRoom, poisonQueue } from "./room.ts";
 import { fail, withdraw } from "./settle.ts";
+import { resendWebhooks } from "./webhooks/deliver.ts";
 
 const queueName = "sweep";
 /** Rows at a time, so that no pass takes long. */
 const batch = 500;
+
+/** How long a pass removes pictures; it has 300 seconds in all. */
+const imageMilliseconds = 200_000;
 
 /** Ends generations that nobody started in time. */
 async function expireWaiting(room: JobsRoom): Promise<void> {
@@ -42,14 +47,48 @@ async function failStranded(room: JobsRoom): Promise<void> {
   }
 }
 
-/** Removes pictures whose time is over: first the bytes, then the rows that know of them. */
+/** A picture whose time is over. */
+type Expired = Pick<Selectable<GenerationImagesTable>, "generation_id" | "index">;
+
+/** Removes the bytes of pictures, all that can be. @returns whose are gone, and why others are not */
+async function removeBytes(
+  { images }: JobsRoom,
+  expired: readonly Expired[],
+): Promise<{ readonly gone: readonly Expired[]; readonly fault?: unknown }> {
+  const remove = (some: readonly Expired[]) =>
+    images.remove(some.map(({ generation_id, index }) => imageKey(generation_id, index)));
+  try {
+    await remove(expired);
+    return { gone: expired };
+  } catch (fault) {
+    // one that cannot be removed keeps no other
+    const ends = await Promise.allSettled(expired.map((one) => remove([one])));
+    return { gone: expired.filter((_, place) => ends[place]!.status === "fulfilled"), fault };
+  }
+}
+
+/** Removes pictures whose time is over, for as long as a pass may take: first the bytes, then the rows that know of them. */
 async function removeExpiredImages(room: JobsRoom): Promise<void> {
-  const expired = await room.store.queries.selectFrom("generation_images").select(["generation_id", "index"])
-    .where("expires_at", "<=", sql<Date>`now()`).limit(batch).execute();
-  await room.images.remove(expired.map(({ generation_id, index }) => imageKey(generation_id, index)));
-  for (const { generation_id, index } of expired) {
-    await room.store.queries.deleteFrom("generation_images")
-      .where("generation_id", "=", generation_id).where("index", "=", index).execute();
+  const end = performance.now() + imageMilliseconds;
+  while (true) {
+    const expired = await room.store.queries.selectFrom("generation_images").select([
+      "generation_id",
+      "index",
+    ])
+      .where("expires_at", "<=", sql<Date>`now()`).orderBy("expires_at").limit(batch).execute();
+    const { gone, fault } = await removeBytes(room, expired);
+    if (gone.length > 0) {
+      await room.store.queries.deleteFrom("generation_images")
+        .where((where) =>
+          where(
+            where.refTuple("generation_id", "index"),
+            "in",
+            gone.map(({ generation_id, index }) => where.tuple(generation_id, index)),
+          )
+        ).execute();
+    }
+    if (fault !== undefined) throw fault;
+    if (expired.length < batch || performance.now() > end) break;
   }
   await room.images.removeExpired();
 }
@@ -64,6 +103,7 @@ export async function sweep(room: JobsRoom): Promise<void> {
   await expireWaiting(room);
   await failStranded(room);
   if (room.settings.usageEvents) await resendUsage(room.store, room.queue, batch);
+  await resendWebhooks(room, batch);
   await queries.deleteFrom("idempotency_keys").where("expires_at", "<=", sql<Date>`now()`).execute();
   await queries.deleteFrom("used_tokens").where("expires_at", "<=", sql<Date>`now()`).execute();
   // whoever still signs with one is told that it was revoked, for a while
@@ -99,8 +139,16 @@ export async function defineSweep(queue: Queue): Promise<void> {
  * Has this instance take its turns.
  *
  * @param room the jobs room
+ * @param onFault told why a pass did not come to its end; the next one begins anew
  * @returns stops
  */
-export function runSweep(room: JobsRoom): Promise<() => Promise<void>> {
-  return room.queue.work(queueName, 1, () => sweep(room));
+export function runSweep(room: JobsRoom, onFault: (error: unknown) => void): Promise<() => Promise<void>> {
+  return room.queue.work(queueName, 1, async () => {
+    try {
+      await sweep(room);
+    } catch (error) {
+      onFault(error);
+      throw error;
+    }
+  });
 }

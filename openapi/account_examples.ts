@@ -8,7 +8,12 @@ import type {
   PriceSchema,
   UsageSchema,
 } from "./account.ts";
-import type { WebhookEndpointBody, WebhookMessageBody, WebhookSecretSchema } from "./webhook.ts";
+import type {
+  GenerationEnded,
+  WebhookEndpointBody,
+  WebhookMessageBody,
+  WebhookSecretSchema,
+} from "./webhook.ts";
 
 /** A balance. */
 export const account: AccountBody = {
@@ -63,4 +68,33 @@ export const message: WebhookMessageBody = {
   attempts: 1,
   last_result: "200",
   created_at: "2026-01-29T10:05:00.000Z",
+};
+
+/** What that message held. */
+export const ended: GenerationEnded = {
+  type: "generation.succeeded",
+  timestamp: "2026-01-29T10:00:05.000Z",
+  data: {
+    id: "gen_0d9c3a6e-5f7b-4f0e-9a53-8f6f4d1f0a77",
+    status: "succeeded",
+    model: "idadapter-mini",
+    usage: { images: 1, steps: 20 },
+    credits: 33,
+  },
+};
+
+/** The same of a generation that failed. */
+export const endedInVain: GenerationEnded = {
+  ...ended,
+  type: "generation.failed",
+  data: {
+    ...ended.data,
+    status: "failed",
+    usage: { images: 0, steps: 0 },
+    credits: 0,
+    error: {
+      code: "face_not_found",
+      detail: "No face was found: send a photo that shows one person's face.",
+    },
+  },
 };

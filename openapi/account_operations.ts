@@ -9,7 +9,7 @@ import {
   UsageQuerySchema,
   UsageSchema,
 } from "./account.ts";
-import { answers, bodyProblems, jsonProblems, storeProblems, tokenProblems } from "./answers.ts";
+import { answers, jsonProblems, storeProblems, tokenProblems } from "./answers.ts";
 import * as examples from "./account_examples.ts";
 import { IdempotencyKeySchema } from "./idempotency_key.ts";
 import { needs } from "./scopes.ts";
@@ -73,9 +73,15 @@ export const priceGeneration = createRoute({
     "application/json": { schema: PriceSchema, examples: { price: { value: examples.price } } },
   }, [
     ...tokenProblems,
-    ...bodyProblems,
+    ...jsonProblems.filter((code) => code !== "field_missing"),
+    "image_missing",
     "invalid_value",
     "model_unknown",
+    "class_noun_unknown",
+    "scheduler_unknown",
+    "prompt_empty",
+    "prompt_too_long",
+    "too_many_reference_images",
     "not_ready",
     "worker_failed",
     ...storeProblems,

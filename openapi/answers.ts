@@ -1,7 +1,8 @@
 /** Builds the `responses` of an operation: its success and every problem it can answer with. */
 
 import type { z } from "@hono/zod-openapi";
-import { ProblemSchema } from "./problem.ts";
+import { asOpenAiProblem, openAiStatus } from "./openai_error.ts";
+import { exampleProblem, ProblemSchema } from "./problem.ts";
 import { problemCatalogue, type ProblemCode } from "./problems.ts";
 
 /** Problems of a request that fails to prove who sends it, or comes too often. */
@@ -150,7 +151,7 @@ export interface Success {
  * @param content of the success, by media type
  * @param codes every problem the operation can answer with
  * @param others successes beside 200, by status; one under 200 takes the place of the first two
- * @param statusOf the status a problem is answered with
+ * @param forOpenAi whether OpenAI's clients are answered: problems have the statuses and the `error` member that they know
  * @returns the successes, and for each other status its problems, an example each
  */
 export function answers(
@@ -158,9 +159,12 @@ export function answers(
   content: Readonly<Record<string, SuccessContent>>,
   codes: readonly ProblemCode[],
   others: Readonly<Record<number, Success>> = {},
-  statusOf: (code: ProblemCode) => number = (code) => problemCatalogue[code].status,
+  forOpenAi: boolean = false,
 ) {
-  const byStatus = Map.groupBy(codes, statusOf);
+  const byStatus = Map.groupBy(codes, (code): number => {
+    const { status } = problemCatalogue[code];
+    return forOpenAi ? openAiStatus(status) : status;
+  });
   const problems = [...byStatus].map(([status, members]) => [
     status,
     {
@@ -169,9 +173,14 @@ export function answers(
       content: {
         "application/problem+json": {
           schema: ProblemSchema,
-          // written once for all operations, see `createDocument`
+          // written once for all other operations, see `createDocument`
           examples: Object.fromEntries(
-            members.map((code) => [code, { $ref: `#/components/examples/${code}` }]),
+            members.map((code) => [
+              code,
+              forOpenAi
+                ? { summary: problemCatalogue[code].title, value: asOpenAiProblem(exampleProblem(code)) }
+                : { $ref: `#/components/examples/${code}` },
+            ]),
           ),
         },
       },

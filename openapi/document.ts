@@ -3,10 +3,11 @@
 import { OpenAPIHono } from "@hono/zod-openapi";
 import { GenerationPreviewSchema } from "./generation.ts";
 import { ImageEditCompletedSchema, ImageEditPartialImageSchema } from "./image_edit.ts";
-import { createProblem } from "./problem.ts";
+import { exampleProblem } from "./problem.ts";
 import { problemCatalogue, problemCodes } from "./problems.ts";
 import { operations } from "./operations.ts";
 import { scopes, securityScheme } from "./scopes.ts";
+import { generationEnded } from "./webhook_operations.ts";
 
 const description = `One photo of a person and a sentence in, portraits of that person out: the method of
 [IDAdapter](https://arxiv.org/abs/2403.13535), with no training per person.
@@ -33,12 +34,12 @@ export function createDocument() {
   contract.openAPIRegistry.register("ImageEditPartialImage", ImageEditPartialImageSchema);
   contract.openAPIRegistry.register("ImageEditCompleted", ImageEditCompletedSchema);
   for (const code of problemCodes) {
-    const { title } = problemCatalogue[code];
     contract.openAPIRegistry.registerComponent("examples", code, {
-      summary: title,
-      value: createProblem(code, { detail: `${title}.`, requestId: "7a1f2c9e-0c1b-4d52-8f0e-3b1f6a1f9d11" }),
+      summary: problemCatalogue[code].title,
+      value: exampleProblem(code),
     });
   }
+  contract.openAPIRegistry.registerWebhook(generationEnded);
   for (const operation of operations) contract.openAPIRegistry.registerPath(operation);
   return contract.getOpenAPI31Document({
     openapi: "3.1.0",

@@ -11,8 +11,6 @@ import {
 } from "./answers.ts";
 import * as examples from "./image_edit_examples.ts";
 import { ImageEditFormSchema, ImagesResponseSchema } from "./image_edit.ts";
-import { openAiStatus } from "./openai_error.ts";
-import { problemCatalogue } from "./problems.ts";
 import { IdempotencyKeySchema } from "./idempotency_key.ts";
 import { needs } from "./scopes.ts";
 
@@ -62,6 +60,6 @@ export const createImageEdit = createRoute({
       ...serviceProblems,
     ],
     {},
-    (code) => openAiStatus(problemCatalogue[code].status),
+    true,
   ),
 });

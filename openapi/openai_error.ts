@@ -52,3 +52,18 @@ export function toOpenAiError(problem: Problem): NonNullable<Problem["error"]> {
     param: first === undefined || first.pointer === "" ? null : first.pointer.split("/")[1] ?? null,
   };
 }
+
+/**
+ * A problem as an OpenAI client is answered with it.
+ *
+ * @param problem as RFC 9457 has it
+ * @returns the same with the status that is sent, and the `error` member
+ *
+ * @example
+ * ```ts
+ * asOpenAiProblem(createProblem("image_missing", { detail, requestId })).status; // 400
+ * ```
+ */
+export function asOpenAiProblem(problem: Problem): Problem {
+  return { ...problem, status: openAiStatus(problem.status), error: toOpenAiError(problem) };
+}

@@ -3,7 +3,14 @@
 import { createRoute, z } from "@hono/zod-openapi";
 import { getAccount, getUsage, grantCredits, priceGeneration } from "./account_operations.ts";
 import { addAccountKey, listAccountKeys, revokeAccountKey } from "./account_key_operations.ts";
-import { answers, bodyProblems, photoProblems, serviceProblems, tokenProblems } from "./answers.ts";
+import {
+  answers,
+  bodyProblems,
+  photoProblems,
+  serviceProblems,
+  storeProblems,
+  tokenProblems,
+} from "./answers.ts";
 import * as examples from "./examples.ts";
 import { FaceFormSchema, FaceReportSchema, FaceRequestSchema } from "./face.ts";
 import {
@@ -76,7 +83,7 @@ export const listModels = createRoute({
         embedded: { summary: "the embedded model", value: { object: "list", data: [examples.model] } },
       },
     },
-  }, [...tokenProblems, "not_ready", "worker_failed", "internal_error"]),
+  }, [...tokenProblems, "not_ready", "worker_failed", ...storeProblems]),
 });
 
 /** `GET /healthz` */

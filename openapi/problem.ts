@@ -73,3 +73,19 @@ export function createProblem(code: ProblemCode, occurrence: ProblemOccurrence):
     ...(Object.keys(details).length > 0 ? { details: { ...details } } : {}),
   };
 }
+
+/**
+ * A problem as the contract shows it.
+ *
+ * @param code which
+ * @returns one whose detail is its title
+ *
+ * @example
+ * ```ts
+ * exampleProblem("face_not_found").detail; // "No face was found."
+ * ```
+ */
+export function exampleProblem(code: ProblemCode): Problem {
+  const detail = `${problemCatalogue[code].title}.`;
+  return createProblem(code, { detail, requestId: "7a1f2c9e-0c1b-4d52-8f0e-3b1f6a1f9d11" });
+}

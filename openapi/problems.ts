@@ -102,7 +102,8 @@ export const problemCatalogue = {
   insufficient_credits: {
     status: 402,
     title: "The account has not enough credits",
-    remedy: "Top the account up, or ask for fewer or smaller steps; `details` holds `price` and `available`.",
+    remedy:
+      "Top the account up, or ask for fewer or smaller steps; `details` holds `price` and, unless the token is for one end user, `available`.",
   },
   scope_missing: {
     status: 403,

@@ -1,6 +1,7 @@
 /** What the webhook resources take and give. */
 
 import { z } from "@hono/zod-openapi";
+import { problemCodes } from "./problems.ts";
 import { storable } from "./storable.ts";
 
 const endpoint = {
@@ -39,13 +40,34 @@ export const WebhookMessageSchema = z.strictObject({
   state: z.enum(["pending", "delivered", "failed"]),
   attempts: z.int().min(0),
   last_result: z.string().nullable().describe(
-    "HTTP status of the last answer, `no_answer`, `address_refused` or `endpoint_disabled`",
+    "HTTP status of the last answer, `no_answer`, `address_refused`, `endpoint_disabled` or `secret_unreadable`",
   ),
   created_at: z.iso.datetime(),
 }).openapi("WebhookMessage");
 
 /** A message, see {@linkcode WebhookMessageSchema}. */
 export type WebhookMessageBody = z.infer<typeof WebhookMessageSchema>;
+
+/** What is posted to an endpoint when a generation has ended. */
+export const GenerationEndedSchema = z.strictObject({
+  type: z.enum(["generation.succeeded", "generation.failed", "generation.canceled", "generation.expired"]),
+  timestamp: z.iso.datetime().describe("when it ended"),
+  data: z.strictObject({
+    id: z.string().describe("of the generation: GET /v1/generations/{id} tells the rest"),
+    status: z.enum(["succeeded", "failed", "canceled", "expired"]),
+    model: z.string(),
+    usage: z.strictObject({
+      images: z.int().min(0),
+      steps: z.int().min(0).describe("denoising steps over all images"),
+    }).describe("zeros unless it succeeded"),
+    credits: z.int().min(0).describe("what was charged").openapi({ format: "int64" }),
+    error: z.strictObject({ code: z.enum(problemCodes), detail: z.string() }).optional()
+      .describe("of one that failed"),
+  }),
+}).openapi("GenerationEnded");
+
+/** What is posted, see {@linkcode GenerationEndedSchema}. */
+export type GenerationEnded = z.infer<typeof GenerationEndedSchema>;
 
 /** The account's latest messages. */
 export const WebhookMessageListSchema = z.strictObject({

@@ -239,9 +239,12 @@ async function serveQueue(store: Store, boss: PgBoss): Promise<Queue> {
                 const mine =
                   sql`name = ${name} and id = ${id} and state = 'active' and retry_count = ${retryCount}`;
                 if (mostOfGroup !== undefined && underWay(group) >= mostOfGroup) {
-                  // workers that looked at once did not see each other's: it waits on, and that was no try
+                  // Workers that looked at once did not see each other's: it waits on, and that was no try. Not before
+                  // pg-boss has taken it from here: its next holder is told from this one by the number of tries alone.
                   await sql`
-                    update ${jobs} set state = 'created', started_on = null, heartbeat_on = null where ${mine}
+                    update ${jobs} set state = 'created', started_on = null, heartbeat_on = null,
+                      start_after = now() + interval '1 second'
+                    where ${mine}
                   `.execute(store.queries);
                   continue;
                 }

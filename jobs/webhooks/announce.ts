@@ -47,6 +47,7 @@ export async function announceByWebhook(
   for (const endpoint of endpoints) {
     const id = `msg_${crypto.randomUUID()}`;
     const type = `generation.${row.state}`;
+    const images = row.state === "succeeded" ? row.images : 0;
     const body = JSON.stringify({
       type,
       timestamp: (row.finished_at ?? row.created_at).toISOString(),
@@ -54,7 +55,7 @@ export async function announceByWebhook(
         id: row.id,
         status: row.state,
         model: row.model,
-        usage: { images: row.images, steps: row.images * row.steps },
+        usage: { images, steps: images * row.steps },
         credits: row.state === "succeeded" ? row.price : 0,
         ...(row.failure === null ? {} : { error: { code: row.failure.code, detail: row.failure.message } }),
       },

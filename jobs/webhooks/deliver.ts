@@ -3,7 +3,8 @@
 import { type Selectable, sql } from "kysely";
 import { Webhook } from "standardwebhooks";
 import type { Message } from "../../store/queue.ts";
-import type { WebhookMessagesTable } from "../../store/schema.ts";
+import type { WebhookEndpointsTable, WebhookMessagesTable } from "../../store/schema.ts";
+import { SealError } from "../../store/sealing.ts";
 import type { JobsRoom } from "../room.ts";
 import { deliveryHours, webhookQueue } from "./announce.ts";
 import { signingSecrets } from "./endpoints.ts";
@@ -16,7 +17,7 @@ export type WebhookMessage = Selectable<WebhookMessagesTable>;
 export interface DeliveryOptions extends PostOptions {
   /** messages at a time */
   readonly concurrency: number;
-  /** told of every try that failed; `result` is an HTTP status, `no_answer` or `address_refused` */
+  /** told of every try that failed; `result` is an HTTP status, `no_answer`, `address_refused` or `secret_unreadable` */
   readonly onFailure?: (message: WebhookMessage, result: string) => void;
 }
 
@@ -31,6 +32,20 @@ interface Attempt {
   readonly gone: boolean;
 }
 
+/** What a message is signed with, or undefined where the key that sealed it is no longer among `ENCRYPTION_KEYS`. */
+async function openSecrets(
+  { sealer }: JobsRoom,
+  endpoint: Selectable<WebhookEndpointsTable>,
+  now: Date,
+): Promise<readonly string[] | undefined> {
+  try {
+    return await signingSecrets(sealer, endpoint, now);
+  } catch (error) {
+    if (error instanceof SealError) return undefined;
+    throw error;
+  }
+}
+
 /** One try. An endpoint that was switched off while the message waited is not asked. */
 async function attempt(room: JobsRoom, message: WebhookMessage, options: DeliveryOptions): Promise<Attempt> {
   const endpoint = await room.store.queries.selectFrom("webhook_endpoints").selectAll()
@@ -40,7 +55,10 @@ async function attempt(room: JobsRoom, message: WebhookMessage, options: Deliver
     return { result: "endpoint_disabled", arrived: false, over: true, gone: false };
   }
   const now = new Date();
-  const secrets = await signingSecrets(room.sealer, endpoint, now);
+  const secrets = await openSecrets(room, endpoint, now);
+  if (secrets === undefined) {
+    return { result: "secret_unreadable", arrived: false, over: false, gone: false };
+  }
   const headers = {
     "Content-Type": "application/json",
     "User-Agent": "IDAdapter-Webhooks/1",
@@ -98,6 +116,24 @@ export function deliverWebhooks(room: JobsRoom, options: DeliveryOptions): Promi
     },
     { mostOfGroup: mostOfAccount },
   );
+}
+
+/**
+ * Sends messages again that wait and that nothing carries any more.
+ *
+ * @param room the jobs room
+ * @param most at a time, the oldest first
+ */
+export async function resendWebhooks({ store, queue }: JobsRoom, most: number): Promise<void> {
+  await store.transaction(async (queries) => {
+    const stranded = await queries.selectFrom("webhook_messages").select(["id", "account_id"])
+      .where("state", "=", "pending")
+      .where((where) => where.not(queue.carries([webhookQueue], sql.ref("webhook_messages.id"))))
+      .orderBy("created_at").limit(most).forUpdate().skipLocked().execute();
+    for (const { id, account_id: group } of stranded) {
+      await queue.send(queries, webhookQueue, { id }, { group });
+    }
+  });
 }
 
 /**

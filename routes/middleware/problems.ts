@@ -1,7 +1,7 @@
 /** Turns everything that is not a success into RFC 9457 `application/problem+json`. */
 
 import type { Context, ErrorHandler, Handler, NotFoundHandler } from "hono";
-import { openAiStatus, speaksOpenAi, toOpenAiError } from "../../openapi/openai_error.ts";
+import { asOpenAiProblem, openAiStatus, speaksOpenAi } from "../../openapi/openai_error.ts";
 import { createProblem } from "../../openapi/problem.ts";
 import { problemCatalogue, type ProblemDefinition } from "../../openapi/problems.ts";
 import type { AppEnv } from "../app_options.ts";
@@ -16,13 +16,20 @@ function answerProblem(c: Context<AppEnv>, error: ProblemError): Response {
   const problem = createProblem(code, { detail: error.message, requestId: c.get("requestId"), ...extras });
   const forOpenAi = speaksOpenAi(c.req.path);
   const status = forOpenAi ? openAiStatus(definition.status) : definition.status;
-  const body = forOpenAi ? { ...problem, status, error: toOpenAiError(problem) } : problem;
+  const body = forOpenAi ? asOpenAiProblem(problem) : problem;
   return c.body(JSON.stringify(body), status, {
     "Content-Type": "application/problem+json",
     "Cache-Control": "no-store",
     ...(retryAfter === undefined ? {} : { "Retry-After": String(retryAfter) }),
     ...headers,
   });
+}
+
+/** How much the account has is nothing that an end user's token tells. */
+function forEndUser(c: Context<AppEnv>, problem: ProblemError): ProblemError {
+  if (c.get("endUser") === undefined || problem.code !== "insufficient_credits") return problem;
+  const { available: _available, ...details } = problem.extras.details ?? {};
+  return new ProblemError(problem.code, "The account has not enough credits for this.", { details });
 }
 
 /**
@@ -33,7 +40,7 @@ function answerProblem(c: Context<AppEnv>, error: ProblemError): Response {
  */
 export function answerErrors(log: Logger): ErrorHandler<AppEnv> {
   return (error, c) => {
-    const problem = toProblemError(error);
+    const problem = forEndUser(c, toProblemError(error));
     if (problem.code === "internal_error") {
       log("error", "unexpected error", { request_id: c.get("requestId"), ...errorFields(error) });
     }

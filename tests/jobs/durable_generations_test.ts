@@ -1,9 +1,11 @@
-import { deepEqual, equal } from "node:assert/strict";
+import { deepEqual, equal, rejects } from "node:assert/strict";
 import { DurableGenerations } from "../../jobs/durable_generations.ts";
 import type { GenerationEvent } from "../../jobs/generation.ts";
 import { runGenerations } from "../../jobs/run.ts";
+import { PipelineError } from "../../pipeline/protocol.ts";
 import { testOnEachStore, testOnServer } from "../store/each_store.ts";
-import { ControlledExecutor, openTestRoom, requestFrom } from "./test_room.ts";
+import { ControlledExecutor, type ControlledRun, openTestRoom, requestFrom } from "./test_room.ts";
+import { findGeneration } from "./wait_for_end.ts";
 
 async function eventsOf(generations: DurableGenerations, id: string, after = 0): Promise<GenerationEvent[]> {
   const events: GenerationEvent[] = [];
@@ -52,6 +54,40 @@ testOnEachStore("a generation that is refused is not followed", async ({ store }
   const generations = new DurableGenerations(room);
   const error = await generations.submit(requestFrom("alice")).catch((error) => error);
   equal(error.name, "InsufficientCreditError");
+  equal(generations.size.generations, 0);
+  await generations.close();
+});
+
+testOnEachStore("an end whose commit has no answer is heard of all the same", async ({ store }) => {
+  const lost = { next: false };
+  const transaction: typeof store.transaction = async (work) => {
+    const result = await store.transaction(work);
+    if (!lost.next) return result;
+    lost.next = false;
+    throw Object.assign(new Error("reset"), { code: "ECONNRESET" });
+  };
+  await using room = await openTestRoom({ ...store, transaction });
+  const generations = new DurableGenerations(room);
+  const executor = new ControlledExecutor();
+  await using _running = await runGenerations(room, executor, { concurrency: 1 });
+  const refusal = new PipelineError("face_not_found", "no face");
+  const endings: ((run: ControlledRun, id: string) => unknown)[] = [
+    (run) => run.succeed(),
+    (run) => run.fail(refusal),
+    (_run, id) =>
+      rejects(generations.cancel("alice", id), /reset/).then(() => generations.cancel("alice", id)),
+  ];
+  const ends = [];
+  for (const end of endings) {
+    const { id } = await generations.submit(requestFrom("alice"));
+    const events = eventsOf(generations, id);
+    const run = await executor.next();
+    lost.next = true;
+    await end(run, id);
+    ends.push(typesOf(await events).at(-1));
+    equal((await findGeneration(room, id))?.state, (await generations.find("alice", id))?.status);
+  }
+  deepEqual([ends, lost.next], [["succeeded", "failed", "failed"], false]);
   equal(generations.size.generations, 0);
   await generations.close();
 });

@@ -9,7 +9,7 @@ import { describe } from "../../jobs/read_generation.ts";
 import { runGenerations } from "../../jobs/run.ts";
 import { keepImagesInS3 } from "../../jobs/s3_images.ts";
 import { succeed } from "../../jobs/settle.ts";
-import { sweep } from "../../jobs/sweep.ts";
+import { runSweep, sweep } from "../../jobs/sweep.ts";
 import { failureOf } from "../../routes/generation_answer.ts";
 import { toProblemError } from "../../routes/problem_error.ts";
 import { ObjectStoreError } from "../../store/unavailable.ts";
@@ -127,6 +127,67 @@ testOnS3("a generation's pictures in S3: kept, read, expired by the sweep", asyn
   equal(await generations.remove("alice", other.id), true);
   deepEqual(await keys(), []);
   await generations.close();
+});
+
+testOnEachStore("the sweep removes all pictures that it can, and tells of the others", async ({ store }) => {
+  const kept = keepImagesInPostgres(store.queries);
+  const stuck = new Set<string>();
+  const images: ImageStore = {
+    ...kept,
+    remove(keys) {
+      if (keys.some((key) => stuck.has(key))) return Promise.reject(new ObjectStoreError("AccessDenied"));
+      return kept.remove(keys);
+    },
+  };
+  await using room = await openTestRoom(store, {}, images);
+  const { id } = await accept(room, requestFrom("alice"));
+  // more than go at a time
+  const count = 1100;
+  await store.queries.insertInto("generation_images").values(Array.from({ length: count }, (_, index) => ({
+    generation_id: id,
+    index,
+    seed: index,
+    content_type: "image/png",
+    width: 128,
+    height: 128,
+    identity_similarity: null,
+    expires_at: new Date(index < 1050 ? 0 : Date.now() + 3_600_000),
+  }))).execute();
+  const left = async () =>
+    (await store.queries.selectFrom("generation_images").select("index").where("index", "<", 1050).execute())
+      .map(({ index }) => index);
+  stuck.add(imageKey(id, 7));
+  const faults: unknown[] = [];
+  const stop = await runSweep(room, (error) => faults.push(error));
+  const pass = async () => {
+    const passed = faults.length;
+    await store.transaction((transaction) => room.queue.send(transaction, "sweep", {}));
+    while (faults.length === passed) await delay(20);
+  };
+  while ((await left()).join() !== "7") await pass();
+  await stop();
+  ok(faults.every((fault) => fault instanceof ObjectStoreError));
+  stuck.clear();
+  await sweep(room);
+  deepEqual(await left(), []);
+  equal((await store.queries.selectFrom("generation_images").selectAll().execute()).length, 50);
+});
+
+testOnEachStore("all that has expired goes in one pass", async ({ store }) => {
+  await using room = await openTestRoom(store);
+  const { id } = await accept(room, requestFrom("alice"));
+  await store.queries.insertInto("generation_images").values(Array.from({ length: 1100 }, (_, index) => ({
+    generation_id: id,
+    index,
+    seed: index,
+    content_type: "image/png",
+    width: 128,
+    height: 128,
+    identity_similarity: null,
+    expires_at: new Date(0),
+  }))).execute();
+  await sweep(room);
+  equal((await store.queries.selectFrom("generation_images").selectAll().execute()).length, 0);
 });
 
 testOnS3("an S3 service that is away for a moment costs no second run", async ({ images, link, keys }) => {

@@ -161,6 +161,41 @@ testOnServer("who closes during an outage does not wait for ends that cannot be 
   await ends(generations.close());
 });
 
+testOnServer(
+  "a worker that was frozen before it began what another has taken by now starts nothing",
+  async ({ store, another }) => {
+    await using otherStore = await another!();
+    await using room = await openTestRoom(store);
+    await using other = await openTestRoom(otherStore);
+    const took = Promise.withResolvers<void>();
+    const thaws = Promise.withResolvers<void>();
+    const queue: typeof room.queue = {
+      ...room.queue,
+      work: (name, concurrency, handle, options) =>
+        room.queue.work(name, concurrency, async (message: Parameters<typeof handle>[0]) => {
+          took.resolve();
+          await thaws.promise;
+          await handle(message);
+        }, options),
+    };
+    const idle = new ControlledExecutor();
+    await using frozen = await runGenerations({ ...room, queue }, idle, { concurrency: 1 });
+    const { id } = await accept(other, requestFrom("alice"));
+    await took.promise;
+    const executor = new ControlledExecutor();
+    await using _running = await runGenerations(other, executor, { concurrency: 1 });
+    const run = await whileAging(other, id, executor.next());
+    thaws.resolve();
+    await frozen.stop(PATIENCE_MS / 2);
+    equal(idle.pending, 0);
+    run.succeed();
+    deepEqual((({ state, attempt }) => [state, attempt])(await waitForEnd(other, id, never)), [
+      "succeeded",
+      1,
+    ]);
+  },
+);
+
 testOnServer("a worker whose message went to another starts nothing", async ({ server }) => {
   await using instances = await openInstances(await server.createDatabase());
   const { cut, whole, link } = instances;

@@ -4,7 +4,7 @@ import { Webhook } from "standardwebhooks";
 import { lockAccount } from "../../billing/ledger.ts";
 import { accept } from "../../jobs/accept.ts";
 import type { JobsRoom } from "../../jobs/room.ts";
-import { succeed, withdraw } from "../../jobs/settle.ts";
+import { fail, succeed, withdraw } from "../../jobs/settle.ts";
 import { deliverWebhooks, listMessages, replayMessage } from "../../jobs/webhooks/deliver.ts";
 import {
   addEndpoint,
@@ -15,6 +15,9 @@ import {
   rotateSecret,
   TooManyEndpointsError,
 } from "../../jobs/webhooks/endpoints.ts";
+import { sweep } from "../../jobs/sweep.ts";
+import { GenerationEndedSchema } from "../../openapi/webhook.ts";
+import { createSealer } from "../../store/sealing.ts";
 import { AddressRefusedError, post, refusalOf } from "../../jobs/webhooks/post.ts";
 import { delay } from "../delay.ts";
 import { testOnEachStore } from "../store/each_store.ts";
@@ -100,7 +103,7 @@ testOnEachStore(
     await store.queries.updateTable("generations").set({ state: "running", attempt: 1 }).execute();
     await succeed(room, { id, attempt: 1 }, outputOf(request.input));
     const { headers, body } = await mine.next();
-    const event = new Webhook(secret).verify(body, headers) as Record<string, unknown>;
+    const event = GenerationEndedSchema.parse(new Webhook(secret).verify(body, headers));
     equal(event.type, "generation.succeeded");
     deepEqual(event.data, {
       id,
@@ -112,6 +115,15 @@ testOnEachStore(
     throws(() => new Webhook(secret).verify(body.replace("succeeded", "failed"), headers));
     equal((await settledMessage(room, "delivered")).attempts, 1);
     deepEqual(await listMessages(room, "bob"), []);
+    const other = await accept(room, request);
+    const failure = { code: "face_not_found", message: "No face", details: {} } as const;
+    await fail(room, other, failure);
+    const { type, data } = GenerationEndedSchema.parse(JSON.parse((await mine.next()).body));
+    equal(type, "generation.failed");
+    deepEqual([data.usage, data.credits, data.error], [{ images: 0, steps: 0 }, 0, {
+      code: "face_not_found",
+      detail: "No face",
+    }]);
     const rows = await store.queries.selectFrom("webhook_endpoints").selectAll().execute();
     // as text, and as the bytes that it stands for
     const bytes = Uint8Array.fromBase64(secret.slice("whsec_".length)).toHex();
@@ -215,6 +227,41 @@ testOnEachStore(
     await stop();
   },
 );
+
+testOnEachStore("a message whose secret cannot be read says so, and ends after a day", async ({ store }) => {
+  await using room = await openTestRoom(store);
+  await using receiver = new Receiver([200]);
+  await subscribe(room, "alice", receiver.url);
+  await withdraw(room, (await accept(room, requestFrom("alice"))).id, "canceled");
+  await store.queries.updateTable("webhook_messages").set({ deliver_until: new Date(0) }).execute();
+  const results: string[] = [];
+  const sealer = await createSealer([new Uint8Array(32).fill(8)]);
+  const stop = await deliverWebhooks({ ...room, sealer }, {
+    ...options,
+    onFailure: (_message, result) => results.push(result),
+  });
+  const { attempts, last_result } = await settledMessage(room, "failed");
+  deepEqual([attempts, last_result, results], [1, "secret_unreadable", ["secret_unreadable"]]);
+  equal(receiver.arrived, 0);
+  await stop();
+});
+
+testOnEachStore("a message that nothing carries any more is sent again", async ({ store }) => {
+  await using room = await openTestRoom(store);
+  await using receiver = new Receiver([200]);
+  await subscribe(room, "alice", receiver.url);
+  await withdraw(room, (await accept(room, requestFrom("alice"))).id, "canceled");
+  const carried = () =>
+    sql`select from queue.job where name = 'webhooks' and state < 'completed'`.execute(store.queries);
+  await sql`delete from queue.job where name = 'webhooks'`.execute(store.queries);
+  await sweep(room);
+  await sweep(room);
+  equal((await carried()).rows.length, 1);
+  const stop = await deliverWebhooks(room, options);
+  await receiver.next();
+  await settledMessage(room, "delivered");
+  await stop();
+});
 
 testOnEachStore(
   "a message that finds its endpoint off does not undo its being switched on",

@@ -2,6 +2,8 @@ import { deepEqual, equal, match, ok } from "node:assert/strict";
 import type { z } from "zod";
 import { createDocument, formatDocument } from "../../openapi/document.ts";
 import { formatDocument30 } from "../../openapi/document_3_0.ts";
+import { ended, endedInVain } from "../../openapi/account_examples.ts";
+import { GenerationEndedSchema } from "../../openapi/webhook.ts";
 import { operations } from "../../openapi/operations.ts";
 import { scopes, securityScheme } from "../../openapi/scopes.ts";
 import { createProblem, ProblemSchema } from "../../openapi/problem.ts";
@@ -91,6 +93,7 @@ Deno.test("every example fits its schema", () => {
     const parsed = schema.safeParse(value);
     ok(parsed.success, `${name}: ${parsed.error?.message}`);
   }
+  for (const message of [ended, endedInVain]) GenerationEndedSchema.parse(message);
 });
 
 Deno.test("every problem has an example that fits, and a name that never changes with its words", () => {

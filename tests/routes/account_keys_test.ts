@@ -18,7 +18,7 @@ import { accountTokenIssuer } from "../../routes/tokens/verify_account_token.ts"
 import { expectFields, expectProblem } from "./expect_problem.ts";
 import { outputOf, scriptInference } from "./scripted_inference.ts";
 import { testManifest } from "./test_manifest.ts";
-import { asJson, audience, startService, type TestService } from "./test_service.ts";
+import { asJson, audience, startService, type TestService, type TestServiceOptions } from "./test_service.ts";
 
 const least = { reference_images: [Uint8Array.of(1).toBase64()], prompt: "a smile", class_noun: "woman" };
 const price = Math.ceil(
@@ -26,9 +26,9 @@ const price = Math.ceil(
 );
 const now = () => Math.floor(Date.now() / 1000);
 
-function start(): Promise<TestService> {
+function start(options: Partial<TestServiceOptions> = {}): Promise<TestService> {
   const inference = scriptInference({ generate: (input) => Promise.resolve(outputOf(input)) });
-  return startService({ model: () => ({ manifest: testManifest, inference }) });
+  return startService({ model: () => ({ manifest: testManifest, inference }), ...options });
 }
 
 /** `fetch` with a token of the identity provider. */
@@ -323,6 +323,20 @@ Deno.test("an end user sees what was made for that user, and usage tells it by k
     await expectProblem(await present(service, token, "/v1/webhook_endpoints"), "token_of_end_user");
   }
   await expectOk(await present(service, whole, "/v1/webhook_endpoints"));
+});
+
+Deno.test("an end user who asks for more than the account can pay is not told how much it has", async () => {
+  await using service = await start({ settings: { initialCredit: price - 1 } });
+  const key = await register(service, "broke");
+  const ask = async (claims: Record<string, unknown>) =>
+    await present(service, await key.sign(claims), "/v1/generations", asJson(least));
+  const problem = await expectProblem(await ask({ end_user: "ann" }), "insufficient_credits");
+  deepEqual(problem.details, { price });
+  ok(!problem.detail.includes(String(price - 1)), problem.detail);
+  deepEqual((await expectProblem(await ask({}), "insufficient_credits")).details, {
+    price,
+    available: price - 1,
+  });
 });
 
 Deno.test("keys that are private, weak or none are refused", async () => {

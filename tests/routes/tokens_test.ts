@@ -1,4 +1,4 @@
-import { equal, match, ok } from "node:assert/strict";
+import { equal, match, ok, rejects } from "node:assert/strict";
 import { join } from "node:path";
 import {
   base64url,
@@ -223,6 +223,42 @@ Deno.test("a JWK Set behind an address works; an unreachable one is no fault of 
   const response = await fetch(`${service.address}/v1/models`, { headers });
   equal(response.headers.get("WWW-Authenticate"), null);
   await expectProblem(response, "keys_unavailable");
+});
+
+Deno.test("keys that cannot be fetched again are good for some hours, and unknown ones wait for their address", async () => {
+  let answers = 0;
+  let away = false;
+  const provider = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, () => {
+    answers++;
+    return away ? new Response(null, { status: 503 }) : Response.json({ keys: [publicJwk] });
+  });
+  const url = `http://127.0.0.1:${provider.addr.port}/jwks.json`;
+  const keys = await createKeySource({ kind: "jwks_url", url });
+  const find = async (kid: string) => await keys({ alg: "ES256", kid }, { payload: "", signature: "" });
+  const { now } = Date;
+  const after = (minutes: number) => Date.now = () => now() + minutes * 60_000;
+  try {
+    ok(await find("one"));
+    away = true;
+    after(11);
+    ok(await find("one"));
+    equal(answers, 2, "it was asked again");
+    await rejects(find("two"), /200 OK/);
+    ok(await find("one"));
+    equal(answers, 2, "who did not answer is left alone for a while");
+    after(11 * 60);
+    ok(await find("one"));
+    equal(answers, 3);
+    after(13 * 60);
+    await rejects(find("one"), /200 OK/);
+    away = false;
+    after(14 * 60);
+    ok(await find("one"));
+    await rejects(find("two"), { code: "ERR_JWKS_NO_MATCHING_KEY" });
+  } finally {
+    Date.now = now;
+    await provider.shutdown();
+  }
 });
 
 Deno.test("a JWK Set in a file works, with several keys that have no id", async () => {
