@@ -82,8 +82,9 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
   CMD ["deno", "run", "--no-prompt", "--cached-only", "--allow-net=127.0.0.1", "--allow-env=HOST,PORT", "deploy/image/health_check.ts"]
 # No --allow-run, no --allow-import, no prompts. Hosts come from the environment, so --allow-net names none; a deployment
-# that knows them can name them, see docs/operate.md. sharp reads /usr/bin/ldd to learn the C library.
-ENTRYPOINT ["deno", "run", "--no-prompt", "--cached-only", "--allow-net", "--allow-env", "--allow-read=/app,/state,/bundle,/secrets,/usr/bin/ldd", "--allow-write=/state", "--allow-ffi=/app/node_modules", "--allow-sys=hostname,osRelease,homedir,cpus,uid", "main.ts"]
+# that knows them can name them, see docs/operate.md. sharp reads /usr/bin/ldd to learn the C library, AWS's SDK
+# the token of a pod's role below /var/run/secrets.
+ENTRYPOINT ["deno", "run", "--no-prompt", "--cached-only", "--allow-net", "--allow-env", "--allow-read=/app,/state,/bundle,/secrets,/var/run/secrets,/usr/bin/ldd", "--allow-write=/state", "--allow-ffi=/app/node_modules", "--allow-sys=hostname,osRelease,homedir,cpus,uid", "main.ts"]
 
 FROM base AS cpu
 

@@ -1,13 +1,15 @@
 /**
  * The process: reads the configuration, listens, loads the model, and on SIGTERM finishes what it has begun.
  *
- * Exit codes: 0 after a signal, 1 when the model cannot be loaded or the database not be used, 2 when the configuration is wrong.
+ * Exit codes: 0 after a signal, 1 when the model cannot be loaded, its worker died or the database cannot be used, 2 when the
+ * configuration is wrong.
  */
 
 import { type Config, ConfigError, loadConfig } from "./config.ts";
 import { fetchBundle } from "./models/fetch_bundle.ts";
 import { loadManifest } from "./models/manifest.ts";
 import type { Executor } from "./jobs/executor.ts";
+import { problemCodes } from "./openapi/problems.ts";
 import { startInference } from "./pipeline/client.ts";
 import type { Measurements } from "./pipeline/messages.ts";
 import { countWaiting } from "./jobs/read_generation.ts";
@@ -50,6 +52,7 @@ async function loadModel(
   config: Config,
   log: Logger,
   onMeasured: (measurements: Measurements) => void,
+  onDied: () => void,
 ): Promise<ServedModel> {
   const { bundle, graphCache, executionProvider: provider, threads, maxBatch, maxQueue } = config;
   log("info", "loading model", { bundle, provider, threads });
@@ -63,6 +66,7 @@ async function loadModel(
       cacheFolder: graphCache,
       maxQueue: Math.max(maxQueue, AHEAD),
       onMeasured,
+      onDied,
       ...(maxBatch === undefined ? {} : { maxBatch }),
     });
     return { manifest, inference };
@@ -146,6 +150,7 @@ async function serve(config: Config): Promise<void> {
       served.jobs === undefined ? 0 : await countWaiting(served.jobs.room).catch(() => NaN),
     kept: () => served.jobs?.generations.size ?? { generations: 0, bytes: 0 },
     residentMemory: () => Deno.memoryUsage().rss,
+    problemCodes,
   });
   const app = createApp({
     model: () => served.model,
@@ -192,7 +197,19 @@ async function serve(config: Config): Promise<void> {
   }
 
   const jobs = openDatabase(config, log, () => metrics).then((jobs) => served.jobs = jobs);
-  const model = await loadModel(config, log, (measurements) => metrics.addMeasurements(measurements));
+  const onDied = async () => {
+    if (stopping) return;
+    log("error", "stopping: the inference worker died, and only a new process has another");
+    served.draining = true;
+    await Promise.race([served.jobs?.drain(0), pause(ANSWER_SECONDS)]);
+    Deno.exit(1);
+  };
+  const model = await loadModel(
+    config,
+    log,
+    (measurements) => metrics.addMeasurements(measurements),
+    () => void onDied(),
+  );
   served.model = model;
   const { inference } = model;
   const executor: Executor = {

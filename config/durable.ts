@@ -75,7 +75,9 @@ export const durableVariables = {
   INITIAL_CREDIT: anyWholeNumber(0, 999_999_999_999).optional(),
   REQUESTS_PER_MINUTE: wholeNumber(1, 1_000_000, 600),
   GENERATIONS_AT_ONCE: wholeNumber(1, 100_000, 32),
-  USAGE_EVENTS_URL: httpAddress("put a secret into its path or query, which are never logged").optional(),
+  USAGE_EVENTS_URL: httpAddress(
+    "put a secret into its path or query, which are never logged (traces have them: docs/operate.md)",
+  ).optional(),
   WEBHOOKS_TO_PRIVATE_ADDRESSES: z.enum(["true", "false"], "must be true or false").default("false"),
 };
 

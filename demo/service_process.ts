@@ -22,8 +22,12 @@ const pollMilliseconds = 50;
 
 const repository = fileURLToPath(new URL("..", import.meta.url));
 
-/** All of the environment but what must be this demo's own; empty counts as unset. */
-function environment(stateFolder: string): Record<string, string> {
+/**
+ * What a throw-away service is told, whatever the shell says; empty counts as unset.
+ *
+ * @param stateFolder of its own
+ */
+export function throwAwayEnvironment(stateFolder: string): Record<string, string> {
   return {
     HOST: "127.0.0.1",
     PORT: "0",
@@ -66,7 +70,7 @@ function spawn(stateFolder: string, variables: Readonly<Record<string, string>>)
       "main.ts",
     ],
     cwd: repository,
-    env: { ...environment(stateFolder), ...variables },
+    env: { ...throwAwayEnvironment(stateFolder), ...variables },
     stdin: "null",
     stdout: "null",
     stderr: "piped",

@@ -1,11 +1,10 @@
 /** The operations on webhook endpoints and messages. */
 
-import { createRoute, type RouteConfig, z } from "@hono/zod-openapi";
+import { createRoute, z } from "@hono/zod-openapi";
 import * as examples from "./account_examples.ts";
 import { answers, emptyAnswers, jsonProblems, storeProblems, tokenProblems } from "./answers.ts";
 import { needs } from "./scopes.ts";
 import {
-  GenerationEndedSchema,
   WebhookEndpointListSchema,
   WebhookEndpointRequestSchema,
   WebhookMessageListSchema,
@@ -28,45 +27,6 @@ const newSecret = {
   },
 };
 
-/** What an account's endpoints are sent. */
-export const generationEnded: RouteConfig = {
-  method: "post",
-  path: "generationEnded",
-  operationId: "generationEnded",
-  tags,
-  summary: "A generation has ended",
-  description:
-    "Signed as Standard Webhooks has it: verify the body as it came, with the endpoint's secret. A message may come " +
-    "twice, always with the same `webhook-id` and body.",
-  security: [],
-  request: {
-    headers: z.object({
-      "webhook-id": z.string().openapi({ description: "names the message", example: examples.message.id }),
-      "webhook-timestamp": z.string().openapi({
-        description: "seconds since 1970",
-        example: "1769680805",
-      }),
-      "webhook-signature": z.string().openapi({
-        description: "`v1,` and base64 of the HMAC-SHA256; one a valid secret, with spaces between them",
-        example: "v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=",
-      }),
-    }),
-    body: {
-      required: true,
-      content: {
-        "application/json": {
-          schema: GenerationEndedSchema,
-          examples: { succeeded: { value: examples.ended }, failed: { value: examples.endedInVain } },
-        },
-      },
-    },
-  },
-  responses: {
-    204: { description: "It has arrived; any 2xx says so." },
-    410: { description: "The endpoint is gone: it is switched off." },
-  },
-};
-
 /** `POST /v1/webhook_endpoints` */
 export const addWebhookEndpoint = createRoute({
   method: "post",
@@ -75,7 +35,7 @@ export const addWebhookEndpoint = createRoute({
   tags,
   summary: "Have the ends of generations told to an address",
   description:
-    "Each end of a generation of the account is posted there, signed as Standard Webhooks has it, as " +
+    "Each end of a generation of the account is posted there (GenerationEnded), signed as Standard Webhooks has it, as " +
     "`generation.succeeded`, `.failed`, `.canceled` or `.expired`. What is not answered with 2xx is tried again for a " +
     "day; redirects are not followed. An account has at most 10 endpoints.",
   security,

@@ -21,6 +21,8 @@ export interface InferenceSettings extends Pick<SessionSettings, "provider" | "t
   readonly maxQueue?: number;
   /** told what the worker measures, after each step of the batch */
   readonly onMeasured?: (measurements: Measurements) => void;
+  /** told when the loaded worker has died: nothing more comes of it */
+  readonly onDied?: () => void;
 }
 
 const DEFAULT_MAX_QUEUE = 64;
@@ -210,9 +212,11 @@ export class InferenceClient implements Inference {
 
   #die(reason: string): void {
     console.error("the inference worker died:", reason);
+    const served = this.#ready;
     this.#finish(
       new PipelineError("worker_failed", "The inference worker stopped: the service must be restarted"),
     );
+    if (served) this.#settings.onDied?.();
   }
 
   /** No more calls: those under way and those to come are rejected with `error`. */

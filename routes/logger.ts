@@ -32,10 +32,14 @@ export interface LoggerOptions {
  * ```
  */
 export function createLogger(options: LoggerOptions): Logger {
-  const { level: least, write = (line) => console.error(line), now = () => new Date() } = options;
+  const { level: least, write, now = () => new Date() } = options;
   return (level, message, fields = {}) => {
     if (severities[level] < severities[least]) return;
-    write(JSON.stringify({ time: now().toISOString(), level, message, ...fields }));
+    const line = JSON.stringify({ time: now().toISOString(), level, message, ...fields });
+    if (write !== undefined) write(line);
+    // both go to standard error; OpenTelemetry exports them as severities of their own
+    else if (level === "error") console.error(line);
+    else console.warn(line);
   };
 }
 

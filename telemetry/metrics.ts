@@ -15,8 +15,16 @@ export interface MetricSources {
   readonly kept: () => { readonly generations: number; readonly bytes: number };
   /** resident memory of the process, in bytes */
   readonly residentMemory: () => number;
+  /** codes of every problem that there is */
+  readonly problemCodes: readonly string[];
 }
 
+const terminalStatuses = [
+  "succeeded",
+  "failed",
+  "canceled",
+  "expired",
+] as const satisfies Generation["status"][];
 const STEP_SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 const STAGE_SECONDS = [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];
 const BATCH_SIZES = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64];
@@ -70,7 +78,13 @@ export class ServiceMetrics {
   readonly #problems = this.#counter("problems_total", "Requests answered with a problem, by code", ["code"]);
 
   /** @param sources what is looked up when the page is asked for */
-  constructor({ load, waiting, kept, residentMemory }: MetricSources) {
+  constructor({ load, waiting, kept, residentMemory, problemCodes }: MetricSources) {
+    // from the start, for what first appears with a value above 0 has risen by nothing to `rate`
+    for (const status of terminalStatuses) this.#generations.inc({ status }, 0);
+    for (const code of problemCodes) {
+      this.#failures.inc({ code }, 0);
+      this.#problems.inc({ code }, 0);
+    }
     this.#gauge("generations_waiting", "Generations in the queue of all instances", waiting);
     this.#gauge("generations_running", "Generations under way", () => load()?.running ?? 0);
     this.#gauge("queue_limit", "Most generations that may wait", () => load()?.maxQueue ?? 0);

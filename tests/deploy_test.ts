@@ -70,6 +70,7 @@ Deno.test("alert rules ask for figures and problem codes that exist, and each ha
     waiting: () => Promise.resolve(0),
     kept: () => ({ generations: 0, bytes: 0 }),
     residentMemory: () => 0,
+    problemCodes: [],
   });
   ok(metrics.registry instanceof Registry);
   const figures = new Set((await metrics.registry.getMetricsAsJSON()).map(({ name }) => name));

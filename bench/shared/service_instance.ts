@@ -2,6 +2,7 @@
 
 import { fileURLToPath } from "node:url";
 import { loadConfig } from "../../config.ts";
+import { throwAwayEnvironment } from "../../demo/service_process.ts";
 import { signDevelopmentToken } from "../../routes/tokens/development_token.ts";
 
 /** What the instances of a bench are started with. */
@@ -38,12 +39,10 @@ export class ServiceInstance implements AsyncDisposable {
       args: ["run", "--no-prompt", "--cached-only", "--allow-all", "main.ts"],
       cwd: repository,
       env: {
-        HOST: "127.0.0.1",
+        ...throwAwayEnvironment(this.#options.stateFolder),
         PORT: String(this.#port),
-        STATE_DIR: this.#options.stateFolder,
         LOG_LEVEL: "error",
         MAX_BATCH: "4",
-        REQUESTS_PER_MINUTE: "1000000",
         GENERATIONS_AT_ONCE: "100000",
         MAX_QUEUE: "10000",
         ...this.#options.variables,

@@ -169,7 +169,8 @@ Deno.test("the worker", async (t) => {
 Deno.test("a worker that dies rejects its calls and is no longer ready", async () => {
   const photo = await portrait();
   const worker = new Worker(new URL("../../pipeline/worker.ts", import.meta.url), { type: "module" });
-  const inference = new InferenceClient(worker, settings);
+  let deaths = 0;
+  const inference = new InferenceClient(worker, { ...settings, onDied: () => deaths++ });
   assert.equal(inference.ready, false);
   await inference.loaded;
   assert.equal(inference.ready, true);
@@ -179,7 +180,9 @@ Deno.test("a worker that dies rejects its calls and is no longer ready", async (
   assert.equal(await rejected, "worker_failed");
   assert.equal(inference.ready, false);
   assert.equal(await codeOf(inference.checkFace(photo)), "worker_failed");
+  assert.equal(deaths, 1);
   await inference.close();
+  assert.equal(deaths, 1);
 });
 
 Deno.test("a bundle that cannot be loaded is told, with the reason", async () => {

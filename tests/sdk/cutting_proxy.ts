@@ -1,4 +1,4 @@
-/** A network that fails: a TCP proxy that cuts one answer and one event stream in the middle. */
+/** A network that fails: a TCP proxy that cuts one answer and one event stream in the middle, and answers once itself. */
 
 /** The head of a request that went through. */
 export interface SeenRequest {
@@ -16,8 +16,15 @@ export interface CuttingProxy extends AsyncDisposable {
   /** the first stream of events is asked for */
   readonly watched: Promise<void>;
   /** in the order they were made, at most one of each */
-  readonly cuts: readonly ("answer" | "stream")[];
+  readonly cuts: readonly Cut[];
 }
+
+/** What fails: the answer to a request, a stream of events, the look at a generation, which the proxy answers in HTML. */
+type Cut = "answer" | "stream" | "look";
+
+/** What stands in front of a service says while it is replaced. */
+const badGateway = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/html\r\nRetry-After: 1\r\n" +
+  "Content-Length: 18\r\nConnection: close\r\n\r\n<h1>Come back</h1>";
 
 const latin1 = new TextDecoder("latin1");
 /** This many progress events come whole, the next one does not. */
@@ -69,7 +76,8 @@ function cutAt(text: string): number | undefined {
 
 /**
  * Starts the proxy. It cuts the answer to the first `POST /v1/generations`, which the service has taken on by then,
- * and the first stream of events, in the middle of an event.
+ * and the first stream of events, in the middle of an event; and it answers the first look at a generation itself, as a
+ * proxy does whose service is away.
  *
  * @param target `http://127.0.0.1:<port>` of the service
  * @returns the proxy; `await using` stops it
@@ -78,7 +86,7 @@ export function startCuttingProxy(target: string): CuttingProxy {
   const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const open = new Set<Deno.Conn>();
   const requests: SeenRequest[] = [];
-  const cuts: ("answer" | "stream")[] = [];
+  const cuts: Cut[] = [];
   const watched = Promise.withResolvers<void>();
 
   async function serve(client: Deno.Conn): Promise<void> {
@@ -93,6 +101,10 @@ export function startCuttingProxy(target: string): CuttingProxy {
           if (head.path.endsWith("/events")) watched.resolve();
           current = head;
           stream = "";
+          if (/^\/v1\/generations\/[^/]+$/.test(head.path) && !cuts.includes("look")) {
+            cuts.push("look");
+            return await send(client, new TextEncoder().encode(badGateway));
+          }
         }
         await send(service, chunk);
       }

@@ -33,6 +33,7 @@ Deno.test("the page tells queue, batches, stages, images and failures", async ()
     waiting: () => Promise.resolve(5),
     kept: () => ({ generations: 9, bytes: 1000 }),
     residentMemory: () => 123_456,
+    problemCodes: ["queue_full", "canceled", "worker_failed"],
   });
   metrics.addMeasurements({
     ticks: [{ pictures: 3, seconds: 0.2 }, { pictures: 5, seconds: 0.3 }],
@@ -93,6 +94,16 @@ Deno.test("before the model is loaded the page is there all the same", async () 
     waiting: () => Promise.resolve(0),
     kept: () => ({ generations: 0, bytes: 0 }),
     residentMemory: () => 1,
+    problemCodes: ["worker_failed"],
   });
-  equal(valueOf(await metrics.registry.metrics(), "idadapter_generations_waiting"), 0);
+  const page = await metrics.registry.metrics();
+  equal(valueOf(page, "idadapter_generations_waiting"), 0);
+  for (
+    const series of [
+      'generations_total{status="expired"}',
+      'failures_total{code="worker_failed"}',
+      'problems_total{code="worker_failed"}',
+      "generations_begun_again_total",
+    ]
+  ) equal(valueOf(page, `idadapter_${series}`), 0, series);
 });

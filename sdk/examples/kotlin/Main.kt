@@ -13,6 +13,7 @@ fun main(args: Array<String>) {
         exitProcess(2)
     }
     val (path, prompt, classNoun, folder) = args
+    File(folder).mkdirs()
     // on a phone: scalePhoto of ScalePhoto.kt
     val photo = File(path).readBytes()
 
@@ -24,6 +25,7 @@ fun main(args: Array<String>) {
     // an app keeps the key until it has the portraits
     val key = UUID.randomUUID().toString()
     val id = portraits.start(photo, mapOf("prompt" to prompt, "class_noun" to classNoun), key)
+    System.err.println(id)
     for (portrait in portraits.follow(id) { println("${it.stage} ${it.step} ${it.steps}") }) {
         val file = File(folder, "portrait_${portrait.seed}.png")
         file.writeBytes(portraits.fetch(portrait))

@@ -179,8 +179,14 @@ class Portraits(private val address: String, private val token: () -> String) {
         }
     }
 
-    private fun problemOf(connection: HttpURLConnection): Refused =
-        refusal(JSONObject(connection.errorStream.bufferedReader().use { it.readText() }))
+    private fun problemOf(connection: HttpURLConnection): Refused {
+        val text = connection.errorStream?.bufferedReader()?.use { it.readText() } ?: ""
+        return try {
+            refusal(JSONObject(text))
+        } catch (foreign: JSONException) {
+            Refused("unexpected_answer", "Not the service answered, but what stands in front of it: ${connection.responseCode}.")
+        }
+    }
 
     private fun refusal(problem: JSONObject) =
         Refused(problem.getString("code"), "${problem.getString("detail")} ${problem.getString("remedy")}")

@@ -20,6 +20,7 @@ def main() -> None:
     if len(sys.argv) != 5:
         sys.exit("main.py PHOTO PROMPT CLASS_NOUN FOLDER, with IDADAPTER_URL and IDADAPTER_TOKEN")
     path, prompt, class_noun, folder = sys.argv[1:]
+    Path(folder).mkdir(parents=True, exist_ok=True)
     client = AuthenticatedClient(
         base_url=os.environ["IDADAPTER_URL"],
         token=os.environ["IDADAPTER_TOKEN"],
@@ -38,6 +39,7 @@ def main() -> None:
     )
     # an app keeps the key until it has the portraits
     generation_id = start_generation(client, request, key=str(uuid.uuid4()))
+    print(generation_id, file=sys.stderr)
     generation = follow_generation(
         client,
         generation_id,

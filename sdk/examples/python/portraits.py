@@ -52,13 +52,15 @@ def _insist(call: Callable[[], Response[T]]) -> T:
         wait = FIRST_DELAY * 2**attempt
         try:
             response = call()
-        except httpx.TransportError:
+        # ValueError: what stands in front of the service answered, and not with JSON
+        except (httpx.TransportError, ValueError):
             if last:
                 raise
             time.sleep(wait)
             continue
         if response.status_code in PASSING and not last:
-            time.sleep(max(wait, float(response.headers.get("Retry-After", 0))))
+            asked = response.headers.get("Retry-After", "")
+            time.sleep(max(wait, float(asked) if asked.isdecimal() else 0))
             continue
         if isinstance(response.parsed, Problem):
             raise Refused(response.parsed)

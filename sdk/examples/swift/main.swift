@@ -12,6 +12,8 @@ else {
 }
 let (path, prompt, classNoun, folder) = (arguments[1], arguments[2], arguments[3], arguments[4])
 
+try FileManager.default.createDirectory(at: URL(fileURLWithPath: folder), withIntermediateDirectories: true)
+
 var photo = try Data(contentsOf: URL(fileURLWithPath: path))
 #if canImport(ImageIO)
 photo = scale(photo: photo) ?? photo
@@ -25,6 +27,7 @@ if problems.contains(where: \.blocking) { exit(1) }
 // an app keeps the key until it has the portraits
 let key = UUID()
 let id = try await portraits.start(photo: photo, wishes: Wishes(prompt: prompt, classNoun: classNoun), key: key)
+FileHandle.standardError.write(Data("\(id)\n".utf8))
 let made = try await portraits.follow(id) { print($0.stage, $0.step, $0.steps) }
 for portrait in made {
     let file = URL(fileURLWithPath: folder).appendingPathComponent("portrait_\(portrait.seed).png")

@@ -4,7 +4,7 @@
  * With the service's address in IDADAPTER_URL and a token in IDADAPTER_TOKEN. Node.js runs it as well.
  */
 
-import { writeFile } from "node:fs/promises";
+import { mkdir, writeFile } from "node:fs/promises";
 import process from "node:process";
 import sharp from "sharp";
 import { checkPhoto, connect, fetchImages, followGeneration, startGeneration } from "./portraits.ts";
@@ -24,6 +24,7 @@ if (!path || !prompt || !classNoun || !folder || !address || !token) {
   process.exit(2);
 }
 
+await mkdir(folder, { recursive: true });
 connect(address, () => token);
 const photo = await scalePhotoFile(path);
 const { problems } = await checkPhoto(photo);
@@ -33,6 +34,7 @@ if (problems.some(({ blocking }) => blocking)) process.exit(1);
 // an app keeps the key until it has the portraits
 const key = crypto.randomUUID();
 const id = await startGeneration(photo, { prompt, class_noun: classNoun }, key);
+console.error(id);
 const generation = await followGeneration(id, ({ stage, step, steps }) => console.log(stage, step, steps));
 for (const [index, image] of (await fetchImages(generation)).entries()) {
   const file = `${folder}/portrait_${generation.images[index]!.seed}.png`;

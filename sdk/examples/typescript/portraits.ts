@@ -19,6 +19,8 @@ import {
 /** How often a call whose answer got lost is sent again, each time after twice as long. */
 const attempts = 6;
 const firstDelay = 250;
+/** A connection on which nothing came for so many milliseconds is lost. */
+const silence = 30_000;
 /** Refusals that pass by themselves; `Retry-After` says when. */
 const passing = new Set([429, 503]);
 
@@ -31,8 +33,35 @@ const delay = (milliseconds: number) => new Promise((resolve) => setTimeout(reso
  * @param token is asked for a token before each request: your backend gives short-lived ones
  */
 export function connect(baseUrl: string, token: () => string | Promise<string>): void {
-  client.setConfig({ baseUrl, auth: token });
+  client.setConfig({ baseUrl, auth: token, fetch: impatientFetch });
 }
+
+/** `fetch` that gives a connection up which is silent: the service sends something every 15 seconds while it works. */
+const impatientFetch: typeof fetch = async (input, init) => {
+  const request = new Request(input, init);
+  const silent = new AbortController();
+  const within = async <T>(answer: () => Promise<T>): Promise<T> => {
+    const timer = setTimeout(() => silent.abort(new TypeError("nothing came for too long")), silence);
+    try {
+      return await answer();
+    } finally {
+      clearTimeout(timer);
+    }
+  };
+  const signal = AbortSignal.any([request.signal, silent.signal]);
+  const response = await within(() => fetch(request, { signal }));
+  if (response.body === null) return response;
+  const reader = response.body.getReader();
+  const body = new ReadableStream<Uint8Array<ArrayBuffer>>({
+    async pull(controller) {
+      const { done, value } = await within(() => reader.read());
+      if (done) controller.close();
+      else controller.enqueue(value);
+    },
+    cancel: (reason) => reader.cancel(reason),
+  });
+  return new Response(body, response);
+};
 
 /** What a call of the generated client came to. Without a response nobody answered. */
 interface Outcome<Data> {
