@@ -4,6 +4,7 @@ import { type Selectable, sql } from "kysely";
 import { resendUsage } from "../billing/usage_events.ts";
 import type { Queue } from "../store/queue.ts";
 import type { GenerationImagesTable } from "../store/schema.ts";
+import { ObjectStoreError } from "../store/unavailable.ts";
 import { imageKey } from "./image_store.ts";
 import { generationQueue, type JobsRoom, poisonQueue } from "./room.ts";
 import { fail, withdraw } from "./settle.ts";
@@ -61,6 +62,7 @@ async function removeBytes(
     await remove(expired);
     return { gone: expired };
   } catch (fault) {
+    if (!(fault instanceof ObjectStoreError)) throw fault;
     // one that cannot be removed keeps no other
     const ends = await Promise.allSettled(expired.map((one) => remove([one])));
     return { gone: expired.filter((_, place) => ends[place]!.status === "fulfilled"), fault };
