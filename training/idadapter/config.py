@@ -318,6 +318,7 @@ class DecoderConfig:
         eyes_and_mouth_weight: added there to that weight.
         pixel_weight: of the mean absolute difference from the photo.
         colour_weight: of blurred pictures' colour differences.
+        spectrum_weight: of frequencies with more energy than in photos (`stages.decoder.spectrum_excess`).
         feature_weight: of the recogniser's middle features, of the face, of a window and of the eyes.
         identity_weight: of the recogniser's cosine to the photo.
         second_identity_weight: of the same as a second recogniser sees it (`faces.face_res`).
@@ -337,6 +338,7 @@ class DecoderConfig:
     eyes_and_mouth_weight: float = 0.0
     pixel_weight: float = 1.0
     colour_weight: float = 2.0
+    spectrum_weight: float = 0.0
     feature_weight: float = 0.3
     identity_weight: float = 0.1
     second_identity_weight: float = 0.0

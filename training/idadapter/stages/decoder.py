@@ -45,6 +45,13 @@ EYES_WINDOW = 1.6
 """Side of the window around both eyes, in their distances."""
 
 
+EXCESS = 3.0
+"""How many times a photo's energy a frequency may have before it counts: single batches scatter as much."""
+
+NEIGHBOURS = 7
+"""Frequencies a side over which the energy of photos is averaged."""
+
+
 class DrawnLatents(NamedTuple):
     """What a step takes from the data, b rows of it.
 
@@ -63,6 +70,32 @@ class DrawnLatents(NamedTuple):
     def to(self, device: torch.device) -> DrawnLatents:
         """The same on a device."""
         return DrawnLatents(*(one.to(device, non_blocking=True) for one in self))
+
+
+def spectrum_excess(images: Tensor, targets: Tensor) -> Tensor:
+    """How far pictures have more energy than others at single frequencies, as what convolutions weave into them has
+    (Durall et al. 2020, "Watch your Up-Convolution"): a faint pattern all over the skin, which means of pixels and of
+    features hardly tell, and an eye does.
+
+    Args:
+        images: [b, 3, h, w], some at least: spectra are averaged over them.
+        targets: the same of photos.
+
+    Returns:
+        the mean over frequencies of log(energy / (`EXCESS` photos' energy)) where that is above 0.
+    """
+    height, width = images.shape[-2:]
+    window = torch.outer(torch.hann_window(height, False), torch.hann_window(width, False)).to(images.device)
+
+    def energy(some: Tensor) -> Tensor:
+        waves = torch.fft.fft2((some.float() - some.float().mean((2, 3), keepdim=True)) * window)
+        return torch.fft.fftshift(waves.abs().square().mean((0, 1)))
+
+    with torch.no_grad():
+        around = functional.pad(energy(targets)[None, None], 4 * [NEIGHBOURS // 2], mode="reflect")
+        usual = functional.avg_pool2d(around, NEIGHBOURS, stride=1)[0, 0]
+    least = 1e-6 * usual.max()
+    return (torch.log((energy(images) + least) / (usual + least)) - np.log(EXCESS)).clamp_min(0).mean()
 
 
 class Decoding(nn.Module):
@@ -176,6 +209,8 @@ class DecoderStage(Stage):
         pixel = ((decoded - photos).abs() * self.weight).mean((1, 2, 3))
         colour = (colour_differences(decoded) - colour_differences(photos)).abs().mean((1, 2, 3))
         loss = (visible * (config.pixel_weight * pixel + config.colour_weight * colour)).mean()
+        spectrum = spectrum_excess(decoded, photos)
+        loss = loss + config.spectrum_weight * spectrum
         looks = {
             "face": self.warp.jittered(random.torch, len(photos), 1.0),
             "window": self.window(random),
@@ -184,6 +219,7 @@ class DecoderStage(Stage):
         scalars: dict[str, Tensor | float] = {
             "pixel": mean_or_zero(pixel, batch.timesteps > 0),
             "pixel_encoded": mean_or_zero(pixel, batch.timesteps == 0),
+            "spectrum": spectrum.detach(),
         }
         for name, look in looks.items():
             features = self.recognizer.features(look(decoded.clamp(-0.1, 1.1)))
