@@ -318,7 +318,8 @@ class DecoderConfig:
         eyes_and_mouth_weight: added there to that weight.
         pixel_weight: of the mean absolute difference from the photo.
         colour_weight: of blurred pictures' colour differences.
-        spectrum_weight: of frequencies with more energy than in photos (`stages.decoder.spectrum_excess`).
+        spectrum_weight: of frequencies with more energy in what is made of photos than in these
+            (`stages.decoder.spectrum_excess`).
         feature_weight: of the recogniser's middle features, of the face, of a window and of the eyes.
         identity_weight: of the recogniser's cosine to the photo.
         second_identity_weight: of the same as a second recogniser sees it (`faces.face_res`).
