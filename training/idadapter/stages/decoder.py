@@ -72,7 +72,7 @@ class DrawnLatents(NamedTuple):
         return DrawnLatents(*(one.to(device, non_blocking=True) for one in self))
 
 
-def spectrum_excess(images: Tensor, targets: Tensor) -> Tensor:
+def spectrum_excess(images: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
     """How far pictures have more energy than others at single frequencies, as what convolutions weave into them has
     (Durall et al. 2020, "Watch your Up-Convolution"): a faint pattern all over the skin, which means of pixels and of
     features hardly tell, and an eye does.
@@ -80,21 +80,22 @@ def spectrum_excess(images: Tensor, targets: Tensor) -> Tensor:
     Args:
         images: [b, 3, h, w], some at least: spectra are averaged over them.
         targets: the same of photos.
+        counted: [b] bool, which pictures count.
 
     Returns:
-        the mean over frequencies of log(energy / (`EXCESS` photos' energy)) where that is above 0.
+        the mean over frequencies of log(energy / (`EXCESS` photos' energy)) where that is above 0; 0 where none counts.
     """
     height, width = images.shape[-2:]
     window = torch.outer(torch.hann_window(height, False), torch.hann_window(width, False)).to(images.device)
 
     def energy(some: Tensor) -> Tensor:
         waves = torch.fft.fft2((some.float() - some.float().mean((2, 3), keepdim=True)) * window)
-        return torch.fft.fftshift(waves.abs().square().mean((0, 1)))
+        return torch.fft.fftshift(torch.einsum("bchw,b->hw", waves.abs().square(), counted.float()))
 
     with torch.no_grad():
         around = functional.pad(energy(targets)[None, None], 4 * [NEIGHBOURS // 2], mode="reflect")
         usual = functional.avg_pool2d(around, NEIGHBOURS, stride=1)[0, 0]
-    least = 1e-6 * usual.max()
+    least = 1e-6 * usual.max() + 1e-9
     return (torch.log((energy(images) + least) / (usual + least)) - np.log(EXCESS)).clamp_min(0).mean()
 
 
@@ -210,8 +211,7 @@ class DecoderStage(Stage):
         colour = (colour_differences(decoded) - colour_differences(photos)).abs().mean((1, 2, 3))
         loss = (visible * (config.pixel_weight * pixel + config.colour_weight * colour)).mean()
         # of photos alone: a weave is what a judge, and an eye, takes an oil painting's canvas for
-        plain = batch.kinds == 0
-        spectrum = spectrum_excess(decoded[plain], photos[plain]) if plain.any() else decoded.new_zeros(())
+        spectrum = spectrum_excess(decoded, photos, batch.kinds == 0)
         loss = loss + config.spectrum_weight * spectrum
         looks = {
             "face": self.warp.jittered(random.torch, len(photos), 1.0),
