@@ -45,6 +45,17 @@ async function readKeySet(path: string): Promise<JSONWebKeySet> {
   return json as JSONWebKeySet;
 }
 
+/**
+ * Tells what the token is to blame for from what keeps keys from being looked up at all.
+ *
+ * @param error what a lookup threw
+ * @returns true where another token might do better
+ */
+export function isAboutToken(error: unknown): boolean {
+  return error instanceof errors.JWKSNoMatchingKey || error instanceof errors.JWKSMultipleMatchingKeys ||
+    error instanceof errors.JOSENotSupported;
+}
+
 /** How long keys are used after they were last fetched, while they cannot be fetched again. */
 const STALE_MILLISECONDS = 12 * 3_600_000;
 
@@ -67,9 +78,9 @@ function fetchedKeys(url: URL): JWTVerifyGetKey {
       return key;
     } catch (error) {
       const kept = remote.jwks();
-      const aboutToken = error instanceof errors.JWKSNoMatchingKey ||
-        error instanceof errors.JWKSMultipleMatchingKeys || error instanceof errors.JOSENotSupported;
-      if (aboutToken || kept === undefined || Date.now() - last.fetched > STALE_MILLISECONDS) throw error;
+      if (isAboutToken(error) || kept === undefined || Date.now() - last.fetched > STALE_MILLISECONDS) {
+        throw error;
+      }
       if (error !== last.failure) Object.assign(last, { failed: Date.now(), failure: error });
       try {
         return await createLocalJWKSet(kept)(header, token);

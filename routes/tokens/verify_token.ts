@@ -1,6 +1,7 @@
 /** Judges a JWT (RFC 7519) and tells exactly why it is refused. */
 
 import { errors, jwtVerify, type JWTVerifyGetKey, type JWTVerifyOptions, type JWTVerifyResult } from "jose";
+import { isAboutToken } from "./key_source.ts";
 import type { TokenConfig } from "../../config.ts";
 import type { RequestCeiling } from "../../jobs/generation.ts";
 import type { ProblemCode } from "../../openapi/problems.ts";
@@ -66,9 +67,7 @@ function separateLookup(keys: JWTVerifyGetKey): JWTVerifyGetKey {
     try {
       return await keys(header, token);
     } catch (error) {
-      const aboutToken = error instanceof errors.JWKSNoMatchingKey ||
-        error instanceof errors.JWKSMultipleMatchingKeys || error instanceof errors.JOSENotSupported;
-      throw aboutToken ? error : new KeyLookupError("keys cannot be fetched", { cause: error });
+      throw isAboutToken(error) ? error : new KeyLookupError("keys cannot be fetched", { cause: error });
     }
   };
 }

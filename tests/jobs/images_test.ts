@@ -12,6 +12,7 @@ import { succeed } from "../../jobs/settle.ts";
 import { runSweep, sweep } from "../../jobs/sweep.ts";
 import { failureOf } from "../../routes/generation_answer.ts";
 import { toProblemError } from "../../routes/problem_error.ts";
+import type { Store } from "../../store/store.ts";
 import { ObjectStoreError } from "../../store/unavailable.ts";
 import { delay } from "../delay.ts";
 import { openTestStore, testOnEachStore } from "../store/each_store.ts";
@@ -129,6 +130,20 @@ testOnS3("a generation's pictures in S3: kept, read, expired by the sweep", asyn
   await generations.close();
 });
 
+/** Rows of so many pictures of a generation, of which the first have expired. */
+async function addPictures({ queries }: Store, id: string, count: number, expired: number): Promise<void> {
+  await queries.insertInto("generation_images").values(Array.from({ length: count }, (_, index) => ({
+    generation_id: id,
+    index,
+    seed: index,
+    content_type: "image/png",
+    width: 128,
+    height: 128,
+    identity_similarity: null,
+    expires_at: new Date(index < expired ? 0 : Date.now() + 3_600_000),
+  }))).execute();
+}
+
 testOnEachStore("the sweep removes all pictures that it can, and tells of the others", async ({ store }) => {
   const kept = keepImagesInPostgres(store.queries);
   const stuck = new Set<string>();
@@ -142,17 +157,7 @@ testOnEachStore("the sweep removes all pictures that it can, and tells of the ot
   await using room = await openTestRoom(store, {}, images);
   const { id } = await accept(room, requestFrom("alice"));
   // more than go at a time
-  const count = 1100;
-  await store.queries.insertInto("generation_images").values(Array.from({ length: count }, (_, index) => ({
-    generation_id: id,
-    index,
-    seed: index,
-    content_type: "image/png",
-    width: 128,
-    height: 128,
-    identity_similarity: null,
-    expires_at: new Date(index < 1050 ? 0 : Date.now() + 3_600_000),
-  }))).execute();
+  await addPictures(store, id, 1100, 1050);
   const left = async () =>
     (await store.queries.selectFrom("generation_images").select("index").where("index", "<", 1050).execute())
       .map(({ index }) => index);
@@ -176,16 +181,7 @@ testOnEachStore("the sweep removes all pictures that it can, and tells of the ot
 testOnEachStore("all that has expired goes in one pass", async ({ store }) => {
   await using room = await openTestRoom(store);
   const { id } = await accept(room, requestFrom("alice"));
-  await store.queries.insertInto("generation_images").values(Array.from({ length: 1100 }, (_, index) => ({
-    generation_id: id,
-    index,
-    seed: index,
-    content_type: "image/png",
-    width: 128,
-    height: 128,
-    identity_similarity: null,
-    expires_at: new Date(0),
-  }))).execute();
+  await addPictures(store, id, 1100, 1100);
   await sweep(room);
   equal((await store.queries.selectFrom("generation_images").selectAll().execute()).length, 0);
 });
