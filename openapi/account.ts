@@ -53,7 +53,9 @@ const day = z.iso.date().refine((text) => text >= "1970-01-01", {
 
 /** Which days usage is asked for. */
 export const UsageQuerySchema = z.strictObject({
-  from: day.openapi({ description: "first day, UTC, from 1970 on; default 29 days before `to`" }),
+  from: day.openapi({
+    description: "first day, UTC, from 1970 on; at most 365 days before `to`, default 29",
+  }),
   to: day.openapi({ description: "last day, UTC, from 1970 on; default today" }),
   end_user: storable(z.string().min(1).max(128)).optional().openapi({
     description: "counts what tokens with this `end_user` asked for alone",

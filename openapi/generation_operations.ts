@@ -34,7 +34,7 @@ export const createGeneration = createRoute({
     "text/event-stream` the answer is a stream of events instead, see GET /v1/generations/{id}/events. With " +
     "`Prefer: respond-async` (RFC 7240) the answer comes at once, or after `wait` seconds, and the generation goes on " +
     "without the connection; together with `Accept: text/event-stream`, its events are streamed and the stream can be " +
-    "taken up again. Photos are kept only as long as it takes to read them.",
+    "taken up again. Photos and prompt are kept, encrypted, until the generation has ended, and nothing of them after that.",
   security: needs("generations:write"),
   request: {
     headers: z.object({
@@ -46,7 +46,7 @@ export const createGeneration = createRoute({
         example: "8e03978e-40d5-43dd-bc93-6894a57f9324",
       }),
       Prefer: z.string().optional().openapi({
-        description: "`respond-async`, and with it `wait=SECONDS` to wait that long first",
+        description: "`respond-async`, and with it `wait=SECONDS`, 300 at most, to wait that long first",
         example: "respond-async, wait=10",
       }),
     }),

@@ -40,7 +40,7 @@ export const ImageEditFormSchema = z.strictObject({
   output_compression: z.int().min(100).max(100).optional()
     .describe("100: pictures are always written in their best quality"),
   response_format: z.enum(["b64_json", "url"]).optional().describe(
-    "default b64_json; an address under `url` needs the token that made the picture",
+    "default b64_json; an address under `url` is fetched with a token of the account that has `generations:read`",
   ),
   background: z.enum(["auto", "opaque"]).optional().describe("portraits are never transparent"),
   input_fidelity: InputFidelitySchema.optional().describe(
