@@ -101,12 +101,26 @@ def main() -> None:
             arguments.fp16,
         )
         return
-    if arguments.start_from is not None and not parts.exists():
-        copy_parts(arguments.start_from, parts)
+    if arguments.start_from is not None:
+        start_parts(arguments.start_from, parts)
     stage, loop = make_stage(
         arguments.command, config, arguments.run, arguments.cache or arguments.run.parent / "cache"
     )
     train(stage, loop, arguments.run / stage.name, parts, arguments.stop_at, arguments.minutes)
+
+
+def start_parts(bundle: Path, parts: Path) -> None:
+    """Gives a run without parts a bundle's (`copy_parts`); one that has some goes on from these, and says so.
+
+    Raises:
+        FileNotFoundError: the bundle lacks a part.
+    """
+    try:
+        copy_parts(bundle, parts)
+    except FileExistsError:
+        # Of torchrun's processes one.
+        if os.environ.get("RANK", "0") == "0":
+            print(f"{parts} is there already: the run goes on from it, --start-from {bundle} is ignored", flush=True)
 
 
 def open_text_encoder(parts: Path, config: Config, tokenizer: CLIPTokenizer) -> CLIPTextModel:

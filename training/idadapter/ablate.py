@@ -13,22 +13,64 @@ import json
 import os
 import shutil
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from .__main__ import make_stage
 from .ablation_report import to_figure, to_table
-from .config import Config, IdAdapterConfig, read_config
+from .config import BundleConfig, Config, IdAdapterConfig, read_config
 from .evaluate import evaluate
 from .evaluation.report import to_json
 from .export import export_bundle
 from .loop import latest_checkpoint, train
+from .noise_schedule import SCHEDULER_FILE
 from .parts import TRAINED_PARTS, copy_parts
 from .service import running_service
 
 KINDS = ("noun", "expression")
 """The prompts that the paper's figures need."""
+
+COPIED_PARTS = tuple(name for name in TRAINED_PARTS if name != "mixed_features")
+"""What a variant begins with of its base; a run has no MFF yet after `diffusion`."""
+
+COMMON: dict[str, Any] = {
+    "joint": False,
+    "references": 4,
+    "different_references": None,
+    "single_share": 0.0,
+    "itself_share": 1.0,
+    "itself_share_low_noise": 1.0,
+    "itself_wordless_share": 0.0,
+    "itself_mirrored_share": 0.0,
+    "itself_turned_share": 0.0,
+    "least_timestep": 0,
+    "timestep_shift": 1.0,
+    "train_image_encoder": False,
+    "second_identity_weight": 0.0,
+    "feature_weight": 0.0,
+    "caption_weight": 0.0,
+    "recognized": 8,
+    "recognized_told": 0,
+    "rollout_rows": 0,
+    "rollout_turned_reference_share": 0.0,
+    "emotion_weight": 0.0,
+    "rollout_colour_weight": 0.0,
+    "jitter": 0.0,
+    "face_weight": 1.0,
+    "eyes_and_mouth_weight": 0.0,
+    "input_perturbation": 0.0,
+}
+"""What every variant is configured with, whatever the run's configuration says."""
+
+FREE_SETTINGS = frozenset(
+    {f"idadapter.{name}" for name in COMMON}
+    | {f"idadapter.loop.{name}" for name in ("steps", "log_every", "sample_every", "checkpoint_every")}
+)
+"""Settings of a run that change no figure."""
+
+NOTED_TABLES = {"idadapter": IdAdapterConfig, "bundle": BundleConfig}
+"""What the tables of a run's settings are of."""
 
 
 @dataclass(frozen=True)
@@ -80,35 +122,7 @@ def variant_config(config: Config, variant: Variant, steps: int) -> Config:
     """
     loop = config.idadapter.loop
     loop = replace(loop, steps=steps, sample_every=steps, warmup_steps=min(loop.warmup_steps, steps // 10))
-    common: dict[str, Any] = {
-        "joint": False,
-        "references": 4,
-        "different_references": None,
-        "single_share": 0.0,
-        "itself_share": 1.0,
-        "itself_share_low_noise": 1.0,
-        "itself_wordless_share": 0.0,
-        "itself_mirrored_share": 0.0,
-        "itself_turned_share": 0.0,
-        "least_timestep": 0,
-        "timestep_shift": 1.0,
-        "train_image_encoder": False,
-        "second_identity_weight": 0.0,
-        "feature_weight": 0.0,
-        "caption_weight": 0.0,
-        "recognized": 8,
-        "recognized_told": 0,
-        "rollout_rows": 0,
-        "rollout_turned_reference_share": 0.0,
-        "emotion_weight": 0.0,
-        "rollout_colour_weight": 0.0,
-        "jitter": 0.0,
-        "face_weight": 1.0,
-        "eyes_and_mouth_weight": 0.0,
-        "input_perturbation": 0.0,
-        "loop": loop,
-    }
-    changed: IdAdapterConfig = replace(config.idadapter, **{**common, **variant.changes})
+    changed: IdAdapterConfig = replace(config.idadapter, **{**COMMON, "loop": loop, **variant.changes})
     return replace(config, idadapter=changed)
 
 
@@ -133,8 +147,7 @@ def copy_base(base: Path, parts: Path) -> None:
         FileNotFoundError: `base` lacks another part.
     """
     shutil.rmtree(parts, ignore_errors=True)
-    # A run has none yet after `diffusion`.
-    copy_parts(base, parts, [name for name in TRAINED_PARTS if name != "mixed_features"])
+    copy_parts(base, parts, COPIED_PARTS)
     (parts / "complete").touch()
 
 
@@ -179,9 +192,14 @@ def judge_variant(config: Config, folder: Path, cache: Path, people: int) -> Non
     with running_service(bundle) as service:
         # What varies is to come from the photos and the model, as in the paper.
         evaluation = evaluate(service, None, cache, people, {"pose_variation": 0}, folder / "sheet.png", KINDS)
-    partial = folder / "evaluation.partial.json"
-    partial.write_text(json.dumps(to_json(evaluation), indent=2) + "\n")
-    partial.rename(folder / "evaluation.json")
+    write_whole(folder / "evaluation.json", json.dumps(to_json(evaluation), indent=2) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file so that nobody finds it half written, however many processes write it."""
+    partial = path.with_name(f"{path.stem}.{os.getpid()}.partial{path.suffix}")
+    partial.write_text(text)
+    partial.rename(path)
 
 
 def write_report(run: Path) -> str:
@@ -193,30 +211,87 @@ def write_report(run: Path) -> str:
             figures = json.loads(path.read_text())["figures"]["portraits"]
             rows.append((variant.label, figures, variant.paper))
     table = to_table(rows)
-    (run / "ablation.md").write_text(table)
     described = [{"variant": label, "figures": figures, "paper": paper} for label, figures, paper in rows]
-    (run / "ablation.json").write_text(json.dumps(described, indent=2) + "\n")
-    (run / "ablation.svg").write_text(to_figure(rows))
+    write_whole(run / "ablation.md", table)
+    write_whole(run / "ablation.json", json.dumps(described, indent=2) + "\n")
+    write_whole(run / "ablation.svg", to_figure(rows))
     return table
+
+
+def noted_settings(config: Config, base: Path, steps: int, people: int) -> dict[str, Any]:
+    """What the figures of a run of ablations depend on, beside the code and the data.
+
+    Args:
+        config: of the run.
+        base: see `copy_base`.
+        steps: of every variant.
+        people: held-out people each variant is judged by.
+    """
+    files = [base / name / file for name in COPIED_PARTS for file in ("config.json", "model.safetensors")]
+    files += sorted(path for path in (base / "tokenizer").iterdir() if path.is_file())
+    files += [base / SCHEDULER_FILE] if (base / SCHEDULER_FILE).exists() else []
+    # A bundle may have been replaced since.
+    digests = {path.relative_to(base).as_posix(): file_digest(path) for path in files}
+    untold = ("name", "version", "description", "license", "origin")
+    return {
+        "base": digests.pop("unet/model.safetensors"),
+        "parts": digests,
+        "steps": steps,
+        "people": people,
+        "portrait_size": config.portrait_size,
+        "idadapter": asdict(config.idadapter),
+        "bundle": {name: value for name, value in asdict(config.bundle).items() if name not in untold},
+    }
+
+
+def file_digest(path: Path) -> str:
+    """A file's sha256, read piece by piece."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def with_new_fields(kind: type, table: dict[str, Any]) -> dict[str, Any]:
+    """A dataclass's table as it was noted; fields that the dataclass did not have then are at their defaults."""
+    hints = get_type_hints(kind)
+    table = {f.name: f.default for f in fields(kind) if f.default is not MISSING} | table
+    nested = {name for name in table if is_dataclass(hints.get(name))}
+    return {name: with_new_fields(hints[name], value) if name in nested else value for name, value in table.items()}
+
+
+def differing(found: Any, now: Any, name: str = "") -> list[str]:
+    """Names of what differs, those of nested tables with dots."""
+    if not (isinstance(found, dict) and isinstance(now, dict)):
+        return [] if found == now else [name]
+    keys = sorted(found.keys() | now.keys())
+    return [n for key in keys for n in differing(found.get(key), now.get(key), f"{name}.{key}".removeprefix("."))]
 
 
 def check_settings(run: Path, settings: dict[str, Any]) -> None:
     """Notes what a run of ablations is made with, and refuses to go on with anything else.
 
-    Several processes may train variants of one run at once (`--only`): none finds a file half written.
+    Several processes may train variants of one run at once (`--only`): none finds a file half written. What a run did
+    not note yet when it was begun is not compared.
+
+    Args:
+        run: its folder.
+        settings: see `noted_settings`.
 
     Raises:
-        ValueError: the run was begun with other settings.
+        ValueError: the run was begun with other settings; the message names them.
     """
     path = run / "settings.json"
-    plain = json.loads(json.dumps(settings))
     if not path.exists():
         run.mkdir(parents=True, exist_ok=True)
-        partial = run / f"settings.{os.getpid()}.partial.json"
-        partial.write_text(json.dumps(plain, indent=2) + "\n")
-        partial.rename(path)
-    elif (found := json.loads(path.read_text())) != plain:
-        changed = sorted(key for key in found.keys() | plain.keys() if found.get(key) != plain.get(key))
+        write_whole(path, json.dumps(settings, indent=2) + "\n")
+        return
+    found = {
+        name: with_new_fields(NOTED_TABLES[name], value) if name in NOTED_TABLES else value
+        for name, value in json.loads(path.read_text()).items()
+    }
+    # As JSON has it: lists for tuples.
+    plain = json.loads(json.dumps(settings))
+    now = {name: plain.get(name) for name in found}
+    if changed := [name for name in differing(found, now) if name not in FREE_SETTINGS]:
         raise ValueError(f"{run} was begun with other settings ({', '.join(changed)}); take another --run")
 
 
@@ -239,15 +314,7 @@ def main() -> None:
     started = time.monotonic()
     config = with_loop(read_config(arguments.config), arguments.batch_size, arguments.learning_rate)
     cache = arguments.cache or arguments.run.parent / "cache"
-    # A bundle may have been replaced since.
-    base = hashlib.sha256((arguments.base / "unet" / "model.safetensors").read_bytes()).hexdigest()
-    settings = {
-        "base": base,
-        "steps": arguments.steps,
-        "people": arguments.people,
-        "idadapter": asdict(config.idadapter),
-    }
-    check_settings(arguments.run, settings)
+    check_settings(arguments.run, noted_settings(config, arguments.base, arguments.steps, arguments.people))
     for variant in VARIANTS:
         if arguments.only and variant.name not in arguments.only:
             continue

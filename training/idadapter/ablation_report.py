@@ -18,11 +18,16 @@ SHOWN = (
 
 BESIDE = (("top1", "top-1, %", 100, 0), ("face_found", "face found, %", 100, 0), ("realism", "realism", 1, 2))
 
+NOTE = (
+    "95 % intervals in brackets, number of pictures after them: "
+    "one without a face has no ID-Sim, no Expr-Div, no Pose-Div and no realism."
+)
+
 PANEL_WIDTH, BAR, LABELS, TOP = 190, 22, 170, 46
 
 
 def to_table(rows: list[Row]) -> str:
-    """Markdown: a row a variant, our figures with intervals, the paper's beside them."""
+    """Markdown: a row a variant, our figures with intervals and numbers of pictures, the paper's beside them."""
     heads = [name for _, name, _, _ in SHOWN for name in (name, "paper")] + [name for _, name, _, _ in BESIDE]
     lines = ["| variant | " + " | ".join(heads) + " |", "| --- |" + " --- |" * len(heads)]
     for label, figures, paper in rows:
@@ -32,7 +37,7 @@ def to_table(rows: list[Row]) -> str:
             cells.append(f"{factor * paper[key]:.{decimals}f}" if key in paper else "")
         cells += [_cell(figures.get(key), factor, decimals) for key, _, factor, decimals in BESIDE]
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", NOTE, ""])
 
 
 def to_figure(rows: list[Row]) -> str:
@@ -87,4 +92,4 @@ def _cell(figure: dict[str, Any] | None, factor: float, decimals: int) -> str:
     if figure["interval"] is None:
         return value
     low, high = (f"{factor * end:.{decimals}f}" for end in figure["interval"])
-    return f"{value} ({low} to {high})"
+    return f"{value} ({low} to {high}; {figure['count']})"

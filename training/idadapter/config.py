@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from .data.templates import PORTRAIT_SIZE
 from .loop import LoopConfig
+from .samplers import SCHEDULERS
 
 
 @dataclass(frozen=True)
@@ -318,8 +320,11 @@ class DecoderConfig:
         eyes_and_mouth_weight: added there to that weight.
         pixel_weight: of the mean absolute difference from the photo.
         colour_weight: of blurred pictures' colour differences.
-        spectrum_weight: of frequencies with more energy in what is made of photos than in these
-            (`stages.decoder.spectrum_excess`).
+        oil_paintings: how many times as often as other redrawn pictures those of oil paintings come.
+        spectrum_weight: of frequencies with more energy in what is made of photos, or of oil paintings, than in these
+            (`stages.spectrum.spectrum_excess`).
+        brushwork_weight: of how much less or more fine detail what is made of oil paintings has than these
+            (`stages.spectrum.texture_difference`).
         feature_weight: of the recogniser's middle features, of the face, of a window and of the eyes.
         identity_weight: of the recogniser's cosine to the photo.
         second_identity_weight: of the same as a second recogniser sees it (`faces.face_res`).
@@ -339,13 +344,94 @@ class DecoderConfig:
     eyes_and_mouth_weight: float = 0.0
     pixel_weight: float = 1.0
     colour_weight: float = 2.0
+    oil_paintings: float = 1.0
     spectrum_weight: float = 0.0
+    brushwork_weight: float = 0.0
     feature_weight: float = 0.3
     identity_weight: float = 0.1
     second_identity_weight: float = 0.0
     adversarial_weight: float = 0.03
     adversarial_learning_rate: float = 2e-3
     adversarial_after: int = 40
+
+
+DEFAULTS_RANGES: dict[str, tuple[float, float]] = {
+    "num_inference_steps": (1, 100),
+    "early_guidance_scale": (1, math.inf),
+    "early_identity_guidance_scale": (0, math.inf),
+    "early_guidance_until": (0, 1000),
+    "guidance_scale": (1, math.inf),
+    "identity_guidance_scale": (0, math.inf),
+    "guidance_rescale": (0, 1),
+    "identity_strength": (0, 2),
+    "pose_variation": (0, 20),
+}
+"""What `models/manifest.ts` takes of each number in a bundle's defaults."""
+
+
+def require_number(name: str, value: object, least: float, most: float, kind: type = float) -> None:
+    """Refuses what is no finite number in a range.
+
+    Raises:
+        ValueError: it is not, or `kind` is int and it has a decimal point.
+    """
+    kinds = int if kind is int else int | float
+    if isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value) and least <= value <= most:
+        return
+    limits = [f"at least {least:g}"] if math.isfinite(least) else []
+    limits += [f"at most {most:g}"] if math.isfinite(most) else []
+    number = "a whole number" if kind is int else "a number"
+    raise ValueError(f"{name} must be {number} of {' and '.join(limits)}, not {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleDefaults:
+    """What a request that leaves fields out is given, as `models/manifest.ts` takes it (docs/bundle.md).
+
+    None leaves a field out of the manifest; what it means then stands in docs/bundle.md.
+
+    Attributes:
+        negative_prompt: what photos are led away from.
+        scheduler: one of `SCHEDULERS`.
+        num_inference_steps: denoising steps.
+        early_guidance_scale: of the words in the first steps.
+        early_identity_guidance_scale: of the person in the first steps.
+        early_guidance_until: the last timestep of these.
+        guidance_scale: of the words.
+        identity_guidance_scale: of the person.
+        guidance_rescale: phi of `guidance.rescale_guidance`.
+        identity_strength: scale of the adapters' gates.
+        pose_variation: degrees by which references' heads are turned.
+    """
+
+    negative_prompt: str | None = None
+    scheduler: str
+    num_inference_steps: int
+    early_guidance_scale: float | None = None
+    early_identity_guidance_scale: float | None = None
+    early_guidance_until: float | None = None
+    guidance_scale: float
+    identity_guidance_scale: float | None = None
+    guidance_rescale: float | None = None
+    identity_strength: float
+    pose_variation: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses what the service would refuse in a manifest."""
+        if not isinstance(self.negative_prompt, str | None):
+            raise ValueError(f"bundle.defaults.negative_prompt must be a string, not {self.negative_prompt!r}")
+        if self.scheduler not in list(SCHEDULERS):
+            raise ValueError(
+                f"bundle.defaults.scheduler must be one of {', '.join(SCHEDULERS)}, not {self.scheduler!r}"
+            )
+        for name, value in self.to_json().items():
+            if name in DEFAULTS_RANGES:
+                kind = int if name == "num_inference_steps" else float
+                require_number(f"bundle.defaults.{name}", value, *DEFAULTS_RANGES[name], kind)
+
+    def to_json(self) -> dict[str, Any]:
+        """What the manifest says: the fields that are set."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -358,7 +444,7 @@ class BundleConfig:
         description: one line.
         license: SPDX's name, or a reference.
         origin: of the weights.
-        unconditional_identity: "zero" or "same".
+        unconditional_identity: what E_r is in guidance's unconditional branch.
         defaults: what a request that leaves fields out is given.
         mouth_bias: added to the attention logits of the tokens of references' mouths where words tell an emotion
             (`models.quiet_patches`); for models trained with an `expressive_share`.
@@ -370,10 +456,20 @@ class BundleConfig:
     description: str
     license: str
     origin: str
-    unconditional_identity: str
-    defaults: dict[str, Any]
+    unconditional_identity: Literal["zero", "same"]
+    defaults: BundleDefaults
     mouth_bias: float = 0.0
     hat_bias: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuses what the service would refuse in a manifest."""
+        for name in ("name", "version", "description", "license", "origin"):
+            if not isinstance(value := getattr(self, name), str):
+                raise ValueError(f"bundle.{name} must be a string, not {value!r}")
+        if not (self.name and self.version):
+            raise ValueError("bundle.name and bundle.version must not be empty")
+        for name in ("mouth_bias", "hat_bias"):
+            require_number(f"bundle.{name}", getattr(self, name), -math.inf, 0)
 
 
 @dataclass(frozen=True)
@@ -395,10 +491,11 @@ T = TypeVar("T")
 
 
 def read_table(kind: type[T], table: dict[str, Any]) -> T:
-    """A dataclass out of a TOML table; its sub-table `loop` becomes a `LoopConfig`.
+    """A dataclass out of a TOML table; a sub-table becomes the dataclass that its field is declared as.
 
     Raises:
-        ValueError: the table has a key the dataclass lacks, or lacks one that has no default.
+        ValueError: the table has a key the dataclass lacks, or lacks one that has no default, or a value is none of
+            those that its field may have.
     """
     known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
     unknown = set(table) - known
@@ -408,9 +505,15 @@ def read_table(kind: type[T], table: dict[str, Any]) -> T:
     missing = needed - set(table)
     if missing:
         raise ValueError(f"{kind.__name__} needs {', '.join(sorted(missing))}")
-    values = dict(table)
-    if "loop" in values:
-        values["loop"] = read_table(LoopConfig, values["loop"])
+    hints, values = get_type_hints(kind), dict(table)
+    for name, value in table.items():
+        hint = hints[name]
+        if is_dataclass(hint):
+            if not isinstance(value, dict):
+                raise ValueError(f"{name} of {kind.__name__} must be a table, not {value!r}")
+            values[name] = read_table(hint, value)
+        elif get_origin(hint) is Literal and value not in get_args(hint):
+            raise ValueError(f"{name} of {kind.__name__} must be one of {', '.join(get_args(hint))}, not {value!r}")
     return kind(**values)
 
 
@@ -419,7 +522,8 @@ def read_config(path: Path) -> Config:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no TOML, a table is missing, or a table has an unknown key or lacks a needed one.
+        ValueError: it is no TOML, a table is missing, or a table has an unknown key, lacks a needed one or has a value
+            that is not possible there.
     """
     tables = tomllib.loads(path.read_text())
     kinds = {

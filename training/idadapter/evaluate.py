@@ -21,13 +21,14 @@ from .data.templates import PORTRAIT_SIZE
 from .evaluation.asks import plan_asks
 from .evaluation.ceilings import PHOTOS_A_PERSON, measure_ceilings, real_features
 from .evaluation.columns import Column, References, group_figures, portrait_column
+from .evaluation.judged import judged_model
 from .evaluation.people import held_out_people, open_photos
 from .evaluation.portraits import ask_for_portraits, usable_references
 from .evaluation.report import Evaluation, to_json, to_markdown
 from .evaluation.sheet import contact_sheet
 from .judges.panel import Panel
 from .loop import save_png
-from .service import REPOSITORY, Service, running_service
+from .service import DEFAULT_BUNDLE, REPOSITORY, Service, running_service
 
 CEILING_PEOPLE = 200
 """People whose photos make the ceilings when no portraits are asked for."""
@@ -55,6 +56,10 @@ def evaluate(
         kinds: the only kinds of prompts to ask for (`evaluation/asks.py`).
         best_of: portraits made for every one that is judged: the one the service finds most like the person.
     """
+    settings = judged_model(service, parts)
+    if parts is not None:
+        settings["autoencoder of the ceilings"] = str(parts)
+    settings |= fields
     data = data_folder()
     records = read_records(data)
     facts = read_facts(records)
@@ -62,13 +67,12 @@ def evaluate(
     order = held_out_people(records)
     photos = open_photos(data, records, facts, sorted(row for rows in order for row in rows[: 1 + PHOTOS_A_PERSON]))
     firsts = [photos[rows[0]] for rows in order]
-    settings: dict[str, object] = dict(fields)
     if service is None:
         taken, served, size = firsts[:people], [], PORTRAIT_SIZE
     else:
         taken, refusals = usable_references(service, firsts, people)
         started = time.monotonic()
-        asks = plan_asks([photo.facts for photo in taken], kinds)
+        asks = plan_asks([photo.facts for photo in taken], kinds, best_of)
         served = ask_for_portraits(service, taken, asks, best_of, **fields)
         size = served[0].portrait.picture.shape[0]
         settings |= {
@@ -105,7 +109,9 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=200, help="0: the ceilings alone")
     parser.add_argument("--bundle", type=Path, help="what to serve; default: the embedded bundle")
     parser.add_argument(
-        "--url", help="a service that runs already, its token in IDADAPTER_TOKEN; --bundle is its bundle"
+        "--url",
+        help="a service that runs already, its token in IDADAPTER_TOKEN; --bundle is its bundle, and without it and "
+        "--parts there are no ceilings",
     )
     parser.add_argument("--parts", type=Path, help="autoencoder of the ceilings; default: the bundle's")
     parser.add_argument("--cache", type=Path, default=REPOSITORY / "runs" / "cache", help="derived data (the judges)")
@@ -142,12 +148,15 @@ def main() -> None:
         "cache_interval",
     )
     fields = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
-    bundle = arguments.bundle or REPOSITORY / "models" / "default"
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    bundle = arguments.bundle
     source: AbstractContextManager[Service | None] = nullcontext()
     if arguments.people and arguments.url:
-        source = nullcontext(Service(arguments.url, os.environ["IDADAPTER_TOKEN"]))
-    elif arguments.people:
-        source = running_service(bundle)
+        source = nullcontext(Service(arguments.url, os.environ["IDADAPTER_TOKEN"], bundle))
+    else:
+        bundle = bundle or DEFAULT_BUNDLE
+        if arguments.people:
+            source = running_service(bundle)
     with source as service:
         evaluation = evaluate(
             service,
@@ -158,7 +167,6 @@ def main() -> None:
             arguments.sheet,
             best_of=arguments.best_of,
         )
-    arguments.out.mkdir(parents=True, exist_ok=True)
     table = to_markdown(evaluation)
     (arguments.out / "evaluation.md").write_text(table)
     (arguments.out / "evaluation.json").write_text(json.dumps(to_json(evaluation), indent=2) + "\n")

@@ -12,6 +12,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+
 from .data.facts import read_facts
 from .data.records import data_folder, read_records
 from .data.templates import PORTRAIT_SIZE
@@ -19,13 +21,16 @@ from .evaluation.figures import Figure, diversity_figures, mean_figure
 from .evaluation.people import Photo, held_out_people, open_photos
 from .evaluation.report import COSINE, DEGREES, PERCENT, show
 from .judges.panel import Face, Panel, Verdict
-from .service import REPOSITORY, Service, running_service
+from .service import DEFAULT_BUNDLE, REPOSITORY, Service, running_service
 
 PHOTOS = (1, 2, 4)
 """How many different photos are sent."""
 
 FORMS = ("{}", "{} is smiling")
 """Prompts; `{}` is the class noun."""
+
+SAME_PERSON_FROM = 0.27
+"""Cosine to the mean of a person's other photos; three in a thousand photos of strangers reach it."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +71,20 @@ ROWS = (
 """Key, name and unit of every figure, in the table's order."""
 
 
+def one_person(faces: list[Face]) -> bool:
+    """Whether each face is like the others' mean: one photo in ten of CelebA shows somebody else."""
+    embeddings = np.stack([face.embedding for face in faces])
+    others = embeddings.sum(0) - embeddings
+    cosines = (embeddings * others).sum(1) / np.linalg.norm(others, axis=1)
+    return bool((cosines >= SAME_PERSON_FROM).all())
+
+
 def usable_people(
     service: Service, panel: Panel, people: list[list[Photo]], count: int
 ) -> list[tuple[list[Photo], Face, Face]]:
     """Photos to send, the first one's face and the unseen one's, of people whose photos service and judges can use.
+
+    People with a photo of somebody else are left out.
 
     Args:
         service: what is judged.
@@ -78,18 +93,21 @@ def usable_people(
         count: how many people are enough.
     """
     usable: list[tuple[list[Photo], Face, Face]] = []
-    for *sent, unseen in people:
+    for photos in people:
         if len(usable) == count:
             break
-        first_face, unseen_face = (panel.judge(photo.portrait(PORTRAIT_SIZE)).face for photo in (sent[0], unseen))
-        refused = any(service.refusal_of_photo(photo.picture) for photo in sent)
-        if not refused and first_face is not None and unseen_face is not None:
-            usable.append((sent, first_face, unseen_face))
+        faces = [panel.judge(photo.portrait(PORTRAIT_SIZE)).face for photo in photos]
+        first, unseen = faces[0], faces[-1]
+        if first is None or unseen is None or not one_person([face for face in faces if face is not None]):
+            continue
+        sent = photos[:-1]
+        if not any(service.refusal_of_photo(photo.picture) for photo in sent):
+            usable.append((sent, first, unseen))
     return usable
 
 
-def evaluate_references(service: Service, cache: Path, people: int) -> Table:
-    """The figures by prompt and number of photos.
+def evaluate_references(service: Service, cache: Path, people: int) -> tuple[Table, int]:
+    """The figures by prompt and number of photos, and of how many people.
 
     Args:
         service: what is judged.
@@ -115,11 +133,11 @@ def evaluate_references(service: Service, cache: Path, people: int) -> Table:
                 [portrait] = service.generate(pictures, prompt, noun, seed=seed, pose_variation=0)
                 portrayed.append(Portrayed(panel.judge(portrait.picture), first, unseen))
             table.setdefault(form.format("noun"), {})[count] = reference_figures(portrayed)
-    return table
+    return table, len(usable)
 
 
-def to_markdown(table: Table) -> str:
-    """A row a figure and prompt, a column a number of photos."""
+def to_markdown(table: Table, people: int, asked: int) -> str:
+    """A row a figure and prompt, a column a number of photos; then how many people, if fewer than asked for."""
     lines = [
         "| prompt | figure | " + " | ".join(f"{count} photo{'s' * (count > 1)}" for count in PHOTOS) + " |",
         "| --- | --- |" + " --- |" * len(PHOTOS),
@@ -128,6 +146,8 @@ def to_markdown(table: Table) -> str:
         for key, label, unit in ROWS:
             cells = " | ".join(show(columns[count][key], unit) for count in PHOTOS)
             lines.append(f"| {prompt} | {label} | {cells} |")
+    if people < asked:
+        lines += ["", f"{people} held-out people, not {asked}, have {max(PHOTOS) + 1} photos that can be used."]
     return "\n".join(lines) + "\n"
 
 
@@ -143,9 +163,9 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=REPOSITORY / "runs" / "cache", help="derived data (the judges)")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "out" / "evaluation", help="references.json and .md")
     arguments = parser.parse_args()
-    with running_service(arguments.bundle or REPOSITORY / "models" / "default") as service:
-        table = evaluate_references(service, arguments.cache, arguments.people)
     arguments.out.mkdir(parents=True, exist_ok=True)
+    with running_service(arguments.bundle or DEFAULT_BUNDLE) as service:
+        table, people = evaluate_references(service, arguments.cache, arguments.people)
     plain = {
         prompt: {
             count: {key: figure and asdict(figure) for key, figure in figures.items()}
@@ -154,7 +174,7 @@ def main() -> None:
         for prompt, columns in table.items()
     }
     (arguments.out / "references.json").write_text(json.dumps(plain, indent=2) + "\n")
-    markdown = to_markdown(table)
+    markdown = to_markdown(table, people, arguments.people)
     (arguments.out / "references.md").write_text(markdown)
     print(markdown)
 

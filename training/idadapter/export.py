@@ -34,10 +34,14 @@ from .tokenizer import IDENTIFIER, load_tokenizer
 
 OPSET = 20
 TOLERANCE = 1e-4
-"""Largest allowed difference between a graph and PyTorch in fp32."""
+"""Largest allowed difference between a graph and PyTorch in fp32, over the largest of what comes out where that is
+above 1: features that nothing normalises may be large."""
 
 ONNX_MESSAGE_BYTES = 2**31
 """What a protocol buffer can hold."""
+
+PARTIAL_MANIFEST = "bundle.partial.json"
+"""Where `bundle.json` is written first."""
 
 
 def trace(spec: GraphSpec) -> onnx.ModelProto:
@@ -101,10 +105,10 @@ def export_graph(spec: GraphSpec, bundle: Path) -> float:
     """Writes one graph with half-precision weights and compares it with PyTorch.
 
     Returns:
-        the largest absolute difference over the batch and over its first row alone.
+        the largest difference over the batch and over its first row alone, as `TOLERANCE` counts it.
 
     Raises:
-        ValueError: it is above `TOLERANCE`.
+        ValueError: it is above `TOLERANCE`, or not a number.
     """
     proto = trace(spec)
     used = {initializer.name for initializer in proto.graph.initializer}
@@ -121,12 +125,18 @@ def export_graph(spec: GraphSpec, bundle: Path) -> float:
             expected = spec.module(*inputs.values())
         expected = expected if isinstance(expected, tuple) else (expected,)
         found = session.run(list(spec.outputs), {name: value.numpy() for name, value in inputs.items()})
-        largest = max(largest, *(float(np.abs(a.numpy() - b).max()) for a, b in zip(expected, found, strict=True)))
+        largest = np.max([largest, *(difference(a.numpy(), b) for a, b in zip(expected, found, strict=True))])
     size = sum(path.stat().st_size for path in (bundle / spec.name).iterdir()) / 1e6
-    print(f"{spec.name}: max abs difference to PyTorch {largest:.1e}, {size:.1f} MB", flush=True)
+    print(f"{spec.name}: largest difference to PyTorch {largest:.1e}, {size:.1f} MB", flush=True)
     if not largest <= TOLERANCE:
-        raise ValueError(f"{spec.name}: the graph differs from PyTorch by {largest:g} > {TOLERANCE:g}")
-    return largest
+        raise ValueError(f"{spec.name}: the graph differs from PyTorch by {largest:g}, more than {TOLERANCE:g}")
+    return float(largest)
+
+
+def difference(expected: np.ndarray, found: np.ndarray) -> float:
+    """The largest between two outputs of a shape, over the largest of the first where that is above 1; not a number
+    where one of them has something that is none."""
+    return float(np.abs(expected - found).max() / np.maximum(1, np.abs(expected).max()))
 
 
 def replace_model_card(bundle: Path, model_card: Path, settings: BundleConfig | None = None) -> None:
@@ -137,14 +147,23 @@ def replace_model_card(bundle: Path, model_card: Path, settings: BundleConfig | 
         model_card: becomes its README.md.
         settings: give it their version, description, defaults, quiet patches and words for views and drawings too,
             which are chosen by what is served as well.
+
+    Raises:
+        FileNotFoundError: there is no such model card, or no such bundle.
     """
-    shutil.copy(model_card, bundle / "README.md")
-    manifest = json.loads((bundle / "bundle.json").read_text())
+    card = model_card.read_bytes()
+    before = json.loads((bundle / "bundle.json").read_text())
+    manifest = before
     if settings is not None:
-        manifest |= {name: getattr(settings, name) for name in ("version", "description", "defaults")}
+        manifest = manifest | {name: getattr(settings, name) for name in ("version", "description")}
+        manifest |= {"defaults": settings.defaults.to_json()}
         manifest |= {"quiet_patches": quiet_patches(bundle, settings), "drawing_words": list(DRAWING_WORDS)}
         words = view_words(settings)
         manifest = {name: value for name, value in manifest.items() if name != "view_words" or words} | words
+    # Where it is stopped in between, the old manifest stays, and says nothing of a card that it would not fit.
+    listed = {name: entry for name, entry in before["files"].items() if name != "README.md"}
+    write_manifest(bundle, {**before, "files": listed})
+    (bundle / "README.md").write_bytes(card)
     write_manifest(bundle, {**manifest, "files": describe_files(bundle)})
 
 
@@ -163,14 +182,16 @@ def quiet_patches(bundle: Path, settings: BundleConfig) -> list[dict[str, Any]]:
 def view_words(settings: BundleConfig) -> dict[str, Any]:
     """What a manifest says of words for views: nothing where poses do not vary, for such a model was not trained with
     turned references, and words turn none there either."""
-    if not settings.defaults.get("pose_variation"):
+    if not settings.defaults.pose_variation:
         return {}
     return {"view_words": {**{view: list(words) for view, words in VIEW_WORDS.items()}, "sided": list(SIDED)}}
 
 
 def write_manifest(bundle: Path, manifest: dict[str, Any]) -> None:
-    """Writes `bundle.json`."""
-    (bundle / "bundle.json").write_text(json.dumps(manifest, indent=2) + "\n")
+    """Writes `bundle.json`; the old one stays until the new one is whole."""
+    partial = bundle / PARTIAL_MANIFEST
+    partial.write_text(json.dumps(manifest, indent=2) + "\n")
+    partial.rename(bundle / "bundle.json")
 
 
 def of_unet(graph_file: str) -> dict[str, str]:
@@ -180,7 +201,8 @@ def of_unet(graph_file: str) -> dict[str, str]:
 
 def describe_files(bundle: Path) -> dict[str, dict[str, str | int]]:
     """sha256 and size of every file of a bundle but `bundle.json`."""
-    files = sorted(path for path in bundle.rglob("*") if path.is_file() and path.name != "bundle.json")
+    manifests = ("bundle.json", PARTIAL_MANIFEST)
+    files = sorted(path for path in bundle.rglob("*") if path.is_file() and path.name not in manifests)
     return {
         path.relative_to(bundle).as_posix(): {
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -188,6 +210,40 @@ def describe_files(bundle: Path) -> dict[str, dict[str, str | int]]:
         }
         for path in files
     }
+
+
+def check_target(bundle: Path, parts: Path) -> None:
+    """Refuses a folder that is not to be replaced by a bundle.
+
+    Raises:
+        ValueError: it is a link or a file, holds the parts that are exported, or holds something that is no bundle.
+    """
+    if bundle.is_symlink() or (bundle.exists() and not bundle.is_dir()):
+        raise ValueError(f"{bundle} is no folder, but a link or a file: name the bundle's own folder")
+    if parts.resolve().is_relative_to(bundle.resolve()):
+        raise ValueError(f"{bundle} holds the parts {parts} and would be replaced: name another folder for the bundle")
+    if bundle.exists() and any(bundle.iterdir()) and not (bundle / "bundle.json").is_file():
+        raise ValueError(
+            f"{bundle} holds something else than a bundle (it has no bundle.json) and would be replaced: "
+            "name a new folder, an empty one or a bundle's"
+        )
+
+
+def replace_folder(old: Path, new: Path) -> None:
+    """Puts a folder in another's place, if there is another; whoever stops it leaves one of both whole.
+
+    Args:
+        old: where to; a folder that an earlier call left beside it, stopped in between, is removed too.
+        new: on the same file system; is gone afterwards.
+    """
+    aside = old.with_name(f"{old.name}.replaced")
+    if old.exists():
+        if aside.exists():
+            shutil.rmtree(aside)
+        old.rename(aside)
+    new.rename(old)
+    if aside.exists():
+        shutil.rmtree(aside)
 
 
 def export_bundle(
@@ -212,9 +268,10 @@ def export_bundle(
         fp16: whether the UNet gets a graph in half precision too, for CUDA.
 
     Raises:
-        ValueError: a graph differs from PyTorch, or the photo shows no face.
+        ValueError: a graph differs from PyTorch, the photo shows no face, or the bundle's folder holds something else.
         FileNotFoundError: a part is missing.
     """
+    check_target(bundle, parts)
     building = bundle.with_name(bundle.name + ".building")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
@@ -258,7 +315,7 @@ def export_bundle(
         "identifier": IDENTIFIER,
         "identity_token_count": shapes["identity_tokens"][1],
         "precision": "fp16",
-        "defaults": settings.defaults,
+        "defaults": settings.defaults.to_json(),
         "unconditional_identity": settings.unconditional_identity,
         "faces": {
             **faces["faces"],
@@ -293,7 +350,6 @@ def export_bundle(
         write_fp16_graph(building / "unet", shallow_name(GRAPH_FILE), shallow_name(FP16_GRAPH_FILE))
         variants["fp16"] = of_unet(FP16_GRAPH_FILE)
     write_manifest(building, {**manifest, "variants": variants, "files": describe_files(building)})
-    shutil.rmtree(bundle, ignore_errors=True)
-    building.rename(bundle)
+    replace_folder(bundle, building)
     total = sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file()) / 1e6
     print(f"{bundle}: {total:.1f} MB")

@@ -46,6 +46,8 @@ class _Graph:
                 self.readers[name].append(node)
         self.constants = {initializer.name: initializer for initializer in model.graph.initializer}
         self.outputs = {value.name for value in model.graph.output}
+        values = [*model.graph.value_info, *model.graph.input]
+        self.shapes = {value.name: value.type.tensor_type.shape.dim for value in values}
 
     def maker(self, name: str, *operators: str) -> NodeProto | None:
         """Who makes a value, if it is one of some operators."""
@@ -62,6 +64,11 @@ class _Graph:
         """A stored value."""
         found = self.constants.get(name)
         return None if found is None else numpy_helper.to_array(found)
+
+    def is_one_row(self, name: str) -> bool:
+        """Whether a bias [b, heads, tokens, k] is the same for all tokens, or might be."""
+        sides = self.shapes.get(name, ())
+        return len(sides) != 4 or sides[2].dim_value == 1
 
     def scaled(self, name: str) -> tuple[str, float]:
         """What a value is a multiple of, and how many times."""
@@ -130,6 +137,9 @@ def _attention(graph: _Graph, softmax: NodeProto) -> tuple[NodeProto, NodeProto]
             return None
         logits, scale = graph.scaled(add.input[at])
         bias = add.input[1 - at]
+        # Without places that correspond a bias is one row, which the operator does not take.
+        if graph.is_one_row(bias):
+            return None
     products = graph.maker(logits, "MatMul")
     weighted = graph.reader(softmax.output[0], "MatMul")
     if products is None or weighted is None or weighted.input[0] != softmax.output[0]:

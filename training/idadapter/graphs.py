@@ -146,10 +146,16 @@ class GraphSpec:
 
 
 def half_precision(module: nn.Module) -> nn.Module:
-    """Rounds every parameter to what fp16 can hold, so that PyTorch and the bundle compute with equal numbers."""
-    for tensor in module.state_dict().values():
+    """Rounds every parameter to what fp16 can hold, so that PyTorch and the bundle compute with equal numbers.
+
+    Raises:
+        ValueError: one is not finite, or too large for fp16.
+    """
+    for name, tensor in module.state_dict().items():
         if tensor.is_floating_point():
             tensor.copy_(tensor.half().float())
+            if not tensor.isfinite().all():
+                raise ValueError(f"{name} has numbers that half precision cannot hold (65504 at most)")
     return module.eval().requires_grad_(False)
 
 

@@ -5,7 +5,9 @@ A run's `parts/` and a bundle (docs/bundle.md) have the same layout, so training
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -34,21 +36,48 @@ def has_part(root: Path, name: str) -> bool:
 def copy_parts(bundle: Path, parts: Path, names: Iterable[str] = TRAINED_PARTS) -> None:
     """Copies the trained parts, the tokenizer and the schedule of a bundle into a new run's folder of parts.
 
+    The folder is there when it is whole. Of processes that copy at once one does, and the others wait for it.
+
     Args:
         bundle: folder of a bundle, or of another run's parts.
-        parts: folder to write.
+        parts: folder to write; must not exist yet.
         names: which parts, all by default.
 
     Raises:
-        FileNotFoundError: `bundle` lacks one of them.
+        FileExistsError: there are parts already.
+        FileNotFoundError: `bundle` lacks one of them; nothing is written then.
     """
+    names = list(names)
+    if parts.exists():
+        raise FileExistsError(f"{parts} is there already; copied parts begin a new run")
+    missing = [name for name in names if not has_part(bundle, name)]
+    missing += [] if (bundle / "tokenizer").is_dir() else ["tokenizer"]
+    if missing:
+        raise FileNotFoundError(
+            f"{bundle} lacks {', '.join(missing)}; name a bundle, or parts of a run whose stages made them"
+        )
+    parts.parent.mkdir(parents=True, exist_ok=True)
+    # The lock goes with the process, so that a killed one leaves nothing that others would wait for.
+    lock = os.open(parts.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not parts.exists():
+            _copy_whole(bundle, parts, names)
+    finally:
+        os.close(lock)
+
+
+def _copy_whole(bundle: Path, parts: Path, names: list[str]) -> None:
+    building = parts.with_name(f"{parts.name}.building")
+    shutil.rmtree(building, ignore_errors=True)
     for name in names:
         state, config = read_part(bundle, name)
-        write_part(parts, name, state, config)
-    shutil.copytree(bundle / "tokenizer", parts / "tokenizer")
+        write_part(building, name, state, config)
+    shutil.copytree(bundle / "tokenizer", building / "tokenizer")
     if (bundle / SCHEDULER_FILE).exists():
-        (parts / SCHEDULER_FILE).parent.mkdir()
-        shutil.copy(bundle / SCHEDULER_FILE, parts / SCHEDULER_FILE)
+        (building / SCHEDULER_FILE).parent.mkdir()
+        shutil.copy(bundle / SCHEDULER_FILE, building / SCHEDULER_FILE)
+    building.rename(parts)
 
 
 def write_part(root: Path, name: str, state: dict[str, Tensor], config: dict[str, Any]) -> None:

@@ -18,10 +18,9 @@ from typing import Any
 
 import torch.distributed
 
-from .__main__ import STAGES, make_stage
+from .__main__ import STAGES, make_stage, start_parts
 from .config import Config, read_config
 from .loop import LoopConfig, Stage, StepRandom, train
-from .parts import copy_parts
 
 MEASURED_STEPS = 12
 """Steps that a phase's speed is measured by; the first third of them is not counted."""
@@ -188,8 +187,8 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="folder of derived data; default: cache beside the run")
     arguments = parser.parse_args()
     config, phases = read_recipe(arguments.recipe)
-    if arguments.start_from is not None and not (arguments.run / "parts").exists():
-        copy_parts(arguments.start_from, arguments.run / "parts")
+    if arguments.start_from is not None:
+        start_parts(arguments.start_from, arguments.run / "parts")
     cache = arguments.cache or arguments.run.parent / "cache"
     follow(config, phases, arguments.run, cache, arguments.minutes)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,12 @@ import httpx
 import numpy as np
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+DEFAULT_BUNDLE = REPOSITORY / "models" / "default"
 DENO = "deno@2.9.6"
+
+BUSY = (429, 503)
+RETRIES, LONGEST_WAIT = 5, 60.0
+"""How often a request is sent again, and at most how many seconds lie before it."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +46,20 @@ class RefusedError(Exception):
         self.code: str = problem["code"]
 
 
+class UnexpectedAnswerError(Exception):
+    """What answered is not the service, or not as it should: a gateway's page, say."""
+
+    def __init__(self, answer: httpx.Response) -> None:
+        """Quotes the status and how the text begins."""
+        super().__init__(f"{answer.url} answered with status {answer.status_code} and: {answer.text[:200]!r}")
+
+
 class Service:
     """A client of one running service."""
 
-    def __init__(self, url: str, token: str) -> None:
-        """Keeps the address and a token with every scope."""
+    def __init__(self, url: str, token: str, bundle: Path | None = None) -> None:
+        """Keeps the address, a token with every scope, and the folder that is served, where it is known."""
+        self.bundle = bundle
         self.http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=600)
 
     def generate(
@@ -60,6 +75,7 @@ class Service:
 
         Raises:
             RefusedError: the service answered with a problem.
+            UnexpectedAnswerError: it answered with something else.
         """
         photos = photo if isinstance(photo, list) else [photo]
         body = {
@@ -68,21 +84,51 @@ class Service:
             "class_noun": class_noun,
             **fields,
         }
-        answer = self.http.post("/v1/generations", json=body)
-        if answer.status_code != 200:
-            raise RefusedError(answer.json())
         return [
             Portrait(_decode(image["data"]), image["seed"], image["identity_similarity"])
-            for image in answer.json()["images"]
+            for image in self._send("POST", "/v1/generations", body)["images"]
         ]
 
     def refusal_of_photo(self, photo: np.ndarray) -> str | None:
         """Why the service would refuse a photo [h, w, 3] uint8 RGB as a reference (a problem's code), or None."""
-        answer = self.http.post("/v1/faces", json={"image": _encode(photo)})
-        if answer.status_code != 200:
-            raise RefusedError(answer.json())
-        blocking = [problem["code"] for problem in answer.json()["problems"] if problem["blocking"]]
+        problems = self._send("POST", "/v1/faces", {"image": _encode(photo)})["problems"]
+        blocking = [problem["code"] for problem in problems if problem["blocking"]]
         return blocking[0] if blocking else None
+
+    def model(self) -> tuple[str, str]:
+        """Name and version of the model that is served."""
+        model = self._send("GET", "/v1/models")["data"][0]
+        return model["id"], model["version"]
+
+    def _send(self, method: str, path: str, body: dict[str, object] | None = None) -> dict:
+        """The answer to a request, sent again while the service is busy or cannot be reached.
+
+        That is safe: hanging up cancels what was asked for, and the same seed makes the same portrait.
+        """
+        waits = [2.0**retry for retry in range(RETRIES)]
+        while True:
+            told = ""
+            try:
+                answer = self.http.request(method, path, json=body)
+                if not waits or answer.status_code not in BUSY:
+                    return _content(answer)
+                told = answer.headers.get("Retry-After", "")
+            except (httpx.NetworkError, httpx.RemoteProtocolError):
+                if not waits:
+                    raise
+            time.sleep(min(max(waits.pop(0), float(told) if told.isdecimal() else 0.0), LONGEST_WAIT))
+
+
+def _content(answer: httpx.Response) -> dict:
+    try:
+        content = answer.json()
+    except ValueError:
+        content = None
+    if answer.status_code == 200 and isinstance(content, dict):
+        return content
+    if isinstance(content, dict) and "code" in content:
+        raise RefusedError(content)
+    raise UnexpectedAnswerError(answer)
 
 
 def _encode(photo: np.ndarray) -> str:
@@ -118,6 +164,8 @@ def running_service(bundle: Path | None = None, seconds: float = 180) -> Iterato
         environment = {**os.environ, "PORT": str(port), "STATE_DIR": state, "LOG_LEVEL": "error"}
         if bundle is not None:
             environment["BUNDLE"] = str(bundle.resolve())
+        elif "BUNDLE" not in environment:
+            bundle = DEFAULT_BUNDLE
         command = [*deno, "task", "--quiet"]
         process = subprocess.Popen([*command, "start"], cwd=REPOSITORY, env=environment, start_new_session=True)
         try:
@@ -127,10 +175,9 @@ def running_service(bundle: Path | None = None, seconds: float = 180) -> Iterato
                 [*command, "token", "--expires-in", "1d"],
                 cwd=REPOSITORY, env=environment, check=True, capture_output=True, text=True,
             ).stdout.strip()  # fmt: skip
-            yield Service(url, token)
+            yield Service(url, token, bundle)
         finally:
-            os.killpg(process.pid, 15)
-            process.wait(30)
+            _stop(process)
 
 
 def _wait(url: str, process: subprocess.Popen, seconds: float) -> None:
@@ -145,3 +192,14 @@ def _wait(url: str, process: subprocess.Popen, seconds: float) -> None:
             pass
         time.sleep(0.3)
     raise RuntimeError(f"the service was not ready after {seconds:g} s")
+
+
+def _stop(process: subprocess.Popen, seconds: float = 30) -> None:
+    """Ends a process and those it started; one that has died already, too."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

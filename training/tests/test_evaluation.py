@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,19 +15,27 @@ from drawn_faces import PEOPLE, PHOTOS_EACH
 
 from idadapter import evaluate as command
 from idadapter.data.facts import Facts, read_facts
-from idadapter.data.records import data_folder, read_records
-from idadapter.evaluate_references import PHOTOS, Portrayed, reference_figures
+from idadapter.data.records import HELD_OUT_BY_ANOTHER_NAME, data_folder, read_records
+from idadapter.evaluate_references import PHOTOS, Portrayed, reference_figures, usable_people
 from idadapter.evaluate_references import to_markdown as references_table
 from idadapter.evaluation.asks import EMOTIONS_SEEN, EXPRESSION_WORDS, RENDITION_KINDS, plan_asks
 from idadapter.evaluation.ceilings import pixel_figures
 from idadapter.evaluation.columns import References, group_figures, photo_column, portrait_column
-from idadapter.evaluation.figures import colour_figures, diversity_figures, identity_figures, mean_figure, reached
+from idadapter.evaluation.figures import (
+    Figure,
+    colour_figures,
+    diversity_figures,
+    identity_figures,
+    mean_figure,
+    reached,
+)
+from idadapter.evaluation.judged import judged_model
 from idadapter.evaluation.people import Photo, held_out_people, open_photos, training_photos
 from idadapter.evaluation.portraits import Served, most_alike
 from idadapter.evaluation.report import ROWS, Evaluation, to_json, to_markdown
 from idadapter.evaluation.sheet import contact_sheet
 from idadapter.judges.panel import Face, Verdict
-from idadapter.service import REPOSITORY, Portrait, running_service
+from idadapter.service import DEFAULT_BUNDLE, REPOSITORY, Portrait, Service, running_service
 
 needs_service = pytest.mark.skipif(
     not (REPOSITORY / "models" / "default" / "bundle.json").exists() or not (data_folder() / "evaluators").exists(),
@@ -69,6 +80,15 @@ def test_the_plan_is_the_same_every_time_and_asks_what_suits(photos: list[Photo]
     assert max(ask.person for ask in of["smiling"]) > 150
 
 
+def test_portraits_of_which_one_is_picked_have_no_seed_in_common(photos: list[Photo]):
+    facts = [photos[0].facts] * 200
+    asks, single = plan_asks(facts, best_of=4), plan_asks(facts)
+    assert [replace(ask, seed=0) for ask in asks] == [replace(ask, seed=0) for ask in single]
+    assert len({ask.seed + image for ask in asks for image in range(4)}) == 4 * len(asks)
+    # Figures of all versions are compared by these.
+    assert [ask.seed for ask in single if ask.kind == "expression"][:3] == [1000, 1001, 1002]
+
+
 def test_a_small_plan_still_asks_everything_once(photos: list[Photo]):
     asks = plan_asks([replace(photo.facts, glasses=False, hat=False) for photo in photos])
     assert len({ask.kind for ask in asks}) == 12
@@ -85,6 +105,14 @@ def test_people_are_the_held_out_ones_and_photos_of_realism_are_not(data: Path):
     assert len(held_out) == len(people) == 2
     assert held_out.isdisjoint(records[row].identity for row in training_photos(records, 20))
     assert training_photos(records, 5) == training_photos(records, 5)
+
+
+def test_a_held_out_person_by_another_name_is_no_photo_of_realism(data: Path, monkeypatch: pytest.MonkeyPatch):
+    records = read_records(data)
+    before = training_photos(records, 20)
+    another = records[before[0]].identity
+    monkeypatch.setitem(HELD_OUT_BY_ANOTHER_NAME, another, "somebody held out")
+    assert training_photos(records, 20) == [row for row in before if records[row].identity != another] != before
 
 
 def test_identity_counts_a_missing_face_as_a_miss():
@@ -144,6 +172,32 @@ def test_intervals_hold_the_mean_and_are_the_same_every_time():
     # Wilson's interval of 10 out of 10.
     assert mean_figure([1.0] * 10).interval == (pytest.approx(0.7225, abs=1e-3), 1.0)
     assert mean_figure([]) is None
+
+
+def test_pictures_of_one_person_do_not_count_as_so_many_people():
+    random = np.random.default_rng(5)
+    own = random.normal(0.4, 0.2, 200)
+    people = np.repeat(np.arange(200), 4)
+
+    def width(figure: Figure) -> float:
+        return figure.interval[1] - figure.interval[0]
+
+    # Four pictures of a person that are all the same tell what one does.
+    assert width(mean_figure(own[people], people)) == pytest.approx(width(mean_figure(own)), rel=0.1)
+    assert width(mean_figure(own[people], people)) == pytest.approx(2 * width(mean_figure(own[people])), rel=0.1)
+    figure = mean_figure(own[people], people)
+    assert figure.count == 800 and figure.value == pytest.approx(own.mean())
+    # Four that have nothing in common tell as much as four people's.
+    apart = random.normal(0.4, 0.2, 800)
+    assert width(mean_figure(apart, people)) == pytest.approx(width(mean_figure(apart)), rel=0.15)
+    shares = (own > 0.5).astype(float)
+    assert width(mean_figure(shares[people], people)) == pytest.approx(width(mean_figure(shares)), rel=0.02)
+    assert width(mean_figure(apart > 0.5, people)) == pytest.approx(width(mean_figure(apart > 0.5)), rel=0.15)
+    # Nothing but ones: as many as there are people.
+    assert mean_figure([1.0] * 40, [*range(10)] * 4).interval == mean_figure([1.0] * 10).interval
+    # Who has a single picture changes nothing.
+    for values in (own, shares):
+        assert mean_figure(values, [f"person {i}" for i in random.permutation(200)]) == mean_figure(values)
 
 
 def served(photos: list[Photo]) -> list[Served]:
@@ -216,6 +270,25 @@ def test_the_table_holds_every_figure(photos: list[Photo]):
     assert "50.0 % of 4" in table
 
 
+def test_columns_know_whose_pictures_are_alike(photos: list[Photo]):
+    photos = [replace(photo, facts=replace(photo.facts, glasses=False, hat=False)) for photo in photos]
+    references = References(photos, [verdict(face(i)) for i in range(len(photos))])
+    portraits, real = served(photos), np.random.default_rng(0).normal(size=(50, 640))
+
+    def judged(person: int) -> Verdict:
+        # Half of the people never have a face, and always glasses.
+        return verdict(face(person) if person % 2 else None, glasses=person % 2 == 0)
+
+    verdicts = [judged(one.ask.person) for one in portraits]
+    made = portrait_column(references, portraits, verdicts, real)
+    shown = photo_column(references, photos * 3, [judged(i) for i in range(len(photos))] * 3, real, itself=True)
+    found = [found for group in group_figures(references, portraits, verdicts) if (found := group.face_found)]
+    for figure in (made["face_found"], made["top1_prompts"], made["glasses_absent"], shown["face_found"], found[-1]):
+        ones = round(figure.value * figure.count)
+        low, high = mean_figure([1.0] * ones + [0.0] * (figure.count - ones)).interval
+        assert figure.interval[0] < low and high < figure.interval[1]
+
+
 def test_the_sheet_shows_references_beside_portraits(photos: list[Photo]):
     sheet = contact_sheet(photos, served(photos), 128)
     assert sheet.dtype == np.uint8 and sheet.shape[1] == 4 * (3 * 128 + 6)
@@ -241,6 +314,8 @@ def test_a_few_people_are_evaluated_through_the_service(tmp_path: Path, monkeypa
     for name in ("face_found", "id_sim", "top1", "expr_div", "pose_div_yaw", "expression_reached", "rendition_reached"):
         assert figures["portraits"][name]["count"] > 0, name
     assert evaluation.judges["glasses_absent"][0] > 0.9
+    manifest = (REPOSITORY / "models" / "default" / "bundle.json").read_bytes()
+    assert evaluation.settings["SHA-256 of bundle.json"] == hashlib.sha256(manifest).hexdigest()
 
 
 def test_a_decoder_that_loses_green_is_told_from_one_that_keeps_it():
@@ -276,6 +351,76 @@ def test_several_references_are_judged_by_a_photo_that_was_not_sent():
     assert figures["id_sim_unseen"].value == pytest.approx((1 + np.sqrt(0.5)) / 2)
     assert figures["id_sim_first"].value == 0
     assert figures["pose_div_yaw"].value == 7 and figures["expr_div"].value == 0.5
-    table = references_table({"noun": {count: figures for count in PHOTOS}})
+    table = references_table({"noun": {count: figures for count in PHOTOS}}, people=3, asked=3)
     assert table.startswith("| prompt | figure | 1 photo | 2 photos | 4 photos |")
     assert table.count("0.854 (") == 3 and "50.0 %" in table
+    assert "held-out people" not in table
+    fewer = references_table({"noun": {count: figures for count in PHOTOS}}, people=3, asked=60)
+    assert "3 held-out people, not 60," in fewer
+
+
+class Taken:
+    """A photo, judge and service of faces: what is judged is the face itself."""
+
+    def __init__(self, found: Face) -> None:
+        self.picture = found
+
+    def portrait(self, size: int) -> Face:
+        return self.picture
+
+
+def test_people_with_a_photo_of_somebody_else_are_left_out():
+    panel = SimpleNamespace(judge=verdict)
+    service = SimpleNamespace(refusal_of_photo=lambda picture: "blurred" if picture.yaw else None)
+    own, other = [Taken(face(0)) for _ in range(4)], Taken(face(1))
+    people = [[*own, Taken(face(0))], [*own, other], [other, *own], [*own[:2], other, *own[:2]], [*own, *own]]
+    usable = usable_people(service, panel, people, 5)
+    assert [sent for sent, _, _ in usable] == [people[0][:-1], people[4][:-1]]
+    refused = [*own[:3], Taken(face(0, yaw=1.0)), own[0]]
+    assert usable_people(service, panel, [refused, people[0]], 1) == usable[:1]
+
+
+def test_a_report_tells_which_weights_it_is_about(tmp_path: Path):
+    (tmp_path / "bundle.json").write_text('{"name": "mini", "version": "1.2.3"}')
+    digest = hashlib.sha256((tmp_path / "bundle.json").read_bytes()).hexdigest()
+    known = {"model": "mini", "version": "1.2.3", "SHA-256 of bundle.json": digest}
+    service = SimpleNamespace(bundle=tmp_path, model=lambda: ("mini", "1.2.3"))
+    assert judged_model(service, None) == judged_model(None, tmp_path) == known
+    assert judged_model(None, tmp_path / "parts") == judged_model(None, None) == {}
+    far = SimpleNamespace(bundle=None, model=lambda: ("mini", "1.2.4"))
+    assert judged_model(far, tmp_path) == {"model": "mini", "version": "1.2.4"}
+    far.bundle = tmp_path
+    with pytest.raises(ValueError, match=r"serves mini 1\.2\.4"):
+        judged_model(far, None)
+
+
+@pytest.mark.parametrize(
+    ("options", "served", "parts"),
+    [
+        (["--url", "http://there"], None, None),
+        (["--url", "http://there", "--bundle", "b"], Path("b"), Path("b")),
+        (["--url", "http://there", "--parts", "p"], None, Path("p")),
+        (["--bundle", "b", "--parts", "p"], Path("b"), Path("p")),
+        ([], DEFAULT_BUNDLE, DEFAULT_BUNDLE),
+    ],
+)
+def test_ceilings_are_measured_with_no_other_bundles_autoencoder(
+    options: list[str], served: Path | None, parts: Path | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out = tmp_path / "deep" / "out"
+    asked: list[tuple[Path | None, Path | None]] = []
+
+    def noted(service: Service, parts: Path | None, *_: object, **__: object) -> Evaluation:
+        # A folder that cannot be made is told before the portraits are.
+        assert out.is_dir()
+        asked.append((service.bundle, parts))
+        return Evaluation({"model": "mini"}, {}, [], {})
+
+    monkeypatch.setattr(command, "evaluate", noted)
+    monkeypatch.setattr(command, "running_service", lambda bundle: nullcontext(Service("http://here", "", bundle)))
+    monkeypatch.setenv("IDADAPTER_TOKEN", "token")
+    monkeypatch.setattr("sys.argv", ["evaluate", *options, "--out", str(out)])
+    command.main()
+    assert asked == [(served, parts)]
+    assert "model mini" in (out / "evaluation.md").read_text()
+    assert json.loads((out / "evaluation.json").read_text())["settings"] == {"model": "mini"}

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from idadapter import export
 from idadapter.config import Config
 from idadapter.data.captions import DRAWING_WORDS, EMOTION_WORDS, HAT_WORDS
-from idadapter.export import export_bundle, replace_model_card
+from idadapter.export import check_target, export_bundle, replace_folder, replace_model_card
 from idadapter.graphs import graph_specs
 from idadapter.loop import Stage, train
 from idadapter.models.quiet_patches import hat_patches, mouth_patches
@@ -148,7 +148,7 @@ def test_defaults_are_replaced_with_the_card_and_nothing_else_is(bundle: Path, c
     shutil.copytree(bundle, tmp_path / "bundle")
     (tmp_path / "card.md").write_text("figures")
     before = json.loads((bundle / "bundle.json").read_text())
-    settings = replace(config.bundle, version="7.7.7", defaults={**config.bundle.defaults, "guidance_scale": 9.0})
+    settings = replace(config.bundle, version="7.7.7", defaults=replace(config.bundle.defaults, guidance_scale=9.0))
     settings = replace(settings, mouth_bias=0.0)
     replace_model_card(tmp_path / "bundle", tmp_path / "card.md", settings)
     after = json.loads((tmp_path / "bundle" / "bundle.json").read_text())
@@ -157,11 +157,73 @@ def test_defaults_are_replaced_with_the_card_and_nothing_else_is(bundle: Path, c
     assert {name for name in after if after[name] != before[name]} == {"version", "defaults", "quiet_patches", "files"}
     assert after["quiet_patches"] == before["quiet_patches"][1:]
     assert {name for name in after["files"] if after["files"][name] != before["files"].get(name)} == {"README.md"}
-    turned = replace(settings, defaults=settings.defaults | {"pose_variation": 9.0})
-    for varied in (turned, replace(turned, defaults=turned.defaults | {"pose_variation": 0.0})):
+    for degrees in (9.0, 0.0, None):
+        varied = replace(settings, defaults=replace(settings.defaults, pose_variation=degrees))
         replace_model_card(tmp_path / "bundle", tmp_path / "card.md", varied)
         manifest = json.loads((tmp_path / "bundle" / "bundle.json").read_text())
-        assert ("view_words" in manifest) == bool(varied.defaults["pose_variation"])
+        assert ("view_words" in manifest) == bool(degrees)
+        assert manifest["defaults"].get("pose_variation") == degrees
+
+
+def listed_differently(bundle: Path) -> set[str]:
+    """Files whose digest is not what the manifest says."""
+    listed = json.loads((bundle / "bundle.json").read_text())["files"]
+    return {
+        name
+        for name, entry in listed.items()
+        if hashlib.sha256((bundle / name).read_bytes()).hexdigest() != entry["sha256"]
+    }
+
+
+def test_a_card_whose_replacement_is_stopped_leaves_a_bundle_that_is_served(
+    bundle: Path, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    served = tmp_path / "bundle"
+    shutil.copytree(bundle, served)
+    for card in ("old", "new"):
+        (tmp_path / card).write_text(f"{card} figures")
+    replace_model_card(served, tmp_path / "old")
+    before = json.loads((served / "bundle.json").read_text())
+    assert "README.md" in before["files"] and not listed_differently(served)
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    changed = replace(config.bundle, version="7.7.7")
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "describe_files", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            replace_model_card(served, tmp_path / "new", changed)
+    assert not listed_differently(served)
+    with pytest.raises(FileNotFoundError):
+        replace_model_card(served, tmp_path / "none", changed)
+    replace_model_card(served, tmp_path / "new", changed)
+    after = json.loads((served / "bundle.json").read_text())
+    assert after["version"] == "7.7.7" and not listed_differently(served)
+    assert list(after["files"]) == list(before["files"])
+
+
+def test_a_manifest_that_is_half_written_is_in_nobodys_way(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    served = tmp_path / "bundle"
+    shutil.copytree(bundle, served)
+    (tmp_path / "card").write_text("figures")
+    write_text = Path.write_text
+
+    def stopped(path: Path, text: str) -> None:
+        write_text(path, text[: len(text) // 2])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            replace_model_card(served, tmp_path / "card")
+    assert (served / "bundle.json").read_bytes() == (bundle / "bundle.json").read_bytes()
+    replace_model_card(served, tmp_path / "card")
+    listed = json.loads((served / "bundle.json").read_text())["files"]
+    on_disk = {path.relative_to(served).as_posix() for path in served.rglob("*") if path.is_file()}
+    assert set(listed) == on_disk - {"bundle.json"}
 
 
 def test_graphs_tell_nothing_of_the_machine_that_made_them(bundle: Path):
@@ -174,7 +236,8 @@ def test_a_graph_that_differs_is_refused_and_the_old_bundle_stays(
     open_parts: Path, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     (tmp_path / "bundle").mkdir()
-    (tmp_path / "bundle" / "old").touch()
+    for name in ("old", "bundle.json"):
+        (tmp_path / "bundle" / name).touch()
     specs = graph_specs(open_parts, config.idadapter.references)
     monkeypatch.setattr(export, "graph_specs", lambda *_: [spec for spec in specs if spec.name == "mixed_features"])
     # The converted face models have their own tests; here they would only take time.
@@ -183,6 +246,95 @@ def test_a_graph_that_differs_is_refused_and_the_old_bundle_stays(
     with pytest.raises(ValueError, match="mixed_features: the graph differs"):
         export_bundle(open_parts, tmp_path / "bundle", config.bundle, config.idadapter.references)
     assert (tmp_path / "bundle" / "old").exists()
+
+
+def folder_of_something_else(folder: Path) -> None:
+    (folder / "default").mkdir(parents=True)
+    (folder / "manifest.ts").touch()
+
+
+def link_to_a_bundle(folder: Path) -> None:
+    folder.with_name("real").mkdir()
+    (folder.with_name("real") / "bundle.json").touch()
+    folder.symlink_to("real")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (folder_of_something_else, "no bundle.json.*name a new folder"),
+        (link_to_a_bundle, "is no folder"),
+        (Path.touch, "is no folder"),
+    ],
+)
+def test_what_is_no_bundle_is_not_replaced(
+    make: Callable[[Path], None],
+    message: str,
+    open_parts: Path,
+    config: Config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(export, "export_faces", lambda _: pytest.fail("the export was begun"))
+    make(tmp_path / "target")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match=message):
+        export_bundle(open_parts, tmp_path / "target", config.bundle, config.idadapter.references)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_folder_that_holds_the_parts_is_not_replaced(config: Config, run: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(export, "export_faces", lambda _: pytest.fail("the export was begun"))
+    (run / "bundle.json").touch()
+    for target in (run, run / "parts", run / "parts" / ".."):
+        with pytest.raises(ValueError, match="holds the parts"):
+            export_bundle(run / "parts", target, config.bundle, config.idadapter.references)
+
+
+def test_a_bundle_an_empty_folder_and_none_may_be_replaced(tmp_path: Path):
+    for name in ("empty", "bundle"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "bundle" / "bundle.json").touch()
+    for name in ("none", "empty", "bundle"):
+        check_target(tmp_path / name, tmp_path / "run" / "parts")
+
+
+@pytest.mark.parametrize("stopped_at", [1, 2, 3])
+def test_an_export_that_is_stopped_leaves_one_of_both_bundles(
+    stopped_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    old, new = tmp_path / "bundle", tmp_path / "bundle.building"
+    for folder in (old, new):
+        folder.mkdir()
+        for name in ("bundle.json", "weights"):
+            (folder / name).write_text(folder.name)
+    calls: list[str] = []
+
+    def counted(owner: object, name: str) -> None:
+        function = getattr(owner, name)
+
+        def called(*given: object, **named: object) -> object:
+            calls.append(name)
+            if len(calls) == stopped_at:
+                raise KeyboardInterrupt
+            return function(*given, **named)
+
+        patch.setattr(owner, name, called)
+
+    with monkeypatch.context() as patch:
+        counted(shutil, "rmtree")
+        counted(Path, "rename")
+        with pytest.raises(KeyboardInterrupt):
+            replace_folder(old, new)
+    texts = [{path.read_text() for path in folder.iterdir()} for folder in tmp_path.iterdir()]
+    assert calls == ["rename", "rename", "rmtree"][:stopped_at]
+    assert {"bundle"} in texts and {"bundle.building"} in texts
+    # The next export makes its own, and tidies up.
+    if not new.exists():
+        shutil.copytree(old, new)
+    replace_folder(old, new)
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    assert {path.read_text() for path in old.iterdir()} == {"bundle.building"}
 
 
 def test_a_missing_part_is_named(open_parts: Path, config: Config, tmp_path: Path):

@@ -55,8 +55,8 @@ class Written(nn.Module):
         q, k, v = (project(x).unflatten(-1, (4, 2)).transpose(1, 2) for project in self.project[:3])
         scale = 1.7 if self.case == "scale" else 2**-0.5
         logits = q @ k.transpose(-1, -2) * scale
-        if self.case == "bias":
-            logits = logits + bias
+        if self.case.startswith("bias"):
+            logits = logits + (bias[:, :, :1] if self.case == "bias of one row" else bias)
         if self.case == "capped":
             logits = logits.tanh()
         weights = logits.softmax(-1)
@@ -71,6 +71,7 @@ CASES = {
     "plain": 1,
     "scale": 1,
     "bias": 1,
+    "bias of one row": 0,
     "capped": 0,
     "halved values": 0,
     "weights read": 0,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,12 +14,20 @@ import torch
 
 from idadapter.data.alignment import similarity_transform
 from idadapter.data.facts import read_facts
-from idadapter.data.records import data_folder, read_records
+from idadapter.data.records import (
+    HELD_OUT_BY_ANOTHER_NAME,
+    FaceRecord,
+    data_folder,
+    held_out_identities,
+    read_photos,
+    read_records,
+)
 from idadapter.data.templates import PORTRAIT_SIZE, PORTRAIT_TEMPLATE, portrait_template
 from idadapter.data.turned_heads import APPARENT, turned_head
 from idadapter.evaluation.people import held_out_people, open_photos
 from idadapter.faces.locate import FaceLocator
-from idadapter.judges.attributes import fit
+from idadapter.judges import attributes
+from idadapter.judges.attributes import attribute_judge_key, fit, train_attribute_judge
 from idadapter.judges.colours import hair_colour, skin_colour, skin_tone
 from idadapter.judges.expression import EXPRESSIONS, SMILING_ABOVE, ExpressionClassifier, ExpressionJudge, face_square
 from idadapter.judges.face_finder import FaceFinder
@@ -74,6 +84,53 @@ def test_a_linear_classifier_learns_rare_classes_too():
     for k in range(3):
         assert (found.argmax(1) == k)[labels[400:] == k].mean() > 0.7, k
     assert np.array_equal(found, fit(features[:400], labels[:400], classes=3).probabilities(features[400:]))
+
+
+def test_the_kept_judge_is_named_by_what_it_is_trained_on(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    records = read_records(data)
+    recognizer = tmp_path / "evaluators" / "mobilefacenet.onnx"
+    recognizer.parent.mkdir()
+    recognizer.write_bytes(b"one")
+    keys = [attribute_judge_key(tmp_path, records)]
+    assert attribute_judge_key(tmp_path, read_records(data)) == keys[0]
+    glasses = 1 - records[0].attributes["Eyeglasses"]
+    relabelled = replace(records[0], attributes={**records[0].attributes, "Eyeglasses": glasses})
+    moved = replace(records[0], landmarks=records[0].landmarks + 1)
+    keys += [attribute_judge_key(tmp_path, [changed, *records[1:]]) for changed in (relabelled, moved)]
+    # Hair is none of its business.
+    other = replace(records[0], attributes={**records[0].attributes, "Black_Hair": 0.5})
+    assert attribute_judge_key(tmp_path, [other, *records[1:]]) == keys[0]
+    recognizer.write_bytes(b"another")
+    keys.append(attribute_judge_key(tmp_path, records))
+    recognizer.write_bytes(b"one")
+    code = tmp_path / "renditions.py"
+    code.write_bytes(Path(attributes.renditions.__file__).read_bytes() + b"\n")
+    monkeypatch.setattr(attributes.renditions, "__file__", str(code))
+    keys.append(attribute_judge_key(tmp_path, records))
+    assert len(set(keys)) == len(keys)
+
+
+def test_a_held_out_person_by_another_name_teaches_no_judge(data: Path, monkeypatch: pytest.MonkeyPatch):
+    records = [
+        replace(record, attributes={**record.attributes, "Wearing_Hat": float(index % 2)})
+        for index, record in enumerate(read_records(data))
+    ]
+    another = next(record.identity for record in records if record.identity not in held_out_identities(records))
+
+    def identities_read() -> list[str]:
+        asked: list[str] = []
+
+        def noted(folder: Path, some: list[FaceRecord]) -> Iterator[tuple[int, np.ndarray]]:
+            asked.extend(record.identity for record in some)
+            return read_photos(folder, some)
+
+        monkeypatch.setattr(attributes, "read_photos", noted)
+        train_attribute_judge(data, records, lambda portrait: portrait.mean((0, 1), dtype=np.float32))
+        return asked
+
+    before = identities_read()
+    monkeypatch.setitem(HELD_OUT_BY_ANOTHER_NAME, another, "somebody held out")
+    assert identities_read() == [identity for identity in before if identity != another] != before
 
 
 @pytest.mark.parametrize(

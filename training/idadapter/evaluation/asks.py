@@ -69,12 +69,13 @@ class Ask:
     seed: int
 
 
-def plan_asks(facts: list[Facts], kinds: tuple[str, ...] | None = None) -> list[Ask]:
+def plan_asks(facts: list[Facts], kinds: tuple[str, ...] | None = None, best_of: int = 1) -> list[Ask]:
     """Every portrait to ask for, the same every time.
 
     Args:
         facts: of the reference photo of each person.
         kinds: names of the only kinds to ask for; all by default.
+        best_of: portraits of each ask; they take the seed and those after it, which then are no other ask's.
     """
     asks = []
     for number, kind in enumerate(KINDS):
@@ -87,5 +88,5 @@ def plan_asks(facts: list[Facts], kinds: tuple[str, ...] | None = None) -> list[
         people = able[:count] if kind.share > 0.5 else [able[place] for place in sorted(places)]
         for turn, person in enumerate(people):
             prompt = kind.forms[turn % len(kind.forms)].format(facts[person].noun)
-            asks.append(Ask(person, kind.name, prompt, seed=1000 * number + person))
+            asks.append(Ask(person, kind.name, prompt, seed=best_of * (1000 * number + person)))
     return asks

@@ -67,7 +67,7 @@ def measure_ceilings(
         },
         "decoded": {
             **photo_column(references, photos, through, real, itself=True),
-            **pixel_figures(np.stack(portraits), np.stack(decoded)),
+            **pixel_figures(np.stack(portraits), np.stack(decoded), [photo.record.identity for photo in photos]),
         },
     }
     return columns, _steadiness(photos, verdicts)
@@ -89,12 +89,13 @@ def filtered_figures(panel: Panel, references: References, portraits: list[np.nd
     return rendition_figures(pairs, references.gallery)
 
 
-def pixel_figures(portraits: np.ndarray, decoded: np.ndarray) -> Column:
+def pixel_figures(portraits: np.ndarray, decoded: np.ndarray, people: list[str] | None = None) -> Column:
     """What no judge of faces sees: the mean PSNR, and how much of green against red and blue is told.
 
     Args:
         portraits: [n, h, w, 3] uint8.
         decoded: the same through the autoencoder.
+        people: whose each is (`mean_figure`).
 
     Returns:
         `psnr` in decibels, and `green` as the coefficient of determination over squares of 4 x 4 pixels: 1 for all of
@@ -104,7 +105,7 @@ def pixel_figures(portraits: np.ndarray, decoded: np.ndarray) -> Column:
     psnr = -10 * torch.log10((told - real).square().mean((1, 2, 3)).clamp_min(1e-10))
     wanted, found = (colour_differences(x)[:, 1] for x in (real, told))
     unexplained = (found - wanted).square().mean() / wanted.var(correction=0).clamp_min(1e-10)
-    return {"psnr": mean_figure(psnr.tolist()), "green": Figure(float(1 - unexplained), None, len(real))}
+    return {"psnr": mean_figure(psnr.tolist(), people), "green": Figure(float(1 - unexplained), None, len(real))}
 
 
 @torch.inference_mode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,7 +66,7 @@ def portrait_column(references: References, served: list[Served], verdicts: list
     everything = identity_figures(_pairs(references, photos), references.gallery)
     similarity = [s.portrait.identity_similarity for s, _ in of("noun")]
     return {
-        "face_found": found_figure([v for _, v in photos]),
+        "face_found": found_figure([v for _, v in photos], [s.ask.person for s, _ in photos]),
         **identity_figures(_pairs(references, of("noun")), references.gallery),
         "id_sim_prompts": everything["id_sim"],
         "top1_prompts": everything["top1"],
@@ -76,7 +77,7 @@ def portrait_column(references: References, served: list[Served], verdicts: list
         "realism_noun": realism_figure(real, [v for _, v in of("noun")]),
         **diversity_figures(_pairs(references, of("expression"))),
         **_emotions_reached([(s.ask.prompt.split()[-1], v) for s, v in of("expression")]),
-        **_reached({kind: [v for _, v in of("noun" if kind == "photo" else kind)] for kind in ASKED}),
+        **_reached({kind: [(s.ask.person, v) for s, v in of("noun" if kind == "photo" else kind)] for kind in ASKED}),
         **_absent([(references.photos[s.ask.person], v) for s, v in of("noun", "expression")]),
     }
 
@@ -99,9 +100,9 @@ def photo_column(
     # One photo in ten of CelebA shows somebody else; LFW's names can be trusted.
     compared = first if itself else [(p, v) for p, v in others if p.record.file.startswith("lfw")]
     pairs = [(face, v) for p, v in compared if (face := own[p.record.identity]) is not None]
-    shown = {kind: [v for p, v in labelled if _shows(kind, p)] for kind in ASKED}
+    shown = {kind: [(p.record.identity, v) for p, v in labelled if _shows(kind, p)] for kind in ASKED}
     return {
-        "face_found": found_figure(verdicts),
+        "face_found": found_figure(verdicts, [photo.record.identity for photo in photos]),
         **identity_figures(pairs, references.gallery),
         **colour_figures(pairs, references.gallery),
         **diversity_figures(pairs),
@@ -149,7 +150,8 @@ def group_figures(references: References, served: list[Served], verdicts: list[V
         chosen = [(s, v) for s, v in zip(served, verdicts, strict=True) if s.ask.person in people]
         nouns = [(s, v) for s, v in chosen if s.ask.kind == "noun"]
         identity = identity_figures(_pairs(references, nouns), references.gallery)["id_sim"]
-        found = found_figure([v for s, v in chosen if s.ask.kind not in RENDITION_KINDS])
+        photos = [(s, v) for s, v in chosen if s.ask.kind not in RENDITION_KINDS]
+        found = found_figure([v for _, v in photos], [s.ask.person for s, _ in photos])
         groups.append(Group(name, len(people), identity, found))
     return groups
 
@@ -159,15 +161,20 @@ def _pairs(references: References, chosen: list[tuple[Served, Verdict]]) -> list
     return [(face, verdict) for face, verdict in faces if face is not None]
 
 
-def _reached(shown: dict[str, list[Verdict]]) -> Column:
-    right = {kind: [float(reached(kind, verdict)) for verdict in verdicts] for kind, verdicts in shown.items()}
+def _reached(shown: dict[str, list[tuple[Hashable, Verdict]]]) -> Column:
+    """Whether pictures show what was asked, by kind: whose picture, and its verdict."""
+
+    def share(*kinds: str) -> Figure | None:
+        right = [(person, float(reached(kind, verdict))) for kind in kinds for person, verdict in shown[kind]]
+        return mean_figure([value for _, value in right], [person for person, _ in right])
+
     together = {
         "expression_reached": ("smiling", "not_smiling"),
         "view_reached": ("left", "right"),
         "rendition_reached": RENDITION_KINDS,
     }
-    column = {f"{kind}_reached": mean_figure(values) for kind, values in right.items()}
-    return column | {name: mean_figure([x for kind in kinds for x in right[kind]]) for name, kinds in together.items()}
+    column = {f"{kind}_reached": share(kind) for kind in shown}
+    return column | {name: share(*kinds) for name, kinds in together.items()}
 
 
 def _emotions_reached(told: list[tuple[str, Verdict]]) -> Column:
@@ -183,12 +190,12 @@ def _emotions_reached(told: list[tuple[str, Verdict]]) -> Column:
 
 def _absent(shown: list[tuple[Photo, Verdict]]) -> Column:
     """Glasses and hats where neither the words nor the photo have them."""
-    return {
-        f"{name}_absent": mean_figure(
-            [float(not getattr(v, name)) for p, v in shown if getattr(p.facts, name) is False]
-        )
-        for name in ("glasses", "hat")
-    }
+    column: Column = {}
+    for name in ("glasses", "hat"):
+        bare = [(p, v) for p, v in shown if getattr(p.facts, name) is False]
+        absent = [float(not getattr(v, name)) for _, v in bare]
+        column[f"{name}_absent"] = mean_figure(absent, [p.record.identity for p, _ in bare])
+    return column
 
 
 def _shows(kind: str, photo: Photo) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,23 +24,50 @@ Pair = tuple[Face, Verdict]
 """The reference's face, and what the judges say of another picture of that person."""
 
 
-def mean_figure(values: Sequence[float] | np.ndarray) -> Figure | None:
-    """The mean with the interval of a seeded bootstrap; None of nothing.
+def mean_figure(values: Sequence[float] | np.ndarray, people: Sequence[Hashable] | None = None) -> Figure | None:
+    """The mean with the interval of a seeded bootstrap that draws people, not pictures; None of nothing.
 
     Shares (only zeros and ones) have Wilson's interval instead: a bootstrap of nothing but ones has no width.
+
+    Args:
+        values: one a picture.
+        people: whose each picture is; by default every picture is of somebody else.
     """
     values = np.asarray(values, dtype=np.float64)
     if not len(values):
         return None
     mean, count = float(values.mean()), len(values)
+    place = {person: index for index, person in enumerate(dict.fromkeys(range(count) if people is None else people))}
+    whose = np.arange(count) if people is None else np.array([place[person] for person in people])
     if np.isin(values, (0, 1)).all():
-        square = 1.96**2
-        middle = (mean + square / (2 * count)) / (1 + square / count)
-        margin = 1.96 * np.sqrt(mean * (1 - mean) / count + square / (4 * count**2)) / (1 + square / count)
-        return Figure(mean, (max(0.0, float(middle - margin)), min(1.0, float(middle + margin))), count)
-    drawn = np.random.default_rng(0).choice(values, (2000, count)).mean(1)
-    low, high = np.quantile(drawn, [0.025, 0.975])
+        return Figure(mean, _wilson_interval(mean, _independent_count(values - mean, whose, mean * (1 - mean))), count)
+    sums, sizes = np.bincount(whose, values), np.bincount(whose)
+    drawn = np.random.default_rng(0).choice(len(place), (2000, len(place)))
+    low, high = np.quantile(sums[drawn].sum(1) / sizes[drawn].sum(1), [0.025, 0.975])
     return Figure(mean, (float(low), float(high)), count)
+
+
+def _independent_count(deviations: np.ndarray, whose: np.ndarray, variance: float) -> float:
+    """So many pictures of as many people would tell as much: the number of pictures over Kish's design effect.
+
+    Args:
+        deviations: [n] from the mean.
+        whose: [n] index of each picture's person.
+        variance: of one picture.
+    """
+    count, people = len(whose), int(whose.max()) + 1
+    # Where all pictures or all people are alike, nothing tells how alike those of one person are: they count once.
+    if variance == 0 or people in (1, count):
+        return people
+    scatter = float(np.square(np.bincount(whose, deviations)).sum()) / count**2 * people / (people - 1)
+    return variance / max(scatter, variance / count)
+
+
+def _wilson_interval(share: float, count: float) -> tuple[float, float]:
+    square = 1.96**2
+    middle = (share + square / (2 * count)) / (1 + square / count)
+    margin = 1.96 * np.sqrt(share * (1 - share) / count + square / (4 * count**2)) / (1 + square / count)
+    return max(0.0, float(middle - margin)), min(1.0, float(middle + margin))
 
 
 def identity_figures(pairs: list[Pair], gallery: list[Face]) -> dict[str, Figure | None]:
@@ -64,7 +91,11 @@ def identity_figures(pairs: list[Pair], gallery: list[Face]) -> dict[str, Figure
         first.append(float(cosines.argmax() == right))
     # So many pairs of so few people: an interval over pairs would be far too narrow.
     stranger = Figure(float(np.mean(strangers)), None, len(strangers)) if strangers else None
-    return {"id_sim": mean_figure(own), "id_sim_strangers": stranger, "top1": mean_figure(first)}
+    return {
+        "id_sim": mean_figure(own, _found_people(pairs)),
+        "id_sim_strangers": stranger,
+        "top1": mean_figure(first, [id(reference) for reference, _ in pairs]),
+    }
 
 
 def rendition_figures(pairs: list[Pair], gallery: list[Face]) -> dict[str, Figure | None]:
@@ -76,10 +107,11 @@ def rendition_figures(pairs: list[Pair], gallery: list[Face]) -> dict[str, Figur
 def diversity_figures(pairs: list[Pair]) -> dict[str, Figure | None]:
     """Expr-Div, Pose-Div pitch and yaw (degrees), as the paper defines them."""
     faces = [(reference, verdict.face) for reference, verdict in pairs if verdict.face is not None]
+    people = _found_people(pairs)
     return {
-        "expr_div": mean_figure([float(a.expression != b.expression) for a, b in faces]),
-        "pose_div_pitch": mean_figure([abs(a.pitch - b.pitch) for a, b in faces]),
-        "pose_div_yaw": mean_figure([abs(a.yaw - b.yaw) for a, b in faces]),
+        "expr_div": mean_figure([float(a.expression != b.expression) for a, b in faces], people),
+        "pose_div_pitch": mean_figure([abs(a.pitch - b.pitch) for a, b in faces], people),
+        "pose_div_yaw": mean_figure([abs(a.yaw - b.yaw) for a, b in faces], people),
     }
 
 
@@ -101,7 +133,8 @@ def colour_figures(pairs: list[Pair], gallery: list[Face]) -> dict[str, Figure |
                 apart = float(np.linalg.norm(getattr(other, part) - getattr(face, part)))
                 (own if other is reference else strangers).append(apart)
         stranger = Figure(float(np.mean(strangers)), None, len(strangers)) if strangers else None
-        figures |= {f"{part}_difference": mean_figure(own), f"{part}_difference_strangers": stranger}
+        mean = mean_figure(own, _found_people(pairs))
+        figures |= {f"{part}_difference": mean, f"{part}_difference_strangers": stranger}
     return figures
 
 
@@ -114,9 +147,9 @@ def realism_figure(real: np.ndarray, verdicts: list[Verdict]) -> Figure | None:
     return Figure(kernel_distance(real, made), kernel_distance_interval(real, made), len(made))
 
 
-def found_figure(verdicts: list[Verdict]) -> Figure | None:
-    """Share of the pictures with a face."""
-    return mean_figure([float(verdict.face is not None) for verdict in verdicts])
+def found_figure(verdicts: list[Verdict], people: Sequence[Hashable] | None = None) -> Figure | None:
+    """Share of the pictures with a face; `people` as in `mean_figure`."""
+    return mean_figure([float(verdict.face is not None) for verdict in verdicts], people)
 
 
 def reached(kind: str, verdict: Verdict) -> bool:
@@ -134,3 +167,8 @@ def reached(kind: str, verdict: Verdict) -> bool:
     if kind in ("glasses", "hat"):
         return getattr(verdict, kind)
     return verdict.style == kind
+
+
+def _found_people(pairs: list[Pair]) -> list[int]:
+    """Whose each picture with a face is: a person has one reference."""
+    return [id(reference) for reference, verdict in pairs if verdict.face is not None]

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..data.alignment import align_face
 from ..data.facts import Facts
-from ..data.records import FaceRecord, held_out_identities, read_photos
+from ..data.records import FaceRecord, held_out_identities, read_photos, training_identities
 from ..data.templates import portrait_template
 
 
@@ -54,10 +54,14 @@ def held_out_people(records: list[FaceRecord], seed: int = 0) -> list[list[int]]
 
 
 def training_photos(records: list[FaceRecord], count: int, seed: int = 0) -> list[int]:
-    """So many photos of training people, seeded: indices into `records`."""
-    held_out = held_out_identities(records)
+    """At most so many photos of training people, seeded: indices into `records`.
+
+    Held-out people by another name leave after the choice, so that the other photos stay the same.
+    """
+    held_out, training = held_out_identities(records), training_identities(records)
     rows = [index for index, record in enumerate(records) if record.identity not in held_out]
-    return sorted(np.random.default_rng(seed).choice(rows, min(count, len(rows)), replace=False).tolist())
+    chosen = np.random.default_rng(seed).choice(rows, min(count, len(rows)), replace=False)
+    return sorted(row for row in chosen.tolist() if records[row].identity in training)
 
 
 def open_photos(data: Path, records: list[FaceRecord], facts: list[Facts], rows: list[int]) -> dict[int, Photo]:

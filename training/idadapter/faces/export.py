@@ -113,11 +113,11 @@ def export_graph(graph: FaceGraph, kind: type[FrozenModel], bundle_dir: Path, ca
     used = {initializer.name for initializer in proto.graph.initializer}
     write_graph(proto, tensors, bundle_dir / graph.folder, {k: v for k, v in names.items() if k in used})
     sizes = (kind.input_size,) if graph.batched else (kind.input_size, 128, 75)
-    difference = max(compare(bundle_dir / graph.folder / GRAPH_FILE, module, graph, size) for size in sizes)
+    difference = np.max([compare(bundle_dir / graph.folder / GRAPH_FILE, module, graph, size) for size in sizes])
     print(f"{graph.folder}: ONNX Runtime and PyTorch differ by at most {difference:.2e}")
     if not difference <= TOLERANCE:
         raise ValueError(f"{graph.folder}: the graph differs from PyTorch by {difference:g} > {TOLERANCE:g}")
-    return difference
+    return float(difference)
 
 
 def _trace(graph: FaceGraph, module: nn.Module, example: Tensor, largest: int) -> onnx.ModelProto:
@@ -160,7 +160,7 @@ def compare(path: Path, module: nn.Module, graph: FaceGraph, size: int) -> float
         for a, b in zip(expected, found, strict=True):
             if tuple(a.shape) != b.shape:
                 raise ValueError(f"{graph.folder}: PyTorch gives {tuple(a.shape)}, the graph {b.shape}")
-            largest = max(largest, float(np.abs(a.numpy() - b).max()))
+            largest = float(np.max([largest, np.abs(a.numpy() - b).max()]))
     return largest
 
 

@@ -14,9 +14,10 @@ import torch
 from torch.nn import functional
 from tqdm import tqdm
 
+from ..data import renditions
 from ..data.alignment import align_face
 from ..data.facts import read_facts
-from ..data.records import FaceRecord, held_out_identities, read_photos
+from ..data.records import FaceRecord, held_out_identities, read_photos, training_identities
 from ..data.renditions import RENDITIONS, render
 from ..data.templates import PORTRAIT_SIZE, PORTRAIT_TEMPLATE
 from .face_judge import FaceJudge
@@ -30,7 +31,7 @@ LFW_PHOTOS, RENDITION_PHOTOS = 3000, 1500
 
 TEST_RENDITIONS = 400
 VERSION = 2
-"""Changes with anything that changes the classifiers."""
+"""Changes with anything that changes the classifiers and is not in their key."""
 
 
 @dataclass(frozen=True)
@@ -97,18 +98,34 @@ class AttributeJudge:
     accuracy: dict[str, tuple[float, int]]
 
 
+def attribute_judge_key(data: Path, records: list[FaceRecord]) -> str:
+    """Names a judge by what it is trained on: photos and their facts, who trains, the renditions' code, the recogniser.
+
+    Args:
+        data: folder that holds `evaluators/`.
+        records: every photo.
+    """
+    training, held_out = training_identities(records), held_out_identities(records)
+    rows = [
+        [r.file, r.landmarks.tolist(), r.identity in training, r.identity in held_out, known.glasses, known.hat]
+        for r, known in zip(records, read_facts(records), strict=True)
+    ]
+    digest = hashlib.sha256(json.dumps([VERSION, PORTRAIT_TEMPLATE.tolist(), rows]).encode())
+    for file in (Path(renditions.__file__), data / "evaluators" / "mobilefacenet.onnx"):
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()[:12]
+
+
 def open_attribute_judge(cache: Path, data: Path, records: list[FaceRecord], judge: FaceJudge) -> AttributeJudge:
     """Opens the classifiers, training them on first use (two minutes).
 
     Args:
         cache: folder of derived data.
-        data: folder that holds `faces/`.
+        data: folder that holds `faces/` and `evaluators/`.
         records: every photo.
         judge: makes the features.
     """
-    described = [VERSION, PORTRAIT_TEMPLATE.tolist(), [record.file for record in records]]
-    key = hashlib.sha256(json.dumps(described).encode()).hexdigest()[:12]
-    path = cache / f"attribute-judge-{key}.npz"
+    path = cache / f"attribute-judge-{attribute_judge_key(data, records)}.npz"
     if not path.exists():
         _write(path, train_attribute_judge(data, records, judge.portrait_features))
     stored = np.load(path)
@@ -150,6 +167,9 @@ def train_attribute_judge(
     train, test = np.union1d(np.flatnonzero(~is_lfw & ~is_held_out), lfw), np.flatnonzero(is_held_out)
     drawn_train, drawn_test = random.permutation(train)[:RENDITION_PHOTOS], random.permutation(test)[:TEST_RENDITIONS]
     styles = dict(zip(np.union1d(train, test), random.integers(1, len(STYLES), len(train) + len(test)), strict=True))
+    # Held-out people by another name leave after the choices, so that the other photos stay the same.
+    is_training = np.isin([record.identity for record in records], list(training_identities(records)))
+    train, drawn_train = train[is_training[train]], drawn_train[is_training[drawn_train]]
     chosen = np.union1d(train, test)
     of_photo: dict[int, np.ndarray] = {}
     of_rendition: dict[int, np.ndarray] = {}
