@@ -22,7 +22,7 @@ from idadapter.models.latent_discriminator import told_apart
 from idadapter.noise_schedule import Diffusion, make_noise_schedule
 from idadapter.parts import read_unet, read_vae, write_unet, write_vae
 from idadapter.redrawn import STARTS
-from idadapter.stages.decoder import DecoderStage, spectrum_excess
+from idadapter.stages.decoder import DecoderStage
 
 MakeStage = Callable[..., Stage]
 
@@ -222,23 +222,6 @@ def test_the_eyes_are_looked_at_from_near_wherever_the_window_stands(stage: Deco
         assert ((most - least) < 0.65 * size).all()
         corners.append(tuple(least.tolist()))
     assert len(set(corners)) > 10
-
-
-def test_a_weave_is_told_by_its_energy(stage: DecoderStage):
-    photos = torch.from_numpy(stage.portraits.photos[stage.portraits.train[:16]]).permute(0, 3, 1, 2).float() / 255
-    down, across = torch.meshgrid(*2 * [torch.arange(photos.shape[-1])], indexing="ij")
-    weave = 0.02 * torch.cos(torch.pi / 2 * (down - across))
-    all_of_them = torch.ones(len(photos), dtype=torch.bool)
-    plain, woven = (spectrum_excess(one, photos.flip(3), all_of_them) for one in (photos, photos + weave))
-    assert float(plain) < 0.01 and float(woven) > float(plain) + 0.002
-    strength = torch.tensor(1.0, requires_grad=True)
-    spectrum_excess(photos + strength * weave, photos, all_of_them).backward()
-    assert strength.grad > 0
-    assert float(spectrum_excess(photos + weave, photos, ~all_of_them)) == 0
-    half = torch.arange(len(photos)) % 2 == 0
-    beside = torch.where(half[:, None, None, None], photos, photos + weave)
-    without, with_it = (float(spectrum_excess(beside, photos, some)) for some in (half, ~half))
-    assert with_it > without + 0.002
 
 
 def test_eyes_and_mouth_may_count_more_than_the_rest_of_the_face(config: Config, run: Path, make_tiny_stage: MakeStage):

@@ -37,6 +37,7 @@ from ..parts import write_vae
 from ..redrawn import Redrawn, drawn_rows
 from ..sampling import in_chunks, pictures_at_once, to_pictures
 from .autoencoder import colour_differences, face_mask, feature_distance, feature_mask
+from .spectrum import spectrum_excess, texture_difference
 
 LEAST_WINDOW = 0.4
 """Side of the smallest window that is looked at, over the portrait's."""
@@ -44,12 +45,8 @@ LEAST_WINDOW = 0.4
 EYES_WINDOW = 1.6
 """Side of the window around both eyes, in their distances."""
 
-
-EXCESS = 3.0
-"""How many times a photo's energy a frequency may have before it counts: single batches scatter as much."""
-
-NEIGHBOURS = 7
-"""Frequencies a side over which the energy of photos is averaged."""
+OIL_PAINTING = 1 + RENDITIONS.index("oil_painting")
+"""Its kind in `DrawnLatents`."""
 
 
 class DrawnLatents(NamedTuple):
@@ -70,33 +67,6 @@ class DrawnLatents(NamedTuple):
     def to(self, device: torch.device) -> DrawnLatents:
         """The same on a device."""
         return DrawnLatents(*(one.to(device, non_blocking=True) for one in self))
-
-
-def spectrum_excess(images: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
-    """How far pictures have more energy than others at single frequencies, as what convolutions weave into them has
-    (Durall et al. 2020, "Watch your Up-Convolution"): a faint pattern all over the skin, which means of pixels and of
-    features hardly tell, and an eye does.
-
-    Args:
-        images: [b, 3, h, w], some at least: spectra are averaged over them.
-        targets: the same of photos.
-        counted: [b] bool, which pictures count.
-
-    Returns:
-        the mean over frequencies of log(energy / (`EXCESS` photos' energy)) where that is above 0; 0 where none counts.
-    """
-    height, width = images.shape[-2:]
-    window = torch.outer(torch.hann_window(height, False), torch.hann_window(width, False)).to(images.device)
-
-    def energy(some: Tensor) -> Tensor:
-        waves = torch.fft.fft2((some.float() - some.float().mean((2, 3), keepdim=True)) * window)
-        return torch.fft.fftshift(torch.einsum("bchw,b->hw", waves.abs().square(), counted.float()))
-
-    with torch.no_grad():
-        around = functional.pad(energy(targets)[None, None], 4 * [NEIGHBOURS // 2], mode="reflect")
-        usual = functional.avg_pool2d(around, NEIGHBOURS, stride=1)[0, 0]
-    least = 1e-6 * usual.max() + 1e-9
-    return (torch.log((energy(images) + least) / (usual + least)) - np.log(EXCESS)).clamp_min(0).mean()
 
 
 class Decoding(nn.Module):
@@ -151,6 +121,9 @@ class DecoderStage(Stage):
         torch.manual_seed(config.loop.seed)
         self.config, self.portraits, self.latents, self.redrawn = config, portraits, latents, redrawn
         self.diffusion = diffusion
+        painted = (redrawn.variants == 2) & (portraits.rendition_class[redrawn.rows] == OIL_PAINTING - 1)
+        often = np.where(painted, config.oil_paintings, 1.0)
+        self.often = often / often.sum()
         self.module = Decoding(vae).to(memory_format=torch.channels_last)
         self.recognizer = recognizer.to(memory_format=torch.channels_last)
         self.second = second
@@ -185,7 +158,7 @@ class DecoderStage(Stage):
         """
         draw, redrawn, count = random.numpy, self.redrawn, self.config.loop.batch_size
         encoded = int(round(self.config.encoded_share * count))
-        chosen = draw.choice(len(redrawn.rows), count - encoded)
+        chosen = draw.choice(len(redrawn.rows), count - encoded, p=self.often)
         rows, variants = drawn_rows(draw, self.portraits, encoded)
         drawn = torch.from_numpy(redrawn.latents[chosen].astype(np.float32))
         all_rows = np.concatenate([redrawn.rows[chosen], rows])
@@ -210,9 +183,11 @@ class DecoderStage(Stage):
         pixel = ((decoded - photos).abs() * self.weight).mean((1, 2, 3))
         colour = (colour_differences(decoded) - colour_differences(photos)).abs().mean((1, 2, 3))
         loss = (visible * (config.pixel_weight * pixel + config.colour_weight * colour)).mean()
-        # of photos alone: a weave is what a judge, and an eye, takes an oil painting's canvas for
-        spectrum = spectrum_excess(decoded, photos, batch.kinds == 0)
-        loss = loss + config.spectrum_weight * spectrum
+        painted = batch.kinds == OIL_PAINTING
+        woven = spectrum_excess(decoded, photos, batch.kinds == 0) + spectrum_excess(decoded, photos, painted)
+        # What the model draws has no brushwork, whose place nothing tells: as much is asked for as the filter paints.
+        texture = texture_difference(decoded, photos, painted)
+        loss = loss + config.spectrum_weight * woven + config.brushwork_weight * texture
         looks = {
             "face": self.warp.jittered(random.torch, len(photos), 1.0),
             "window": self.window(random),
@@ -221,7 +196,8 @@ class DecoderStage(Stage):
         scalars: dict[str, Tensor | float] = {
             "pixel": mean_or_zero(pixel, batch.timesteps > 0),
             "pixel_encoded": mean_or_zero(pixel, batch.timesteps == 0),
-            "spectrum": spectrum.detach(),
+            "woven": woven.detach(),
+            "texture": texture.detach(),
         }
         for name, look in looks.items():
             features = self.recognizer.features(look(decoded.clamp(-0.1, 1.1)))
