@@ -23,7 +23,7 @@ import { ObjectStoreError } from "./store/unavailable.ts";
 import type { Store } from "./store/store.ts";
 
 /** Messages that leave at a time, and how long each may take. */
-const outgoing = { concurrency: 4, timeout: 15_000 };
+const outgoing = { concurrency: 16, timeout: 15_000 };
 
 /** The jobs of this instance. */
 export interface JobsService extends ServedJobs {

@@ -140,6 +140,8 @@ export async function runGenerations(
   const tellEvents = (id: string) => {
     let last = -Infinity;
     return (event: GenerateEvent) => {
+      // a portrait is told when it is paid: who cancels before that has none
+      if (event.type === "image") return;
       room.notices.tellHere({ id, event });
       if (event.type !== "progress") return;
       if (performance.now() - last < progressMilliseconds) return;

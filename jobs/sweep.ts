@@ -17,6 +17,9 @@ const batch = 500;
 /** How long a pass removes pictures; it has 300 seconds in all. */
 const imageMilliseconds = 200_000;
 
+/** Used tokens that are forgotten at a time, and for how long a pass forgets them. */
+const tokens = { batch: 10_000, milliseconds: 20_000 };
+
 /** Ends generations that nobody started in time. */
 async function expireWaiting(room: JobsRoom): Promise<void> {
   const late = await room.store.queries.selectFrom("generations").select("id")
@@ -102,24 +105,53 @@ async function removeExpiredImages(room: JobsRoom): Promise<void> {
  */
 export async function sweep(room: JobsRoom): Promise<void> {
   const { queries } = room.store;
-  await expireWaiting(room);
-  await failStranded(room);
-  if (room.settings.usageEvents) await resendUsage(room.store, room.queue, batch);
-  await resendWebhooks(room, batch);
-  await queries.deleteFrom("idempotency_keys").where("expires_at", "<=", sql<Date>`now()`).execute();
-  await queries.deleteFrom("used_tokens").where("expires_at", "<=", sql<Date>`now()`).execute();
-  // whoever still signs with one is told that it was revoked, for a while
-  await queries.deleteFrom("account_keys").where("revoked_at", "<", sql<Date>`now() - interval '7 days'`)
-    .execute();
-  await queries.deleteFrom("rate_limits").where("updated_at", "<", sql<Date>`now() - interval '1 hour'`)
-    .execute();
-  await queries.deleteFrom("usage_events").where("delivered_at", "<", sql<Date>`now() - interval '30 days'`)
-    .execute();
-  await queries.deleteFrom("webhook_messages").where("created_at", "<", sql<Date>`now() - interval '30 days'`)
-    .execute();
-  await room.store.maintain();
-  // last, for an image store that cannot be reached holds up nothing else
-  await removeExpiredImages(room);
+  const now = sql<Date>`now()`;
+  const steps = [
+    () => expireWaiting(room),
+    () => failStranded(room),
+    async () => void (room.settings.usageEvents && await resendUsage(room.store, room.queue, batch)),
+    () => resendWebhooks(room, batch),
+    () => queries.deleteFrom("idempotency_keys").where("expires_at", "<=", now).execute(),
+    () => forgetUsedTokens(room),
+    // whoever still signs with one is told that it was revoked, for a while
+    () =>
+      queries.deleteFrom("account_keys").where("revoked_at", "<", sql<Date>`now() - interval '7 days'`)
+        .execute(),
+    () =>
+      queries.deleteFrom("rate_limits").where("updated_at", "<", sql<Date>`now() - interval '1 hour'`)
+        .execute(),
+    () =>
+      queries.deleteFrom("usage_events").where("delivered_at", "<", sql<Date>`now() - interval '30 days'`)
+        .execute(),
+    () =>
+      queries.deleteFrom("webhook_messages").where("created_at", "<", sql<Date>`now() - interval '30 days'`)
+        .execute(),
+    () => room.store.maintain(),
+    () => removeExpiredImages(room),
+  ];
+  // one that fails holds up no other
+  const faults: unknown[] = [];
+  for (const step of steps) {
+    try {
+      await step();
+    } catch (fault) {
+      faults.push(fault);
+    }
+  }
+  if (faults.length > 0) throw faults[0];
+}
+
+/** Some at a time: whoever has an account's key can have any number of them used. */
+async function forgetUsedTokens({ store }: JobsRoom): Promise<void> {
+  const end = performance.now() + tokens.milliseconds;
+  let forgotten: bigint | undefined;
+  do {
+    const { numAffectedRows } = await sql`
+      delete from used_tokens where ctid = any(array(
+        select ctid from used_tokens where expires_at <= now() limit ${sql.lit(tokens.batch)}
+      ))`.execute(store.queries);
+    forgotten = numAffectedRows;
+  } while (forgotten === BigInt(tokens.batch) && performance.now() < end);
 }
 
 /**

@@ -211,7 +211,7 @@ export const getGenerationImage = createRoute({
   tags: ["generations"],
   summary: "Get one portrait",
   description:
-    "There as soon as it is finished, perhaps before the others. It comes as it was made, or in the format that `Accept` " +
+    "There once the generation has succeeded. It comes as it was made, or in the format that `Accept` " +
     "prefers by name; each format has a strong `ETag` of its own, for `If-None-Match`, and for `If-Range` with one `Range`.",
   security: needs("generations:read"),
   request: {

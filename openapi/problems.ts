@@ -149,7 +149,7 @@ export const problemCatalogue = {
   image_not_found: {
     status: 404,
     title: "There is no such image",
-    remedy: "Wait until the generation's `images` or an `image` event names it; indices count from 0.",
+    remedy: "Wait until the generation has succeeded; indices count from 0.",
   },
   method_not_allowed: {
     status: 405,

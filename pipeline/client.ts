@@ -145,12 +145,18 @@ export class InferenceClient implements Inference {
   }
 
   /** @inheritDoc */
-  async checkFace(photo: Uint8Array): Promise<FaceReport> {
+  async checkFace(photo: Uint8Array, signal?: AbortSignal): Promise<FaceReport> {
     await this.loaded;
+    signal?.throwIfAborted();
+    const id = this.#nextId++;
+    const cancel = () => this.#send({ type: "cancel", id });
+    signal?.addEventListener("abort", cancel, { once: true });
     const copy = new Uint8Array(photo);
-    return await this.#call<FaceReport>({ type: "check_face", id: this.#nextId++, photo: copy }, [
-      copy.buffer,
-    ]);
+    try {
+      return await this.#call<FaceReport>({ type: "check_face", id, photo: copy }, [copy.buffer]);
+    } finally {
+      signal?.removeEventListener("abort", cancel);
+    }
   }
 
   /** @inheritDoc */

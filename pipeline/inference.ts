@@ -45,7 +45,7 @@ export interface Inference {
    */
   generate(input: GenerateInput, options?: GenerateOptions): Promise<GenerateOutput>;
   /** @throws {PipelineError} when the photo cannot be decoded */
-  checkFace(photo: Uint8Array): Promise<FaceReport>;
+  checkFace(photo: Uint8Array, signal?: AbortSignal): Promise<FaceReport>;
   /** Ends the worker; running calls reject with code `canceled`. */
   close(): Promise<void>;
 }

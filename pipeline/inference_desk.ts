@@ -26,6 +26,8 @@ export class InferenceDesk {
   readonly #post: Post;
   readonly #measured: MeasurementLog;
   readonly #running = new Map<number, AbortController>();
+  /** ends when the photo checks before have; photos of generations wait for one of them at most */
+  #checked: Promise<unknown> = Promise.resolve();
   #served: { readonly pipeline: Pipeline; readonly engine: Engine } | undefined;
 
   /** @param post how answers leave */
@@ -92,12 +94,24 @@ export class InferenceDesk {
   }
 
   async #checkFace({ id, photo: bytes }: Request<"check_face">): Promise<void> {
+    const controller = new AbortController();
+    this.#running.set(id, controller);
+    const before = this.#checked;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#checked = promise;
     try {
+      await before;
+      if (controller.signal.aborted) {
+        throw new PipelineError("canceled", "Nobody waits for this check any more");
+      }
       const report = await this.#report(bytes);
       this.#measured.flush();
       this.#post({ type: "face_checked", id, report }, []);
     } catch (error) {
       this.#fail(id, error);
+    } finally {
+      resolve();
+      this.#running.delete(id);
     }
   }
 

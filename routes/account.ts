@@ -17,7 +17,7 @@ import { fieldProblem, schemaProblem } from "./field_errors.ts";
 import { checkModel, commonDefaults } from "./generation_input.ts";
 import { accountOf } from "./generation_request.ts";
 import { admit } from "./middleware/admit.ts";
-import { limitBodySize } from "./middleware/body_size.ts";
+import { limitBodySize, mostSmallBodyBytes } from "./middleware/body_size.ts";
 import { readIdempotencyKey } from "./middleware/idempotency_key.ts";
 import { wholeAccount } from "./middleware/whole_account.ts";
 import { ProblemError } from "./problem_error.ts";
@@ -72,7 +72,6 @@ function readPeriod(
 export function account(options: AppOptions): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
   const mayRead = admit(options, "account:read");
-  const limitSize = limitBodySize(options.maxBodyBytes);
 
   app.get(operations.getAccount.path, mayRead, wholeAccount, async (c) => {
     const jobs = requireJobs(options);
@@ -90,7 +89,7 @@ export function account(options: AppOptions): Hono<AppEnv> {
     return c.json({ ...period, data: rows, total });
   });
 
-  app.post(operations.priceGeneration.path, mayRead, limitSize, async (c) => {
+  app.post(operations.priceGeneration.path, mayRead, limitBodySize(options.maxBodyBytes), async (c) => {
     const jobs = requireJobs(options);
     const { manifest } = requireModel(options);
     const body = await readJsonBody(c, PriceRequestSchema);
@@ -110,7 +109,7 @@ export function account(options: AppOptions): Hono<AppEnv> {
   app.post(
     operations.grantCredits.getRoutingPath(),
     admit(options, "accounts:write"),
-    limitSize,
+    limitBodySize(mostSmallBodyBytes),
     readIdempotencyKey(),
     async (c) => {
       const jobs = requireJobs(options);

@@ -17,13 +17,10 @@ import { type AppEnv, type AppOptions, requireJobs } from "./app_options.ts";
 import { fieldProblem } from "./field_errors.ts";
 import { accountOf } from "./generation_request.ts";
 import { admit } from "./middleware/admit.ts";
-import { limitBodySize } from "./middleware/body_size.ts";
+import { limitBodySize, mostSmallBodyBytes } from "./middleware/body_size.ts";
 import { ProblemError } from "./problem_error.ts";
 import { readJsonBody } from "./request_body.ts";
 import type { AccountTokenRules } from "./tokens/verify_account_token.ts";
-
-/** A key takes a kilobyte; nobody needs to send more than a few. */
-const mostBodyBytes = 16_384;
 
 /** Members of a JWK that are no public ones: RFC 7518, 6.2.2, 6.3.2 and 6.4; RFC 8037, section 2. */
 const privateMembers = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
@@ -108,7 +105,7 @@ export function accountKeys(options: AppOptions): Hono<AppEnv> {
     return c.json({ data: keys.map((key) => toBody(key, options.accountTokens)) });
   });
 
-  app.post(path, mayWrite, limitBodySize(mostBodyBytes), async (c) => {
+  app.post(path, mayWrite, limitBodySize(mostSmallBodyBytes), async (c) => {
     const { room } = requireJobs(options);
     refusePrivateKey(await c.req.json().catch(() => null));
     const body = await readJsonBody(c, AccountKeyRequestSchema);

@@ -62,8 +62,9 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
   });
   app.use(cancelHeadBody);
   app.use(async (c, next) => {
-    // no name of anything holds it, and PostgreSQL refuses to look for it
-    if (new URL(c.req.url).pathname.includes("%00")) return answerNotFound(c);
+    // of a `Host` that is none; and no name of anything holds U+0000, which PostgreSQL refuses to look for
+    const url = URL.parse(c.req.url);
+    if (url === null || url.pathname.includes("%00")) return answerNotFound(c);
     await next();
   });
   app.use(secureHeaders({

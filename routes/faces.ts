@@ -8,6 +8,8 @@ import type { FaceReport } from "../pipeline/protocol.ts";
 import { type AppEnv, type AppOptions, requireModel } from "./app_options.ts";
 import { admit } from "./middleware/admit.ts";
 import { limitBodySize } from "./middleware/body_size.ts";
+import { accountOf } from "./generation_request.ts";
+import { ProblemError } from "./problem_error.ts";
 import { type BodySchemas, decodePhotoText, readBody } from "./request_body.ts";
 
 const faceBody = {
@@ -33,6 +35,39 @@ function toBody(report: FaceReport): FaceReportBody {
   };
 }
 
+/** Checks under way at a time, of an account and of all: they cost nothing, and each waits for those before. */
+const most = { account: 4, all: 32 };
+
+/** Counts checks under way. */
+class Checks {
+  readonly #underWay = new Map<string, number>();
+  #all = 0;
+
+  /**
+   * Does one.
+   *
+   * @throws {ProblemError} `rate_limit_exceeded`: too many are under way already
+   */
+  async run<T>(account: string, check: () => Promise<T>): Promise<T> {
+    const own = this.#underWay.get(account) ?? 0;
+    if (own >= most.account || this.#all >= most.all) {
+      throw new ProblemError("rate_limit_exceeded", "Too many photos are being checked at this moment.", {
+        details: { limit: own >= most.account ? most.account : most.all },
+      });
+    }
+    this.#underWay.set(account, own + 1);
+    this.#all++;
+    try {
+      return await check();
+    } finally {
+      this.#all--;
+      const left = this.#underWay.get(account)! - 1;
+      if (left > 0) this.#underWay.set(account, left);
+      else this.#underWay.delete(account);
+    }
+  }
+}
+
 /**
  * The resource that judges photos.
  *
@@ -41,6 +76,7 @@ function toBody(report: FaceReport): FaceReportBody {
  */
 export function faces(options: AppOptions): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
+  const checks = new Checks();
   app.post(
     checkFace.path,
     admit(options, "faces:read"),
@@ -52,7 +88,8 @@ export function faces(options: AppOptions): Hono<AppEnv> {
         ? decodePhotoText(request.body.image, "/image")
         : request.body.image;
       c.header("Cache-Control", "no-store");
-      return c.json(toBody(await inference.checkFace(photo)));
+      const { signal } = c.req.raw;
+      return c.json(toBody(await checks.run(accountOf(c), () => inference.checkFace(photo, signal))));
     },
   );
   return app;

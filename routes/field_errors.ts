@@ -90,7 +90,7 @@ function describe(issue: Issue, field: string, value: unknown): { code: ProblemC
 
 function toFieldErrors(issue: Issue, body: unknown): FieldError[] {
   if (issue.code === "unrecognized_keys") {
-    return issue.keys.map((key) => ({
+    return issue.keys.slice(0, mostErrors + 1).map((key) => ({
       pointer: toPointer([...issue.path, key]),
       code: "unknown_field",
       detail: "is not a field of this request",
@@ -117,7 +117,7 @@ export function fieldProblem(errors: readonly FieldError[]): ProblemError {
     ? first.code
     : "invalid_request";
   const detail = first === undefined || errors.length > 1
-    ? `${errors.length} fields are wrong.`
+    ? `${errors.length > mostErrors ? `More than ${mostErrors}` : errors.length} fields are wrong.`
     : `${first.pointer === "" ? "The body" : first.pointer} ${first.detail}.`;
   return new ProblemError(code, detail, { errors: errors.slice(0, mostErrors) });
 }
@@ -133,6 +133,7 @@ export function schemaProblem(error: z.ZodError, body: unknown): ProblemError {
   // one entry a field: of several bounds that it misses, the last is the narrowest
   const errors = new Map<string, FieldError>();
   for (const issue of error.issues) {
+    if (errors.size > mostErrors) break;
     for (const fault of toFieldErrors(issue, body)) errors.set(fault.pointer, fault);
   }
   return fieldProblem([...errors.values()]);

@@ -21,7 +21,7 @@ export const imageEditFields: FormFields = {
     "seed",
   ],
   booleans: ["stream"],
-  aliases: { "image[]": "image" },
+  aliases: new Map([["image[]", "image"]]),
   emptyIsAbsent: true,
 };
 

@@ -11,7 +11,15 @@ export interface Preferences {
 /** Longer waits are cut to this: proxies rarely hold a silent connection for longer. */
 const LONGEST_WAIT = 300;
 
-const preference = /^\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*(?:=\s*"?([^"]*?)"?\s*)?(?:;.*)?$/;
+/** RFC 9110, 5.6.2. */
+const token = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
+
+/** Name and value of one preference, without its parameters. */
+function readPreference(part: string): [name: string, value: string] {
+  const [preference = ""] = part.split(";", 1);
+  const [name = "", ...value] = preference.split("=");
+  return [name.trim().toLowerCase(), value.join("=").trim().replace(/^"|"$/g, "")];
+}
 
 /**
  * Reads the header; what is not understood is passed over, as the RFC asks.
@@ -27,9 +35,9 @@ const preference = /^\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*(?:=\s*"?([^"]*?)"?\s*)?
 export function readPreferences(header = ""): Preferences {
   const values = new Map<string, string>();
   for (const part of header.split(",")) {
-    const [, name, value = ""] = preference.exec(part) ?? [];
+    const [name, value] = readPreference(part);
     // of one that is sent twice the first counts
-    if (name !== undefined && !values.has(name.toLowerCase())) values.set(name.toLowerCase(), value);
+    if (token.test(name) && !values.has(name)) values.set(name, value);
   }
   const wait = values.get("wait") ?? "";
   return {

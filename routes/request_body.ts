@@ -4,6 +4,7 @@ import type { Context } from "hono";
 import type { z } from "zod";
 import type { AppEnv } from "./app_options.ts";
 import { fieldProblem, schemaProblem } from "./field_errors.ts";
+import { boundaryOf, delimiters } from "./multipart.ts";
 import { ProblemError } from "./problem_error.ts";
 
 /** The bytes of an encoded photo. */
@@ -17,7 +18,7 @@ export interface FormFields {
   /** fields that hold `true` or `false` */
   readonly booleans?: readonly string[];
   /** other names of fields, by the name they come under */
-  readonly aliases?: Readonly<Record<string, string>>;
+  readonly aliases?: ReadonlyMap<string, string>;
   /** true where an empty text means that the field was left out */
   readonly emptyIsAbsent?: boolean;
 }
@@ -109,8 +110,23 @@ function check<Schema extends z.ZodType>(schema: Schema, body: unknown): z.outpu
   return parsed.data;
 }
 
+/** Parts of a form, and commas of a JSON text; base64 has none, and a prompt at most as many as characters. */
+const most = { parts: 64, commas: 10_000 };
+
+/** Whether there are more commas than any request needs: what they part would keep the process busy for seconds. */
+function hasTooManyCommas(bytes: Uint8Array): boolean {
+  let count = 0;
+  for (let at = bytes.indexOf(0x2c); at !== -1; at = bytes.indexOf(0x2c, at + 1)) {
+    if (++count > most.commas) return true;
+  }
+  return false;
+}
+
 async function readJson(c: Context<AppEnv>): Promise<unknown> {
   const bytes = await c.req.arrayBuffer();
+  if (hasTooManyCommas(new Uint8Array(bytes))) {
+    throw new ProblemError("json_malformed", `The body has more than ${most.commas} commas.`);
+  }
   try {
     return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
   } catch {
@@ -121,6 +137,20 @@ async function readJson(c: Context<AppEnv>): Promise<unknown> {
 async function readForm(c: Context<AppEnv>, fields: FormFields): Promise<unknown> {
   const bytes = await c.req.arrayBuffer();
   const contentType = c.req.header("Content-Type") ?? "";
+  const boundary = boundaryOf(contentType);
+  if (boundary === undefined) {
+    throw new ProblemError(
+      "multipart_malformed",
+      "The Content-Type names no boundary of 1 to 70 characters.",
+    );
+  }
+  let parts = 0;
+  for (const _ of delimiters(new Uint8Array(bytes), boundary)) {
+    // the last one ends the form
+    if (++parts > most.parts + 1) {
+      throw new ProblemError("multipart_malformed", `The form has more than ${most.parts} parts.`);
+    }
+  }
   let form: FormData;
   try {
     form = await new Response(bytes, { headers: { "Content-Type": contentType } }).formData();
@@ -129,7 +159,7 @@ async function readForm(c: Context<AppEnv>, fields: FormFields): Promise<unknown
   }
   const sent = Map.groupBy(
     [...form].filter(([, entry]) => fields.emptyIsAbsent !== true || entry !== ""),
-    ([name]) => fields.aliases?.[name] ?? name,
+    ([name]) => fields.aliases?.get(name) ?? name,
   );
   const entries = await Promise.all([...sent].map(async ([name, pairs]) => {
     const values = await Promise.all(pairs.map(([, entry]) => readEntry(entry, name, fields)));

@@ -20,7 +20,7 @@ import { type AppEnv, type AppOptions, requireJobs } from "./app_options.ts";
 import { fieldProblem } from "./field_errors.ts";
 import { accountOf } from "./generation_request.ts";
 import { admit } from "./middleware/admit.ts";
-import { limitBodySize } from "./middleware/body_size.ts";
+import { limitBodySize, mostSmallBodyBytes } from "./middleware/body_size.ts";
 import { wholeAccount } from "./middleware/whole_account.ts";
 import { ProblemError } from "./problem_error.ts";
 import { readJsonBody } from "./request_body.ts";
@@ -62,7 +62,7 @@ export function webhooks(options: AppOptions): Hono<AppEnv> {
     return c.json({ data: (await listEndpoints(room.store.queries, accountOf(c))).map(toEndpoint) });
   });
 
-  app.post(endpoints, mayWrite, limitBodySize(options.maxBodyBytes), async (c) => {
+  app.post(endpoints, mayWrite, limitBodySize(mostSmallBodyBytes), async (c) => {
     const { room, webhooksToPrivate } = requireJobs(options);
     const { url } = await readJsonBody(c, WebhookEndpointRequestSchema);
     const detail = refusalOf(url, webhooksToPrivate);

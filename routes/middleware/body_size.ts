@@ -5,6 +5,9 @@ import { bodyLimit } from "hono/body-limit";
 import type { AppEnv } from "../app_options.ts";
 import { ProblemError } from "../problem_error.ts";
 
+/** The most bytes of a body without photos. */
+export const mostSmallBodyBytes = 16_384;
+
 /**
  * Bounds the body, by its Content-Length or, when it comes in chunks, by what has arrived.
  *

@@ -3,25 +3,23 @@
 import type { MiddlewareHandler } from "hono";
 import { idempotencyKeyPattern } from "../../openapi/idempotency_key.ts";
 import type { AppEnv } from "../app_options.ts";
+import { boundaryOf, delimiters } from "../multipart.ts";
 import { ProblemError } from "../problem_error.ts";
 
-/** RFC 2046, 5.1.1: drawn anew for every form that is sent, so it is no part of what is asked. */
-const boundaryPattern = /;\s*boundary=(?:"([^"]+)"|([^;\s]+))/i;
-
-/** A form without its boundary: `\r\n--boundary` becomes `\r\n--`. */
+/** A form without its boundary, which is drawn anew whenever it is sent: `\r\n--boundary` becomes `\r\n--`. */
 function withoutBoundary(body: Uint8Array<ArrayBuffer>, boundary: string): Uint8Array<ArrayBuffer> {
-  const mark = new TextEncoder().encode(`--${boundary}`);
   const kept = new Uint8Array(body.length);
   let length = 0;
-  for (let at = 0; at < body.length;) {
-    if (body[at] === 0x2d && mark.every((byte, offset) => body[at + offset] === byte)) {
-      kept.set([0x2d, 0x2d], length);
-      length += 2;
-      at += mark.length;
-    } else {
-      kept[length++] = body[at++]!;
-    }
+  const keep = (from: number, to: number) => {
+    kept.set(body.subarray(from, to), length);
+    length += to - from;
+  };
+  let from = 0;
+  for (const at of delimiters(body, boundary)) {
+    keep(from, at + 2);
+    from = at + 2 + boundary.length;
   }
+  keep(from, body.length);
   return kept.slice(0, length);
 }
 
@@ -31,9 +29,10 @@ async function fingerprint(
   endUser: string | undefined,
 ): Promise<Uint8Array<ArrayBuffer>> {
   const type = request.headers.get("Content-Type") ?? "";
-  const boundary = boundaryPattern.exec(type);
-  const name = boundary?.[1] ?? boundary?.[2];
-  const bytes = name === undefined ? new Uint8Array(body) : withoutBoundary(new Uint8Array(body), name);
+  const boundary = boundaryOf(type);
+  const bytes = boundary === undefined
+    ? new Uint8Array(body)
+    : withoutBoundary(new Uint8Array(body), boundary);
   const head = new TextEncoder().encode(
     `${request.method} ${new URL(request.url).pathname}\n${type.split(";", 1)[0]?.trim().toLowerCase()}\n${
       endUser === undefined ? "" : `${JSON.stringify(endUser)}\n`

@@ -15,6 +15,9 @@ export const accountTokenIssuer = "urn:idadapter:account-keys";
 /** Seconds from `iat` to `exp` at most. */
 export const longestLifetimeSeconds = 3600;
 
+/** How far the database's clock, by which used tokens are forgotten, may be ahead of this process's. */
+const clockDifferenceSeconds = 600;
+
 /** Names of a key's algorithm in a token's header; RFC 9864 calls EdDSA with Ed25519 by the curve. */
 const headerNames = {
   ES256: ["ES256"],
@@ -130,7 +133,10 @@ export function createAccountTokenVerifier(rules: AccountTokenRules, queries: Qu
         ...(claims.end_user === undefined ? {} : { endUser: claims.end_user }),
         ...(jti === undefined ? {} : {
           use: async () => {
-            const until = new Date(1000 * (claims.exp + rules.clockToleranceSeconds + 1));
+            // rows go by the database's clock, which may be ahead
+            const until = new Date(
+              1000 * (claims.exp + rules.clockToleranceSeconds + clockDifferenceSeconds),
+            );
             if (await useToken(queries, key.id, jti, until)) return;
             throw new TokenError("token_used", "The token has a `jti` and was used before.");
           },

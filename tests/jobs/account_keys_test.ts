@@ -67,6 +67,27 @@ testOnEachStore("the database keeps no private key, and no key changes hands", a
   );
 });
 
+testOnEachStore("what the sweep cannot do holds up nothing else", async ({ store }) => {
+  await using room = await openTestRoom(store);
+  const { id } = await addKey(store);
+  await useToken(store.queries, id, "over", new Date(Date.now() - 1000));
+  const queries = new Proxy(store.queries, {
+    get: (target, name) => {
+      if (name === "deleteFrom") {
+        return (table: "idempotency_keys") => {
+          if (table === "idempotency_keys") throw new Error("no room left");
+          return target.deleteFrom(table);
+        };
+      }
+      const member = Reflect.get(target, name, target);
+      return typeof member === "function" ? member.bind(target) : member;
+    },
+  });
+  const failing = Object.create(store, { queries: { value: queries } }) as typeof store;
+  await rejects(sweep({ ...room, store: failing }), /no room left/);
+  deepEqual(await store.queries.selectFrom("used_tokens").select("jti").execute(), []);
+});
+
 testOnEachStore(
   "used tokens are remembered until they expire, revoked keys for a week",
   async ({ store }) => {

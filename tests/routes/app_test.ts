@@ -5,6 +5,7 @@ import { formatDocument } from "../../openapi/document.ts";
 import { FaceReportSchema } from "../../openapi/face.ts";
 import { ModelListSchema } from "../../openapi/model.ts";
 import { operations } from "../../openapi/operations.ts";
+import { PipelineError } from "../../pipeline/protocol.ts";
 import { delay } from "../delay.ts";
 import { expectProblem } from "./expect_problem.ts";
 import { oneFace, scriptInference } from "./scripted_inference.ts";
@@ -145,6 +146,58 @@ Deno.test("a face report comes by JSON and by form, with the same bytes judged",
     equal(report.usable, false);
   }
   deepEqual(seen, [[5, 6, 7], [5, 6, 7]]);
+});
+
+Deno.test("an account has four photos checked at a time, and hanging up ends a check", async () => {
+  const begun: { readonly end: () => void; readonly signal: AbortSignal | undefined }[] = [];
+  await using service = await startService({
+    model: () => ({
+      manifest: testManifest,
+      inference: scriptInference({
+        checkFace: (_, signal) => {
+          const { promise, resolve, reject } = Promise.withResolvers<typeof oneFace>();
+          signal?.addEventListener("abort", () => reject(new PipelineError("canceled", "canceled")));
+          begun.push({ end: () => resolve(oneFace), signal });
+          return promise;
+        },
+      }),
+    }),
+  });
+  const request = asJson({ image: Uint8Array.of(5).toBase64() });
+  const hangUp = new AbortController();
+  const waiting = [0, 1, 2].map(() => service.call("/v1/faces", request));
+  const left = service.call("/v1/faces", { ...request, signal: hangUp.signal }).catch(() => "hung up");
+  while (begun.length < 4) await delay(1);
+  const problem = await expectProblem(await service.call("/v1/faces", request), "rate_limit_exceeded");
+  deepEqual(problem.details, { limit: 4 });
+  hangUp.abort();
+  equal(await left, "hung up");
+  while (!begun.some(({ signal }) => signal?.aborted)) await delay(1);
+  const token = await service.sign({ sub: "somebody else" });
+  const other = service.call("/v1/faces", {
+    ...request,
+    headers: { ...request.headers, Authorization: `Bearer ${token}` },
+  });
+  while (begun.length < 5) await delay(1);
+  for (const { end } of begun) end();
+  for (const response of await Promise.all([...waiting, other])) {
+    equal(response.status, 200);
+    await response.body?.cancel();
+  }
+});
+
+Deno.test("a Host that is none has no addresses", async () => {
+  await using service = await start();
+  const { hostname, port } = new URL(service.address);
+  for (const host of ["a b", "@@@"]) {
+    using connection = await Deno.connect({ hostname, port: Number(port) });
+    await connection.write(
+      new TextEncoder().encode(`GET /healthz HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`),
+    );
+    const answer = await new Response(connection.readable).text();
+    ok(/^HTTP\/1.1 404 /.test(answer), answer.slice(0, 200));
+  }
+  ok(!service.log.some((line) => line.includes('"error"')));
 });
 
 Deno.test("a request id is kept when it is well formed, and made otherwise", async () => {

@@ -294,6 +294,25 @@ Deno.test("previews reach whoever asked for them", async () => {
   while (!(await reader.read()).done);
 });
 
+Deno.test("a portrait is told when it is paid: who cancels before has none", async () => {
+  const { service, held } = await startHeld();
+  await using _ = service;
+  const location = await submit({ service, held }, { num_images: 2 });
+  const [image] = outputOf(held[0]!.input).images;
+  const watched = readEvents(await service.call(`${location}/events`));
+  held[0]!.options.onEvent?.({ type: "image", image: image! });
+  const state = GenerationStateSchema.parse(await (await service.call(location)).json());
+  ok(state.status === "running");
+  await expectProblem(await service.call(`${location}/images/0`), "image_not_found");
+  await (await service.call(`${location}/cancel`, { method: "POST" })).body?.cancel();
+  deepEqual((await watched).map(({ event }) => event), ["queued", "started", "failed"]);
+  const paid = await submit({ service, held });
+  held[1]!.options.onEvent?.({ type: "image", image: outputOf(held[1]!.input).images[0]! });
+  held[1]!.end();
+  const events = await readEvents(await service.call(`${paid}/events`));
+  deepEqual(events.map(({ event }) => event), ["queued", "started", "image", "succeeded"]);
+});
+
 Deno.test("hanging up on a stream that was asked for with respond-async cancels nothing", async () => {
   const { service, held } = await startHeld();
   await using _ = service;
@@ -426,4 +445,7 @@ Deno.test("Prefer is read as RFC 7240 writes it", () => {
   deepEqual(readPreferences("wait=5, wait=9"), { respondAsync: false, waitSeconds: 5 });
   deepEqual(readPreferences("respond-async;x=1, wait=999999"), { respondAsync: true, waitSeconds: 300 });
   deepEqual(readPreferences("respond-async-not, wait=-1, wait=, ,"), { respondAsync: false, waitSeconds: 0 });
+  deepEqual(readPreferences('wait = "7" ; x = y'), { respondAsync: false, waitSeconds: 7 });
+  // a pattern that goes back over the spaces would take hours
+  deepEqual(readPreferences(`a=${" ".repeat(30_000)}""x, wait=3`), { respondAsync: false, waitSeconds: 3 });
 });

@@ -67,6 +67,20 @@ Deno.test("a form is the same form, whatever boundary its library draws", async 
   await expectProblem(await ask(service, changed, "form"), "idempotency_key_reused");
 });
 
+Deno.test("a boundary that the RFC does not allow is no boundary, however much of it the body holds", async () => {
+  const { service, runs } = await start();
+  await using _ = service;
+  const boundary = `${"-".repeat(8000)}x`;
+  const request = {
+    method: "POST",
+    headers: { "Content-Type": `multipart/form-data; boundary=${boundary}` },
+    body: "-".repeat(2_000_000),
+  };
+  // compared at each of its places this takes minutes
+  await expectProblem(await ask(service, request, "dashes"), "multipart_malformed");
+  equal(runs.length, 0);
+});
+
 Deno.test("retries while it runs wait for the same generation; hanging up ends nothing", async () => {
   const release = Promise.withResolvers<void>();
   const { service, runs } = await start(release.promise);

@@ -179,6 +179,26 @@ Deno.test("forms: the same rules, numbers exactly as JSON writes them", async (t
   }
 });
 
+Deno.test("very many unknown fields are more than twenty", async () => {
+  await using service = await start();
+  const unknown = Object.fromEntries(Array.from({ length: 5000 }, (_, at) => [`field_${at}`, at]));
+  const problem = await expectProblem(
+    await service.call("/v1/generations", asJson({ ...good, ...unknown })),
+    "unknown_field",
+  );
+  equal(problem.errors?.length, 20);
+  equal(problem.detail, "More than 20 fields are wrong.");
+});
+
+Deno.test("a field may be called like what every object has", async () => {
+  await using service = await start();
+  const form = new FormData();
+  for (const value of ["a", "b"]) form.append("constructor", value);
+  const response = await service.call("/v1/images/edits", { method: "POST", body: form });
+  equal(response.status, 400);
+  ok(/constructor/.test(await response.text()));
+});
+
 Deno.test("POST /v1/faces: the photo and nothing else", async () => {
   await using service = await start();
   const faces = (request: RequestInit) => service.call("/v1/faces", request);
@@ -216,6 +236,13 @@ Deno.test("a body that does not parse, or is of another kind", async () => {
   await expectProblem(await send("application/json", Uint8Array.of(0x22, 0xff, 0x22)), "json_malformed");
   await expectProblem(await send("multipart/form-data; boundary=x", "nonsense"), "multipart_malformed");
   await expectProblem(await send("multipart/form-data", "nonsense"), "multipart_malformed");
+  const long = `multipart/form-data; boundary=${"x".repeat(71)}`;
+  await expectProblem(await send(long, `--${"x".repeat(71)}--`), "multipart_malformed");
+  const parts = new FormData();
+  for (let part = 0; part < 65; part++) parts.append("prompt", "x");
+  await expectProblem(await send(undefined, parts), "multipart_malformed");
+  const commas = `{"prompt":"a"${',"prompt":"a"'.repeat(10_001)}}`;
+  await expectProblem(await send("application/json", commas), "json_malformed");
   await expectProblem(await send("text/plain", "hello"), "media_type_unsupported");
   await expectProblem(await send("application/x-www-form-urlencoded", "prompt=a"), "media_type_unsupported");
   const nothing = await send(undefined);
