@@ -323,8 +323,8 @@ class DecoderConfig:
         oil_paintings: how many times as often as other redrawn pictures those of oil paintings come.
         spectrum_weight: of frequencies with more energy in what is made of photos, or of oil paintings, than in these
             (`stages.spectrum.spectrum_excess`).
-        brushwork_weight: of how much less or more fine detail what is made of oil paintings has than these
-            (`stages.spectrum.texture_difference`).
+        brushwork_weight: of how much less or more fine detail what is made of oil paintings has than these, and of how
+            much more what is made of photos has (`stages.spectrum.texture_difference`).
         feature_weight: of the recogniser's middle features, of the face, of a window and of the eyes.
         identity_weight: of the recogniser's cosine to the photo.
         second_identity_weight: of the same as a second recogniser sees it (`faces.face_res`).

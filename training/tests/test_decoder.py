@@ -22,7 +22,7 @@ from idadapter.models.latent_discriminator import told_apart
 from idadapter.noise_schedule import Diffusion, make_noise_schedule
 from idadapter.parts import read_unet, read_vae, write_unet, write_vae
 from idadapter.redrawn import STARTS
-from idadapter.stages.decoder import DecoderStage
+from idadapter.stages.decoder import OIL_PAINTING, DecoderStage
 
 MakeStage = Callable[..., Stage]
 
@@ -230,6 +230,38 @@ def test_eyes_and_mouth_may_count_more_than_the_rest_of_the_face(config: Config,
     for x, y in portrait_template(len(weight)).round().astype(int)[[0, 1, 3, 4]]:
         assert weight[y, x] == pytest.approx(4.0, abs=0.3)
     assert weight[0, 0] == pytest.approx(1.0, abs=0.01)
+
+
+def test_oil_paintings_get_as_much_brushwork_as_asked_and_drawings_none(
+    config: Config, run: Path, make_tiny_stage: MakeStage
+):
+    others = ("pixel", "colour", "feature", "identity", "adversarial")
+    alone = replace(config.decoder, brushwork_weight=1.0, **{f"{name}_weight": 0.0 for name in others})
+    stage = make_tiny_stage("decoder", run, replace(config, decoder=alone))
+    batch = stage.batch(StepRandom(0, 0, 0))
+
+    def asked(rendition: str) -> torch.Tensor:
+        kinds = torch.full_like(batch.kinds, 1 + RENDITIONS.index(rendition))
+        return stage.loss(stage.module, StepRandom(0, 1, 0), 1, batch._replace(kinds=kinds))[0]
+
+    assert float(asked("pencil_sketch").detach()) == 0
+    first = float(asked("oil_painting").detach())
+    optimizer = torch.optim.AdamW([p for p in stage.module.parameters() if p.requires_grad], lr=2e-3)
+    for _ in range(10):
+        optimizer.zero_grad()
+        asked("oil_painting").backward()
+        optimizer.step()
+    assert float(asked("oil_painting").detach()) < 0.9 * first
+
+
+def test_oil_paintings_may_come_more_often(config: Config, run: Path, make_tiny_stage: MakeStage):
+    def share(often: float) -> float:
+        settings = replace(config.decoder, redrawn=64, oil_paintings=often, encoded_share=0.0)
+        stage = make_tiny_stage("decoder", run, replace(config, decoder=settings))
+        kinds = torch.cat([stage.batch(StepRandom(0, step, 0)).kinds for step in range(50)])
+        return float((kinds == OIL_PAINTING).float().mean())
+
+    assert share(4.0) > 2 * share(1.0) > 0
 
 
 def test_of_what_was_hidden_less_is_asked(stage: DecoderStage):

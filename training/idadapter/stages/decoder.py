@@ -69,6 +69,11 @@ class DrawnLatents(NamedTuple):
         return DrawnLatents(*(one.to(device, non_blocking=True) for one in self))
 
 
+def mean_of(values: Tensor, which: Tensor) -> Tensor:
+    """The mean of those of [n] values that a [n] bool mask names; 0 of none."""
+    return torch.where(which, values, 0.0).sum() / which.sum().clamp_min(1)
+
+
 class Decoding(nn.Module):
     """The decoder's pass as its training needs it; of the autoencoder only the decoder takes gradients."""
 
@@ -183,10 +188,12 @@ class DecoderStage(Stage):
         pixel = ((decoded - photos).abs() * self.weight).mean((1, 2, 3))
         colour = (colour_differences(decoded) - colour_differences(photos)).abs().mean((1, 2, 3))
         loss = (visible * (config.pixel_weight * pixel + config.colour_weight * colour)).mean()
-        painted = batch.kinds == OIL_PAINTING
-        woven = spectrum_excess(decoded, photos, batch.kinds == 0) + spectrum_excess(decoded, photos, painted)
-        # What the model draws has no brushwork, whose place nothing tells: as much is asked for as the filter paints.
-        texture = texture_difference(decoded, photos, painted)
+        painted, shot = batch.kinds == OIL_PAINTING, batch.kinds == 0
+        woven = spectrum_excess(decoded, photos, shot) + spectrum_excess(decoded, photos, painted)
+        # What the model draws has no brushwork, whose place nothing tells: as much is asked for as the filter paints,
+        # and none of it in photos.
+        lack, surplus = texture_difference(decoded, photos)
+        texture = mean_of(lack + surplus, painted) + mean_of(visible * surplus, shot)
         loss = loss + config.spectrum_weight * woven + config.brushwork_weight * texture
         looks = {
             "face": self.warp.jittered(random.torch, len(photos), 1.0),

@@ -41,27 +41,27 @@ def spectrum_excess(images: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
     return (torch.log((_energy(images, counted) + least) / (usual + least)) - math.log(EXCESS)).clamp_min(0).mean()
 
 
-def texture_difference(images: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
-    """How far pictures have less fine detail than others in the same places, or more: brushwork, whose strokes may lie
-    otherwise. Detail is fine below eight pixels.
+def texture_difference(images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """How far pictures have less fine detail than others in the same places, and how far more: brushwork, whose strokes
+    may lie otherwise, or specks. Detail is fine below eight pixels.
 
     Args:
         images: [b, 3, h, w] of `PATCH` pixels at least.
         targets: the same of what they are to show.
-        counted: [b] bool, which pictures count.
 
     Returns:
-        the mean over places and frequencies, each with its neighbours, of how far the logarithm of the energies' ratio
-        is from 0, beyond that of `SCATTER`; 0 where none counts.
+        the lack and the surplus, each [b]: means over places and frequencies, each with its neighbours, of how far the
+        logarithm of the energies' ratio is below or above 0, beyond that of `SCATTER`.
     """
     frequencies = torch.fft.fftfreq(PATCH, device=images.device)
-    fine = torch.fft.fftshift(torch.hypot(frequencies[:, None], frequencies[None])) > 1 / 8
+    fine = (torch.fft.fftshift(torch.hypot(frequencies[:, None], frequencies[None])) > 1 / 8).float()
     with torch.no_grad():
         usual = _energy_of_patches(targets)
         least = 1e-4 * usual.mean() + 1e-9
-    ratio = torch.log((_energy_of_patches(images) + least) / (usual + least))[..., fine]
-    beyond = (ratio.abs() - math.log(SCATTER)).clamp_min(0).mean((1, 2))
-    return torch.where(counted, beyond, 0.0).sum() / counted.sum().clamp_min(1)
+    ratio = torch.log((_energy_of_patches(images) + least) / (usual + least))
+    beyond = [(sign * ratio - math.log(SCATTER)).clamp_min(0).mean(1) for sign in (-1, 1)]
+    lack, surplus = ((each * fine).sum((1, 2)) / fine.sum() for each in beyond)
+    return lack, surplus
 
 
 def _energy_of_patches(images: Tensor) -> Tensor:
