@@ -5,8 +5,8 @@ import { bodyLimit } from "hono/body-limit";
 import type { AppEnv } from "../app_options.ts";
 import { ProblemError } from "../problem_error.ts";
 
-/** The most bytes of a body without photos. */
-export const mostSmallBodyBytes = 16_384;
+/** The most bytes of a body without photos: JSON may write each of an address's 2000 characters in twelve. */
+export const mostSmallBodyBytes = 65_536;
 
 /**
  * Bounds the body, by its Content-Length or, when it comes in chunks, by what has arrived.

@@ -56,3 +56,18 @@ Deno.test("endpoints are added, listed, given new secrets and removed; messages 
     ["/url", "webhook_url_refused"],
   ]);
 });
+
+Deno.test("an address is judged however long JSON writes it, and a larger body by no one", async () => {
+  await using service = await startService({
+    model: () => ({ manifest: testManifest, inference: scriptInference() }),
+  });
+  const send = (path: string, body: string) =>
+    service.call(path, { method: "POST", headers: { "Content-Type": "application/json" }, body });
+  // 2000 characters beyond 16 bits, twelve bytes each
+  const escaped = `{"url":"${"\\udabe\\udef0".repeat(2000)}"}`;
+  await expectProblem(await send("/v1/webhook_endpoints", escaped), "webhook_url_refused");
+  const large = JSON.stringify({ url: "x".repeat(70_000) });
+  for (const path of ["/v1/webhook_endpoints", "/v1/accounts/alice/credits", "/v1/account/keys"]) {
+    await expectProblem(await send(path, large), "body_too_large");
+  }
+});
