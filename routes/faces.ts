@@ -36,7 +36,7 @@ function toBody(report: FaceReport): FaceReportBody {
 }
 
 /** Checks under way at a time, of an account and of all: they cost nothing, and each waits for those before. */
-const most = { account: 4, all: 32 };
+const most = { account: 16, all: 64 };
 
 /** Counts checks under way. */
 class Checks {

@@ -1,7 +1,7 @@
 /** Where the parts of a form begin (RFC 2046, 5.1), in time that grows with its bytes alone, whatever they are. */
 
-/** RFC 2046, 5.1.1: at most 70 characters, none of which needs more than a byte. */
-const boundaryPattern = /;\s*boundary=(?:"([ -~]{1,70})"|([!-~]{1,70}))\s*(?:;|$)/i;
+/** RFC 2046, 5.1.1: at most 70 characters, none of which needs more than a byte; a parameter as RFC 9110, 5.6.6 has it. */
+const boundaryPattern = /;\s*boundary=(?:"([^"\\]{1,70})"|([^;"\s]{1,70}))\s*(?:;|$)/i;
 
 /**
  * The boundary that a form's media type names.
