@@ -179,7 +179,8 @@ export const problemCatalogue = {
   body_too_large: {
     status: 413,
     title: "The request is too large",
-    remedy: "Send smaller photos: 1024 pixels a side are plenty. Multipart is a quarter smaller than base64.",
+    remedy:
+      "Send less, as `detail` says. Of photos 1024 pixels a side are plenty, and multipart is a quarter smaller than base64.",
   },
   media_type_unsupported: {
     status: 415,

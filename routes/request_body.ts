@@ -125,7 +125,9 @@ function hasTooManyCommas(bytes: Uint8Array): boolean {
 async function readJson(c: Context<AppEnv>): Promise<unknown> {
   const bytes = await c.req.arrayBuffer();
   if (hasTooManyCommas(new Uint8Array(bytes))) {
-    throw new ProblemError("json_malformed", `The body has more than ${most.commas} commas.`);
+    throw new ProblemError("body_too_large", `The body has more than ${most.commas} commas.`, {
+      details: { limit: most.commas },
+    });
   }
   try {
     return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
@@ -148,7 +150,9 @@ async function readForm(c: Context<AppEnv>, fields: FormFields): Promise<unknown
   for (const _ of delimiters(new Uint8Array(bytes), boundary)) {
     // the last one ends the form
     if (++parts > most.parts + 1) {
-      throw new ProblemError("multipart_malformed", `The form has more than ${most.parts} parts.`);
+      throw new ProblemError("body_too_large", `The form has more than ${most.parts} parts.`, {
+        details: { limit: most.parts },
+      });
     }
   }
   let form: FormData;

@@ -240,9 +240,9 @@ Deno.test("a body that does not parse, or is of another kind", async () => {
   await expectProblem(await send(long, `--${"x".repeat(71)}--`), "multipart_malformed");
   const parts = new FormData();
   for (let part = 0; part < 65; part++) parts.append("prompt", "x");
-  await expectProblem(await send(undefined, parts), "multipart_malformed");
+  deepEqual((await expectProblem(await send(undefined, parts), "body_too_large")).details, { limit: 64 });
   const commas = `{"prompt":"a"${',"prompt":"a"'.repeat(10_001)}}`;
-  await expectProblem(await send("application/json", commas), "json_malformed");
+  await expectProblem(await send("application/json", commas), "body_too_large");
   await expectProblem(await send("text/plain", "hello"), "media_type_unsupported");
   await expectProblem(await send("application/x-www-form-urlencoded", "prompt=a"), "media_type_unsupported");
   const nothing = await send(undefined);

@@ -19,7 +19,8 @@ from typing import Any, get_type_hints
 
 from .__main__ import make_stage
 from .ablation_report import to_figure, to_table
-from .config import BundleConfig, Config, IdAdapterConfig, read_config
+from .bundle_config import BundleConfig
+from .config import Config, IdAdapterConfig, read_config
 from .evaluate import evaluate
 from .evaluation.report import to_json
 from .export import export_bundle

@@ -17,8 +17,8 @@ import torch
 from onnxscript import ir, optimizer
 from torch import Tensor
 
+from .bundle_config import BundleConfig
 from .calibration import record_denoising
-from .config import BundleConfig
 from .data.captions import CLASS_NOUNS, DRAWING_WORDS, EMOTION_WORDS, HAT_WORDS, SIDED, VIEW_WORDS
 from .data.templates import portrait_template
 from .external_data import GRAPH_FILE, INLINE_BYTES, TENSORS_FILE, write_graph

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from idadapter.config import DEFAULTS_RANGES, BundleDefaults, read_config
+from idadapter.bundle_config import DEFAULTS_RANGES, BundleDefaults
+from idadapter.config import read_config
 from idadapter.samplers import SCHEDULERS
 
 TINY = Path(__file__).with_name("tiny.toml")
