@@ -66,7 +66,13 @@ async function secondsToNext(transaction: Queries, running: number): Promise<num
   return Math.min(Math.max(seconds, waits.shortest), waits.longest);
 }
 
-/** The queue is everybody's: one more than it holds may wait for a moment until an instance takes it. */
+/** The share of the queue that accounts with open generations may fill; the rest of it is kept for who has none. */
+const SHARE_OF_BUSY = 3 / 4;
+
+/**
+ * The queue is everybody's: one more than it holds may wait for a moment until an instance takes it. So that a few busy
+ * accounts cannot shut out all others, its last places go to who has nothing queued or running.
+ */
 async function requireRoom(
   transaction: Queries,
   account: string,
@@ -78,9 +84,10 @@ async function requireRoom(
     sql<number>`(count(*) filter (where state = 'running'))::int`.as("running"),
   ]).where("state", "in", ["queued", "running"]).executeTakeFirstOrThrow();
   if (open >= mostAtOnce) throw new TooManyGenerationsError(mostAtOnce);
-  if (waiting > mostQueued) {
+  const limit = open === 0 ? mostQueued : Math.ceil(SHARE_OF_BUSY * mostQueued);
+  if (waiting > limit) {
     throw new PipelineError("queue_full", `${waiting} generations are waiting`, {
-      limit: mostQueued,
+      limit,
       retry_after_seconds: await secondsToNext(transaction, running),
     });
   }

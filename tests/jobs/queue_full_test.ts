@@ -43,3 +43,18 @@ testOnEachStore(
     ok(seconds >= 40 && seconds <= 60, `${seconds} s`);
   },
 );
+
+testOnEachStore(
+  "the last places of the queue are kept for who has nothing queued or running",
+  async ({ store }) => {
+    await using room = await openTestRoom(store, { mostQueued: 4 });
+    const full = (limit: number) => (error: unknown) =>
+      error instanceof PipelineError && error.code === "queue_full" && error.details?.limit === limit;
+    // two busy accounts come to a few places less than there are
+    for (const account of ["alice", "bob", "alice", "bob"]) await accept(room, requestFrom(account));
+    await rejects(accept(room, requestFrom("alice")), full(3));
+    await rejects(accept(room, requestFrom("bob")), full(3));
+    await accept(room, requestFrom("carol"));
+    await rejects(accept(room, requestFrom("dave")), full(4));
+  },
+);
