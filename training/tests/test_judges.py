@@ -73,6 +73,20 @@ def test_kernel_distance_is_zero_among_equals_and_grows_with_the_difference():
     assert low < distances[1] < high and high - low < distances[1]
 
 
+def test_many_pictures_of_few_people_do_not_make_the_kernel_distance_surer():
+    random = np.random.default_rng(0)
+    real, people = random.normal(size=(300, 40)), random.normal(size=(60, 40)) + 0.5
+
+    def width(*arguments) -> float:
+        low, high = kernel_distance_interval(real, *arguments)
+        return high - low
+
+    made = np.repeat(people, 5, axis=0) + 0.01 * random.normal(size=(300, 40))
+    of_people = width(made, np.repeat(np.arange(60), 5))
+    assert of_people == pytest.approx(width(people), rel=0.4)
+    assert of_people > 1.5 * width(made)
+
+
 def test_a_linear_classifier_learns_rare_classes_too():
     random = np.random.default_rng(0)
     labels = random.choice(3, 600, p=[0.85, 0.1, 0.05])

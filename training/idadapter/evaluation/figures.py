@@ -138,13 +138,14 @@ def colour_figures(pairs: list[Pair], gallery: list[Face]) -> dict[str, Figure |
     return figures
 
 
-def realism_figure(real: np.ndarray, verdicts: list[Verdict]) -> Figure | None:
-    """Kernel distance of the faces found to real ones [n, 640]; None of fewer than four."""
-    features = [verdict.face.realism for verdict in verdicts if verdict.face is not None]
-    if len(features) < 4:
+def realism_figure(real: np.ndarray, verdicts: list[tuple[Hashable, Verdict]]) -> Figure | None:
+    """Kernel distance of the faces found, each with whom it shows, to real ones [n, 640]; None of fewer than four people."""
+    found = [(person, verdict.face.realism) for person, verdict in verdicts if verdict.face is not None]
+    people = [person for person, _ in found]
+    if len(set(people)) < 4:
         return None
-    made = np.stack(features)
-    return Figure(kernel_distance(real, made), kernel_distance_interval(real, made), len(made))
+    made = np.stack([features for _, features in found])
+    return Figure(kernel_distance(real, made), kernel_distance_interval(real, made, people), len(made))
 
 
 def found_figure(verdicts: list[Verdict], people: Sequence[Hashable] | None = None) -> Figure | None:

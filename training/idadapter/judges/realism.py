@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
+
 import numpy as np
 
 
@@ -26,14 +28,26 @@ def kernel_distance(real: np.ndarray, made: np.ndarray, scale: np.ndarray | None
     return float(within - 2 * kernel(x, y).mean())
 
 
-def kernel_distance_interval(real: np.ndarray, made: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """A 95 % interval of the kernel distance, from its scatter over seeded halves of `made`.
+def kernel_distance_interval(
+    real: np.ndarray, made: np.ndarray, people: Sequence[Hashable] | None = None, seed: int = 0
+) -> tuple[float, float]:
+    """A 95 % interval of the kernel distance, from its scatter over seeded halves of the people in `made`.
 
     A bootstrap would draw pictures twice, and a picture's kernel with itself is what the unbiased estimate leaves out.
+
+    Args:
+        real, made: as above.
+        people: whom each of `made` shows, for pictures of one person are alike; of somebody else each by default.
+        seed: of the halves.
     """
     value, random = kernel_distance(real, made), np.random.default_rng(seed)
-    half = max(2, len(made) // 2)
-    halves = [kernel_distance(real, made[random.choice(len(made), half, replace=False)]) for _ in range(40)]
+    pictures: dict[Hashable, list[int]] = {}
+    for index, person in enumerate(range(len(made)) if people is None else people):
+        pictures.setdefault(person, []).append(index)
+    groups = list(pictures.values())
+    half = max(2, len(groups) // 2)
+    drawn = (random.choice(len(groups), half, replace=False) for _ in range(40))
+    halves = [kernel_distance(real, made[[index for group in some for index in groups[group]]]) for some in drawn]
     # A half drawn without replacement scatters about the whole by sqrt((1 - 1/2) / half): as much as the whole about
     # the truth.
     margin = 1.96 * float(np.std(halves))
