@@ -139,7 +139,7 @@ def colour_figures(pairs: list[Pair], gallery: list[Face]) -> dict[str, Figure |
 
 
 def realism_figure(real: np.ndarray, verdicts: list[tuple[Hashable, Verdict]]) -> Figure | None:
-    """Kernel distance of the faces found, each with whom it shows, to real ones [n, 640]; None of fewer than four people."""
+    """Kernel distance of the faces found, each with whom it shows, to real ones [n, 640]; None of under four people."""
     found = [(person, verdict.face.realism) for person, verdict in verdicts if verdict.face is not None]
     people = [person for person, _ in found]
     if len(set(people)) < 4:
