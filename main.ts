@@ -213,6 +213,7 @@ async function serve(config: Config): Promise<void> {
   served.model = model;
   const { inference } = model;
   const executor: Executor = {
+    model: model.manifest.name,
     run: ({ input, previewInterval }, signal, onEvent) =>
       inference.generate(input, { signal, previewInterval, onEvent }),
   };

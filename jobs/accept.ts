@@ -69,19 +69,31 @@ async function secondsToNext(transaction: Queries, running: number): Promise<num
 /** The share of the queue that accounts with open generations may fill; the rest of it is kept for who has none. */
 const SHARE_OF_BUSY = 3 / 4;
 
+/** Denoising steps of one picture that count as one turn. */
+const STEPS_A_TURN = 25;
+
 /**
+ * Finds a generation's turn: the lower, the sooner it is taken from the queue.
+ *
  * The queue is everybody's: one more than it holds may wait for a moment until an instance takes it. So that a few busy
- * accounts cannot shut out all others, its last places go to who has nothing queued or running.
+ * accounts cannot shut out all others, its last places go to who has nothing queued or running. And so that nobody waits
+ * for all that a busy account has queued, accounts take turns: a generation comes after what its account has open, by the work
+ * of that, and not before what has begun already (start-time fair queueing, Goyal, Vin and Cheng 1996).
  */
-async function requireRoom(
+async function findTurn(
   transaction: Queries,
   account: string,
   { mostAtOnce, mostQueued }: JobSettings,
-): Promise<void> {
-  const { open, waiting, running } = await transaction.selectFrom("generations").select([
+): Promise<number> {
+  const { open, waiting, running, turn } = await transaction.selectFrom("generations").select([
     sql<number>`(count(*) filter (where account_id = ${account}))::int`.as("open"),
     sql<number>`(count(*) filter (where state = 'queued'))::int`.as("waiting"),
     sql<number>`(count(*) filter (where state = 'running'))::int`.as("running"),
+    sql<number>`least(2147483647, greatest(
+      0,
+      max(turn) filter (where state = 'running'),
+      max(turn + ceil(images * steps / ${STEPS_A_TURN}::float)) filter (where account_id = ${account})
+    ))::int`.as("turn"),
   ]).where("state", "in", ["queued", "running"]).executeTakeFirstOrThrow();
   if (open >= mostAtOnce) throw new TooManyGenerationsError(mostAtOnce);
   const limit = open === 0 ? mostQueued : Math.ceil(SHARE_OF_BUSY * mostQueued);
@@ -91,6 +103,7 @@ async function requireRoom(
       retry_after_seconds: await secondsToNext(transaction, running),
     });
   }
+  return turn;
 }
 
 /**
@@ -126,7 +139,7 @@ export async function accept(
     const { answer, repeated } = await once(transaction, request.account, request.idempotency, async () => {
       const { settings, queue } = room;
       const account = await lockAccount(transaction, request.account, settings.initialCredit);
-      await requireRoom(transaction, account.id, settings);
+      const turn = await findTurn(transaction, account.id, settings);
       const held = reservation(account, id, price);
       await transaction.with("job", (database) =>
         database.insertInto("generations").values({
@@ -139,10 +152,11 @@ export async function accept(
           ...work,
           price,
           message_id: uuid,
+          turn,
           deadline: sql<Date>`now() + make_interval(secs => ${settings.timeoutSeconds})`,
         })).with("charge", (database) => database.insertInto("transfers").values(held))
         .insertInto("generation_inputs").values({ generation_id: id, sealed }).execute();
-      await queue.send(transaction, generationQueue, { id }, { id: uuid });
+      await queue.send(transaction, generationQueue, { id }, { id: uuid, priority: -turn });
       return id;
     });
     onWritten();

@@ -13,6 +13,8 @@ export interface Assignment {
 
 /** Runs generations; several at once, as many as the jobs room was told. */
 export interface Executor {
+  /** the name of its model, which a generation then tells, whatever model was served where it was asked for */
+  readonly model: string;
   /**
    * Runs one.
    *

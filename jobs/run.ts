@@ -63,10 +63,12 @@ type StartedRow = GenerationRow & { readonly sealed: Uint8Array | null };
 async function start(
   room: JobsRoom,
   id: string,
+  model: string,
   held: RawBuilder<boolean>,
 ): Promise<StartedRow | undefined> {
   return await room.store.queries.updateTable("generations").set({
     state: "running",
+    model,
     attempt: sql<number>`attempt + 1`,
     started_at: sql<Date>`coalesce(started_at, now())`,
   }).where("id", "=", id).where("state", "in", ["queued", "running"]).where(held).returningAll()
@@ -92,7 +94,7 @@ async function handBack(room: JobsRoom, row: GenerationRow): Promise<void> {
       .returning("id").executeTakeFirst();
     if (updated === undefined) return;
     await room.queue.complete(transaction, generationQueue, row.message_id);
-    await room.queue.send(transaction, generationQueue, { id: row.id }, { id: message });
+    await room.queue.send(transaction, generationQueue, { id: row.id }, { id: message, priority: -row.turn });
   });
 }
 
@@ -157,7 +159,7 @@ export async function runGenerations(
     // the embedded database has but one process: what that one took it holds, and to ask would cost milliseconds
     let condition = room.store.kind === "server" ? held : sql<boolean>`true`;
     const row = await persist(() => {
-      const started = start(room, id, condition);
+      const started = start(room, id, executor.model, condition);
       condition = held;
       return started;
     }, { signal: stay });

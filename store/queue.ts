@@ -31,6 +31,8 @@ export interface SendOptions {
   readonly id?: string;
   /** whose message it is, for {@linkcode WorkOptions.mostOfGroup} */
   readonly group?: string;
+  /** the higher, the sooner it is taken; of equals, first come first served; 0 by default */
+  readonly priority?: number;
 }
 
 /** How messages are taken. */
@@ -172,11 +174,12 @@ async function serveQueue(store: Store, boss: PgBoss): Promise<Queue> {
       const { policy: _policy, partition: _partition, ...figures } = policy;
       await boss.updateQueue(name, { ...figures, notify: false });
     },
-    async send(transaction, name, data, { id, group } = {}) {
+    async send(transaction, name, data, { id, group, priority } = {}) {
       const sent = await boss.send(name, data, {
         db: fromKysely(transaction),
         ...(id === undefined ? {} : { id }),
         ...(group === undefined ? {} : { group: { id: group } }),
+        ...(priority === undefined ? {} : { priority }),
       });
       if (sent === null) throw new Error(`the queue ${name} took no message`);
       if (notifying.has(name)) await sql`select pg_notify(${wakeChannel}, ${name})`.execute(transaction);

@@ -80,6 +80,8 @@ export interface GenerationsTable {
   attempt: Generated<number>;
   /** the queue's message that carries it */
   message_id: string;
+  /** when it is taken from the queue: the lower, the sooner; of equals, first come first served */
+  turn: Generated<number>;
   failure: Json<GenerationFailure> | null;
   timings: Json<Readonly<Record<string, number>>> | null;
   created_at: Time;

@@ -19,6 +19,7 @@ Deno.test("the real engine makes a portrait, or says what is wrong with the phot
   await using store = await openTestStore();
   await using room = await openTestRoom(store);
   await using _running = await runGenerations(room, {
+    model: manifest.name,
     run: ({ input, previewInterval }, signal, onEvent) =>
       inference.generate(input, { signal, previewInterval, onEvent }),
   }, { concurrency: 2 });

@@ -103,6 +103,9 @@ export interface ControlledRun {
  * `real_executor_test.ts`.
  */
 export class ControlledExecutor implements Executor {
+  /** @param model the name of the model that it makes believe to run */
+  constructor(readonly model = "test-model") {}
+
   readonly #runs: ControlledRun[] = [];
   readonly #waiting: ((run: ControlledRun) => void)[] = [];
 

@@ -77,6 +77,9 @@ export async function startService(options: TestServiceOptions): Promise<TestSer
   const room: JobsRoom = { ...shared, settings: { ...generousSettings, ...options.settings } };
   const generations = new DurableGenerations(room, logGenerations(logger));
   const running = await runGenerations(room, {
+    get model() {
+      return options.model()!.manifest.name;
+    },
     run: ({ input, previewInterval }, signal, onEvent) =>
       options.model()!.inference.generate(input, { signal, previewInterval, onEvent }),
   }, {

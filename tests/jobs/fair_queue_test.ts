@@ -1,0 +1,71 @@
+import { deepEqual, equal } from "node:assert/strict";
+import { accept } from "../../jobs/accept.ts";
+import { runGenerations } from "../../jobs/run.ts";
+import type { GenerateInput } from "../../pipeline/protocol.ts";
+import { testOnEachStore } from "../store/each_store.ts";
+import { ControlledExecutor, type ControlledRun, openTestRoom, requestFrom } from "./test_room.ts";
+
+/** Accepts a request of an account that is told by its name, and tells the names of runs by their ids. */
+function namesOf(room: Parameters<typeof accept>[0]) {
+  const names = new Map<string, string>();
+  return {
+    async ask(name: string, changes: Partial<GenerateInput> = {}) {
+      const account = name.replace(/\d+$/, "");
+      names.set((await accept(room, requestFrom(account, changes))).id, name);
+    },
+    of: ({ assignment }: ControlledRun) => names.get(assignment.id),
+  };
+}
+
+testOnEachStore(
+  "accounts take turns: who has less queued does not wait for all of who has more",
+  async ({ store }) => {
+    await using room = await openTestRoom(store);
+    const names = namesOf(room);
+    for (const name of ["alice1", "alice2", "alice3", "alice4", "bob1", "bob2", "carol1"]) {
+      await names.ask(
+        name,
+      );
+    }
+
+    const executor = new ControlledExecutor();
+    await using _running = await runGenerations(room, executor, { concurrency: 1 });
+    const order: unknown[] = [];
+    for (let i = 0; i < 7; i++) {
+      const run = await executor.next();
+      order.push(names.of(run));
+      // who comes while others wait goes behind what has begun, and before what is ahead of their turn
+      if (names.of(run) === "alice3") await names.ask("dave1");
+      run.succeed();
+    }
+    deepEqual(order, ["alice1", "bob1", "carol1", "alice2", "bob2", "alice3", "dave1"]);
+    equal(names.of(await executor.next()), "alice4");
+  },
+);
+
+testOnEachStore("a turn is as long as the work, and outlasts an instance", async ({ store }) => {
+  await using room = await openTestRoom(store, { initialCredit: 100_000 });
+  const names = namesOf(room);
+  // as much as four of one picture
+  await names.ask("alice1", { numImages: 4, numInferenceSteps: 25 });
+  await names.ask("alice2");
+  for (const name of ["bob1", "bob2", "bob3", "bob4", "bob5"]) await names.ask(name);
+
+  const executor = new ControlledExecutor();
+  const order: unknown[] = [];
+  for (let i = 0; i < 7; i++) {
+    await using running = await runGenerations(room, executor, { concurrency: 1 });
+    let run = await executor.next();
+    if (names.of(run) === "bob3") {
+      await running.stop(0);
+      await using _next = await runGenerations(room, executor, { concurrency: 1 });
+      run = await executor.next();
+      order.push(names.of(run));
+      run.succeed();
+      continue;
+    }
+    order.push(names.of(run));
+    run.succeed();
+  }
+  deepEqual(order, ["alice1", "bob1", "bob2", "bob3", "bob4", "alice2", "bob5"]);
+});
