@@ -3,6 +3,7 @@
 import { z } from "@hono/zod-openapi";
 import type { FaceReport } from "../pipeline/protocol.ts";
 import { EncodedPhotoSchema, UploadedPhotoSchema } from "./generation.ts";
+import { openEnum } from "./open_enum.ts";
 
 /** A photo to check, in JSON. */
 export const FaceRequestSchema = z.strictObject({ image: EncodedPhotoSchema }).openapi("FaceRequest");
@@ -40,7 +41,7 @@ const FaceSchema = z.strictObject({
 
 /** One thing to improve about a photo. */
 const FaceProblemSchema = z.strictObject({
-  code: z.enum(problemCodes),
+  code: openEnum(problemCodes, "codes may be added: show the `message` of one you do not know"),
   message: z.string(),
   blocking: z.boolean().describe("true when POST /v1/generations would refuse the photo; false for advice"),
 }).openapi("FaceProblem");

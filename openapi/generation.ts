@@ -3,6 +3,7 @@
 import { z } from "@hono/zod-openapi";
 import type { GenerateProgress, OutputFormat, SchedulerName } from "../pipeline/protocol.ts";
 import { limits } from "./limits.ts";
+import { openEnum } from "./open_enum.ts";
 import { ProblemSchema } from "./problem.ts";
 
 /** A whole number that may not fit into 32 bits, which is what a client makes of it unless it is told. */
@@ -198,7 +199,7 @@ const expiresAt = z.iso.datetime().describe("until when it is kept");
 
 /** Data of a `progress` event. */
 export const GenerationProgressSchema = z.strictObject({
-  stage: z.enum(stages),
+  stage: openEnum(stages, "what is being done; stages may be added"),
   step: z.int().min(0).describe("denoising steps done, the mean over the images rounded down"),
   steps: z.int().min(0).describe("denoising steps in all; 0 before the stage `denoise`"),
 }).openapi("GenerationProgress");
@@ -225,7 +226,7 @@ export const PendingGenerationSchema = z.strictObject({
   status: z.enum(["queued", "running"]),
   // not nullable(): the document would say of the events' GenerationProgress too that it may be null
   progress: z.union([GenerationProgressSchema, z.null()]).describe("null while it is queued"),
-  images: z.array(GenerationImageSchema).describe("those that are finished already"),
+  images: z.array(GenerationImageSchema).describe("empty until it has succeeded"),
 }).openapi("PendingGeneration");
 
 /** A generation that ended without portraits. */

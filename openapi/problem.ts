@@ -1,6 +1,7 @@
 /** The body of every error answer: RFC 9457 `application/problem+json`. */
 
 import { z } from "@hono/zod-openapi";
+import { openEnum } from "./open_enum.ts";
 import { problemCatalogue, type ProblemCode, problemCodes, problemType } from "./problems.ts";
 
 /** One field at fault. */
@@ -8,7 +9,7 @@ export const FieldErrorSchema = z.strictObject({
   pointer: z.string().describe(
     "JSON pointer (RFC 6901) to the field; the same for the form field of a multipart body",
   ),
-  code: z.enum(problemCodes),
+  code: openEnum(problemCodes, "what is wrong with it; codes may be added"),
   detail: z.string().describe("what the field must hold"),
 }).openapi("FieldError");
 
@@ -18,7 +19,10 @@ export type FieldError = z.infer<typeof FieldErrorSchema>;
 /** A problem: the members of RFC 9457 and our extensions. */
 export const ProblemSchema = z.strictObject({
   type: z.string().describe("names the problem, for example `urn:idadapter:problem:face_not_found`"),
-  code: z.enum(problemCodes).describe("the last part of `type`; stable, for programs"),
+  code: openEnum(
+    problemCodes,
+    "the last part of `type`; stable, for programs. Codes may be added: take one you do not know by its `status`",
+  ),
   title: z.string().describe("short, the same for every occurrence"),
   status: z.int().describe("the HTTP status, repeated; in a `failed` event the status it would have had"),
   detail: z.string().describe("what is wrong with this very request"),
@@ -30,7 +34,7 @@ export const ProblemSchema = z.strictObject({
   error: z.strictObject({
     message: z.string(),
     type: z.string().describe("OpenAI's, for example `invalid_request_error`"),
-    code: z.enum(problemCodes),
+    code: openEnum(problemCodes, "the problem's own"),
     param: z.string().nullable().describe("the first field at fault"),
   }).optional().describe("the same in OpenAI's words, under /v1/images and /v1/models alone"),
 }).openapi("Problem");

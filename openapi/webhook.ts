@@ -1,6 +1,7 @@
 /** What the webhook resources take and give. */
 
 import { z } from "@hono/zod-openapi";
+import { openEnum } from "./open_enum.ts";
 import { problemCodes } from "./problems.ts";
 import { storable } from "./storable.ts";
 
@@ -61,8 +62,10 @@ export const GenerationEndedSchema = z.strictObject({
       steps: z.int().min(0).describe("denoising steps over all images"),
     }).describe("zeros unless it succeeded"),
     credits: z.int().min(0).describe("what was charged").openapi({ format: "int64" }),
-    error: z.strictObject({ code: z.enum(problemCodes), detail: z.string() }).optional()
-      .describe("of one that failed"),
+    error: z.strictObject({
+      code: openEnum(problemCodes, "the problem's; codes may be added"),
+      detail: z.string(),
+    }).optional().describe("of one that failed"),
   }),
 }).openapi("GenerationEnded");
 

@@ -99,7 +99,10 @@ Deno.test("clients", async (t) => {
         args: [...shortLived, "-cp", [classes, ...javaLibraries].join(":"), "MakePortrait", photo, portrait],
         env: { IDADAPTER_URL: service.address, IDADAPTER_TOKEN: await service.tokenFor("java") },
       });
-      match(said, /charged once\n.*finished generation\nrefused\nwith a problem that says why\n$/s);
+      match(
+        said,
+        /charged once\n.*finished generation\nrefused\nwith a problem that says why\nby a code that may be newer than the client\n$/s,
+      );
       await expectPicture(await Deno.readFile(portrait));
     },
   });

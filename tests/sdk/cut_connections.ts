@@ -70,7 +70,7 @@ function toldSteps(output: string): readonly (readonly number[])[] {
 
 /**
  * Has an example make a portrait through a proxy that cuts the answer to its first request and its first stream, and
- * answers in the service's place once.
+ * answers in the service's place after each.
  *
  * @param service to call
  * @param account whose token it gets; none else uses it
@@ -97,17 +97,26 @@ export async function expectPortraitOverCutConnections(
   });
 
   await released;
-  deepEqual(proxy.cuts, ["answer", "stream", "look"], "all of them failed");
+  const failed = ["answer", "answer again", "stream", "stream again", "look", "look again"];
+  deepEqual(proxy.cuts, failed, "all of them failed");
   const asked = proxy.requests.filter(({ method, path }) => method === "POST" && path === "/v1/generations");
   const keys = asked.map(({ headers }) => headers.get("idempotency-key") ?? "");
-  equal(keys.length, 2, "asked again once after the answer was cut");
-  equal(keys[0], keys[1]);
+  equal(keys.length, 3, "asked again after the answer was cut, and after a proxy's 504");
+  equal(new Set(keys).size, 1);
   match(keys[0]!, /^[0-9a-f-]{36}$/i);
   const watched = proxy.requests.filter(({ path }) => path.endsWith("/events"));
   const [first, ...others] = watched.map(({ headers }) => headers.get("last-event-id"));
   equal(first, undefined);
-  equal(others.length, 1, "taken up again once after the stream was cut");
+  equal(
+    new Set(others).size,
+    1,
+    "taken up again after the stream was cut, and once more if a 502 came first",
+  );
   ok(Number(others[0]) >= 4, `after the last event that came: ${others[0]}`);
+  const looks = proxy.requests.filter(({ path }) => /^\/v1\/generations\/[^/]+$/.test(path));
+  ok(looks.length >= 3, "looked again after a 503 and a 502 of a proxy");
+  const waited = looks[1]!.at - looks[0]!.at;
+  ok(waited > 240, `a \`Retry-After\` that is a date leaves the client's own delay: ${waited} ms`);
 
   // nothing is told twice; what happened while nobody listened is told only as long as the generation runs
   const steps = toldSteps(output).map(([step]) => step!);

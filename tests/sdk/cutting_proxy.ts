@@ -1,16 +1,22 @@
-/** A network that fails: a TCP proxy that cuts one answer and one event stream in the middle, and answers once itself. */
+/**
+ * A network that fails: a TCP proxy that cuts one answer and one event stream in the middle, and answers in the service's
+ * place, as what stands in front of one does.
+ */
 
-/** The head of a request that went through. */
+/** The head of a request below the proxy's address. */
 export interface SeenRequest {
   readonly method: string;
+  /** as the service has it */
   readonly path: string;
+  /** when it came, by `performance.now()` */
+  readonly at: number;
   /** names in lower case */
   readonly headers: ReadonlyMap<string, string>;
 }
 
 /** What became of the connections so far. */
 export interface CuttingProxy extends AsyncDisposable {
-  /** `http://127.0.0.1:<port>` */
+  /** `http://127.0.0.1:<port>/portraits` */
   readonly address: string;
   readonly requests: readonly SeenRequest[];
   /** the first stream of events is asked for */
@@ -19,27 +25,60 @@ export interface CuttingProxy extends AsyncDisposable {
   readonly cuts: readonly Cut[];
 }
 
-/** What fails: the answer to a request, a stream of events, the look at a generation, which the proxy answers in HTML. */
-type Cut = "answer" | "stream" | "look";
+/** What fails: an answer or a stream is cut in the middle; for the others the proxy answers in the service's place. */
+type Cut = "answer" | "answer again" | "stream" | "stream again" | "look" | "look again";
 
-/** What stands in front of a service says while it is replaced. */
-const badGateway = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/html\r\nRetry-After: 1\r\n" +
-  "Content-Length: 18\r\nConnection: close\r\n\r\n<h1>Come back</h1>";
+/** An answer of what stands in front of the service, given once. */
+interface AnswerInPlace {
+  readonly cut: Cut;
+  /** method and path */
+  readonly request: RegExp;
+  /** not before this one */
+  readonly after?: Cut;
+  readonly answer: string;
+}
 
+function answerWith(status: string, contentType: string, body: string, headers = ""): string {
+  return `HTTP/1.1 ${status}\r\nContent-Type: ${contentType}\r\n${headers}` +
+    `Content-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`;
+}
+
+const badGateway = answerWith("502 Bad Gateway", "text/html", "<h1>Bad gateway</h1>");
+// a date is as good as a number (RFC 9110, 10.2.3), and this one is past: nobody waits for it
+const date = "Retry-After: Wed, 21 Oct 2015 07:28:00 GMT\r\n";
+const unavailable = answerWith("503 Service Unavailable", "text/html", "<h1>Come back</h1>", date);
+const timeout = answerWith("504 Gateway Timeout", "application/json", '{"message": "Timed out"}');
+
+const start = /^POST \/v1\/generations$/;
+const watch = /^GET \/v1\/generations\/[^/]+\/events$/;
+const look = /^GET \/v1\/generations\/[^/]+$/;
+
+const answersInPlace: readonly AnswerInPlace[] = [
+  { cut: "answer again", request: start, after: "answer", answer: timeout },
+  { cut: "stream again", request: watch, after: "stream", answer: badGateway },
+  { cut: "look", request: look, answer: unavailable },
+  { cut: "look again", request: look, after: "look", answer: badGateway },
+];
+
+/** A service may stand below a path; what is asked for elsewhere goes through unseen. */
+const prefix = "/portraits";
+const requestLine = new RegExp(`^([A-Z]+) ${prefix}(\\S+) HTTP/1\\.1\r\n`);
+
+const encoder = new TextEncoder();
 const latin1 = new TextDecoder("latin1");
 /** This many progress events come whole, the next one does not. */
 const wholeEvents = 4;
 
 /** The head a chunk begins with, if it begins with one. */
 function readHead(chunk: string): SeenRequest | undefined {
-  const [, method = "", path = ""] = /^([A-Z]+) (\S+) HTTP\/1\.1\r\n/.exec(chunk) ?? [];
+  const [, method = "", path = ""] = requestLine.exec(chunk) ?? [];
   if (method === "") return undefined;
   const lines = chunk.slice(0, chunk.indexOf("\r\n\r\n")).split("\r\n").slice(1);
   const headers = new Map(lines.map((line): [string, string] => {
     const colon = line.indexOf(":");
     return [line.slice(0, colon).toLowerCase(), line.slice(colon + 1).trim()];
   }));
-  return { method, path, headers };
+  return { method, path, headers, at: performance.now() };
 }
 
 function close(connection: Deno.Conn): void {
@@ -76,8 +115,8 @@ function cutAt(text: string): number | undefined {
 
 /**
  * Starts the proxy. It cuts the answer to the first `POST /v1/generations`, which the service has taken on by then,
- * and the first stream of events, in the middle of an event; and it answers the first look at a generation itself, as a
- * proxy does whose service is away.
+ * and the first stream of events, in the middle of an event. After each it answers the next request of the kind itself,
+ * and the first two looks at a generation.
  *
  * @param target `http://127.0.0.1:<port>` of the service
  * @returns the proxy; `await using` stops it
@@ -101,23 +140,28 @@ export function startCuttingProxy(target: string): CuttingProxy {
           if (head.path.endsWith("/events")) watched.resolve();
           current = head;
           stream = "";
-          if (/^\/v1\/generations\/[^/]+$/.test(head.path) && !cuts.includes("look")) {
-            cuts.push("look");
-            return await send(client, new TextEncoder().encode(badGateway));
-          }
+          await send(service, encoder.encode(`${head.method} `));
         }
-        await send(service, chunk);
+        await send(service, head === undefined ? chunk : chunk.subarray(`${head.method} ${prefix}`.length));
       }
     };
     const downwards = async () => {
       for await (const chunk of chunksOf(service)) {
-        if (current?.method === "POST" && current.path === "/v1/generations" && !cuts.includes("answer")) {
+        const asked = `${current?.method} ${current?.path}`;
+        const inPlace = answersInPlace.find(({ cut, request, after }) =>
+          request.test(asked) && !cuts.includes(cut) && (after === undefined || cuts.includes(after))
+        );
+        if (inPlace !== undefined) {
+          cuts.push(inPlace.cut);
+          return await send(client, encoder.encode(inPlace.answer));
+        }
+        if (start.test(asked) && !cuts.includes("answer")) {
           cuts.push("answer");
           // some of it must come: what ends without an answer many HTTP stacks send again without a word
           const body = latin1.decode(chunk).indexOf("\r\n\r\n") + "\r\n\r\n{".length;
           return await send(client, chunk.subarray(0, body));
         }
-        if (current?.path.endsWith("/events") && !cuts.includes("stream")) {
+        if (watch.test(asked) && !cuts.includes("stream")) {
           const before = stream.length;
           stream += latin1.decode(chunk);
           const end = cutAt(stream);
@@ -143,7 +187,7 @@ export function startCuttingProxy(target: string): CuttingProxy {
     for await (const client of listener) void serve(client);
   })();
   return {
-    address: `http://127.0.0.1:${listener.addr.port}`,
+    address: `http://127.0.0.1:${listener.addr.port}${prefix}`,
     requests,
     watched: watched.promise,
     cuts,

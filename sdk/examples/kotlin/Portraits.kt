@@ -73,7 +73,7 @@ class Portraits(private val address: String, private val token: () -> String) {
                 Thread.sleep(FIRST_DELAY shl lost - 1)
                 continue
             } catch (busy: Busy) {
-                if (++lost == ATTEMPTS) throw busy.refused
+                if (++lost == ATTEMPTS) throw busy.failure
                 Thread.sleep(maxOf(FIRST_DELAY shl lost - 1, busy.milliseconds))
                 continue
             }
@@ -171,20 +171,22 @@ class Portraits(private val address: String, private val token: () -> String) {
                 connection.outputStream.use { it.write(body.toString().toByteArray()) }
             }
             val status = connection.responseCode
-            if (status == 429 || status == 503) throw Busy(connection.getHeaderField("Retry-After"), problemOf(connection))
-            if (status >= 400) throw problemOf(connection)
+            if (status == 429 || status == 503) throw Busy(connection.getHeaderField("Retry-After"), failureOf(connection))
+            if (status >= 400) throw failureOf(connection)
             return read(connection)
         } finally {
             connection.disconnect()
         }
     }
 
-    private fun problemOf(connection: HttpURLConnection): Refused {
+    private fun failureOf(connection: HttpURLConnection): Exception {
         val text = connection.errorStream?.bufferedReader()?.use { it.readText() } ?: ""
         return try {
             refusal(JSONObject(text))
         } catch (foreign: JSONException) {
-            Refused("unexpected_answer", "Not the service answered, but what stands in front of it: ${connection.responseCode}.")
+            val message = "Not the service answered, but what stands in front of it: ${connection.responseCode}."
+            // a proxy's 502 or 504 is a lost connection: the service may have taken the request on
+            if (connection.responseCode >= 500) IOException(message) else Refused("unexpected_answer", message)
         }
     }
 
@@ -192,7 +194,7 @@ class Portraits(private val address: String, private val token: () -> String) {
         Refused(problem.getString("code"), "${problem.getString("detail")} ${problem.getString("remedy")}")
 
     /** A refusal that passes by itself. */
-    private class Busy(retryAfter: String?, val refused: Refused) : Exception(refused.message) {
+    private class Busy(retryAfter: String?, val failure: Exception) : Exception(failure.message) {
         val milliseconds = (retryAfter?.toLongOrNull() ?: 0) * 1000
     }
 
@@ -212,7 +214,7 @@ class Portraits(private val address: String, private val token: () -> String) {
         return try {
             call()
         } catch (busy: Busy) {
-            throw busy.refused
+            throw busy.failure
         }
     }
 

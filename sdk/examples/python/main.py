@@ -43,7 +43,7 @@ def main() -> None:
     generation = follow_generation(
         client,
         generation_id,
-        lambda progress: print(progress.stage.value, progress.step, progress.steps, flush=True),
+        lambda progress: print(progress.stage, progress.step, progress.steps, flush=True),
     )
     for image, file in zip(generation.images, fetch_images(client, generation), strict=True):
         target = Path(folder) / f"portrait_{image.seed}.png"

@@ -52,8 +52,8 @@ def _insist(call: Callable[[], Response[T]]) -> T:
         wait = FIRST_DELAY * 2**attempt
         try:
             response = call()
-        # ValueError: what stands in front of the service answered, and not with JSON
-        except (httpx.TransportError, ValueError):
+        # the last three: what stands in front of the service answered, and not with what the contract has
+        except (httpx.TransportError, ValueError, KeyError, TypeError):
             if last:
                 raise
             time.sleep(wait)
@@ -64,9 +64,12 @@ def _insist(call: Callable[[], Response[T]]) -> T:
             continue
         if isinstance(response.parsed, Problem):
             raise Refused(response.parsed)
-        if response.parsed is None:
+        if response.parsed is not None:
+            return response.parsed
+        # a proxy's 502: the service may have taken the request on
+        if response.status_code < 500 or last:
             raise RuntimeError(f"an answer the contract does not know: {response.status_code}")
-        return response.parsed
+        time.sleep(wait)
     raise AssertionError("unreachable")
 
 

@@ -138,7 +138,10 @@ struct Portraits: Sendable {
     }
 
     private func makeRequest(_ method: String, _ path: String) async throws -> URLRequest {
-        guard let url = URL(string: path, relativeTo: address) else { throw URLError(.badURL) }
+        // as text: a relative address that begins with `/` would replace the path of the service's own
+        var base = address.absoluteString
+        if base.hasSuffix("/") { base.removeLast() }
+        guard let url = URL(string: base + path) else { throw URLError(.badURL) }
         // a stream that lives sends something every 15 seconds
         var request = URLRequest(url: url, timeoutInterval: 30)
         request.httpMethod = method
@@ -169,9 +172,12 @@ struct Portraits: Sendable {
                 let answer = response as? HTTPURLResponse
                 let status = answer?.statusCode ?? 0
                 if (200..<300).contains(status) { return data }
-                // these pass by themselves
-                guard status == 429 || status == 503, attempt < Self.attempts else {
-                    throw try decode(Problem.self, from: data)
+                let problem = try? decode(Problem.self, from: data)
+                // what passes by itself; and a proxy's 502 or 504, for the service may have taken the request on
+                let passes = status == 429 || status == 503 || (status >= 500 && problem == nil)
+                guard passes, attempt < Self.attempts else {
+                    let detail = "Not the service answered, but what stands in front of it: \(status)."
+                    throw problem ?? Problem(code: "unexpected_answer", detail: detail, remedy: "")
                 }
                 let seconds = UInt64(answer?.value(forHTTPHeaderField: "Retry-After") ?? "") ?? 0
                 try await Task.sleep(nanoseconds: max(delay, seconds * 1_000_000_000))

@@ -13,6 +13,7 @@ import {
   type GenerationRequest,
   getGeneration,
   getGenerationImage,
+  type Problem,
   watchGeneration,
 } from "../../generated/typescript/index.ts";
 
@@ -70,16 +71,26 @@ interface Outcome<Data> {
   readonly response?: Response | undefined;
 }
 
+/** A refusal of the service's own (RFC 9457): decide by its `code`, show its `detail` and `remedy`. */
+function isProblem(error: unknown): error is Problem {
+  return typeof error === "object" && error !== null && "code" in error && "remedy" in error;
+}
+
 /** Calls until somebody answers; safe for whatever may be sent twice. */
 async function insist<Data>(call: () => Promise<Outcome<Data>>): Promise<Data> {
   for (let attempt = 1;; attempt++) {
     const { data, error, response } = await call();
     if (response?.ok && data !== undefined) return data;
     // an answer that broke off has a response of 200 and an error
-    const lost = response === undefined || response.ok || passing.has(response.status);
-    // a refusal is a problem (RFC 9457): decide by its `code`, show its `detail` and `remedy`
-    if (!lost || attempt === attempts) throw error;
-    const seconds = Number(response?.headers.get("Retry-After") ?? 0);
+    const lost = response === undefined || response.ok || passing.has(response.status) ||
+      // a proxy's 502 or 504: the service may have taken the request on
+      (response.status >= 500 && !isProblem(error));
+    if (!lost || attempt === attempts) {
+      if (isProblem(error) || error instanceof Error) throw error;
+      throw new Error(`Not the service answered, but what stands in front of it: ${response?.status}.`);
+    }
+    // a date is not a number: then our own delay will do
+    const seconds = Number(response?.headers.get("Retry-After")) || 0;
     await delay(Math.max(seconds * 1000, firstDelay * 2 ** (attempt - 1)));
   }
 }
