@@ -1,14 +1,15 @@
-/** The model: every file as the manifest says, every graph loadable where it will run. */
+/** The model: every file as the manifest says, and loaded and run as the service does it. */
 
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import type { Config } from "../config.ts";
 import { BundleError } from "../models/bundle_error.ts";
-import { graphPath } from "../models/graph_variant.ts";
-import { GRAPH_NAMES, loadManifest, type Manifest } from "../models/manifest.ts";
-import { createSession } from "../models/sessions.ts";
+import { filesToFetch } from "../models/fetch_bundle.ts";
+import { loadManifest } from "../models/manifest.ts";
 import { verifyBundle } from "../models/verify_bundle.ts";
+import { loadPipeline } from "../pipeline/pipeline.ts";
+import { warmUp } from "../pipeline/warm_up.ts";
 import { exists } from "./exists.ts";
 import { failed, type Finding, fine, messageOf } from "./finding.ts";
 
@@ -82,55 +83,67 @@ async function missingLibraries(): Promise<string[]> {
   ];
 }
 
-async function checkSessions(
+/** Loads and runs the bundle as a start does, but keeps nothing of it. */
+async function checkPipeline(
   { bundle, executionProvider: provider, threads }: Config,
-  manifest: Manifest,
 ): Promise<Finding> {
   const check = "execution provider";
-  for (const name of GRAPH_NAMES) {
-    const settings = { provider, threads };
-    try {
-      await (await createSession(`${bundle}/${graphPath(manifest, name, settings)}`, settings)).release();
-    } catch (error) {
-      const reason = messageOf(error);
-      if (provider === "cuda" && error instanceof BundleError && error.code === "provider_unavailable") {
-        const missing = await missingLibraries();
-        const detail = missing.length > 0 ? `CUDA cannot be used; missing: ${missing.join(", ")}` : reason;
-        return failed(
-          check,
-          detail,
-          "Install ONNX Runtime's CUDA provider, the CUDA that it is built for (12 or 13), cuDNN 9 and a driver for " +
-            "it (docs/operate.md, The image), or set EXECUTION_PROVIDER=cpu.",
-        );
-      }
-      return failed(check, reason, "Fetch or export the bundle again; it must be of this release's layout.");
+  try {
+    const pipeline = await loadPipeline(bundle, { provider, threads });
+    await warmUp(pipeline, { provider, maxBatch: 1 });
+    // what a start leaves until it is asked for
+    await pipeline.models.cachedUnet?.();
+    return fine(check, `${provider}, every graph loads and runs, ${threads} threads`);
+  } catch (error) {
+    const reason = messageOf(error);
+    const code = error instanceof BundleError ? error.code : undefined;
+    if (code === "file_invalid" || code === "manifest_invalid") throw error;
+    if (provider === "cuda" && code === "provider_unavailable") {
+      const missing = await missingLibraries();
+      const detail = missing.length > 0 ? `CUDA cannot be used; missing: ${missing.join(", ")}` : reason;
+      return failed(
+        check,
+        detail,
+        "Install ONNX Runtime's CUDA provider, the CUDA that it is built for (12 or 13), cuDNN 9 and a driver for " +
+          "it (docs/operate.md, The image), or set EXECUTION_PROVIDER=cpu.",
+      );
     }
+    return failed(check, reason, "Fetch or export the bundle again; it must be of this release's layout.");
   }
-  return fine(check, `${provider}, ${GRAPH_NAMES.length} graphs load, ${threads} threads`);
 }
 
 /**
- * Checks the bundle's files and that each graph loads on the execution provider.
+ * Checks the bundle's files and that it loads and runs on the execution provider.
  *
  * @param config of the service
- * @returns a finding for the files, and one for the graphs where the files are good; of a bundle that the first start
- * fetches one that says so
+ * @returns a finding for the files, and one for the graphs where the files are good; of a bundle that the next start
+ * fetches, or goes on fetching, one that says so
  */
 export async function checkBundle(config: Config): Promise<Finding[]> {
   const { bundle, bundleSource } = config;
-  if (bundleSource !== undefined && !await exists(join(bundle, "bundle.json"))) {
-    const from = `s3://${bundleSource.bucket}/${bundleSource.prefix}`;
+  const from = bundleSource && `s3://${bundleSource.bucket}/${bundleSource.prefix}`;
+  if (from !== undefined && !await exists(join(bundle, "bundle.json"))) {
     return [fine("bundle", `fetched from ${from} at the first start, and not looked at before`)];
   }
   try {
-    const manifest = await loadManifest(config.bundle);
-    await verifyBundle(config.bundle, manifest);
-    const files = Object.values(manifest.files);
-    const megabytes = Math.round(files.reduce((sum, { size }) => sum + size, 0) / 1e6);
-    const { name, version } = manifest;
-    const detail =
-      `${name} ${version}: ${files.length} files, ${megabytes} MB, every SHA-256 as it should be`;
-    return [fine("bundle", detail), await checkSessions(config, manifest)];
+    const manifest = await loadManifest(bundle);
+    const { name, version, files } = manifest;
+    const all = Object.values(files);
+    if (from === undefined) await verifyBundle(bundle, manifest);
+    else {
+      const [first, ...others] = await filesToFetch(bundle, manifest);
+      if (first !== undefined) {
+        const missing = others.length === 0 ? first : `${first} and ${others.length} more`;
+        const detail =
+          `${name} ${version}: ${missing} of ${all.length} files are missing or damaged, the next start ` +
+          `fetches them from ${from}, and it is not looked at before`;
+        return [fine("bundle", detail)];
+      }
+    }
+    const graphs = await checkPipeline(config);
+    const megabytes = Math.round(all.reduce((sum, { size }) => sum + size, 0) / 1e6);
+    const detail = `${name} ${version}: ${all.length} files, ${megabytes} MB, every SHA-256 as it should be`;
+    return [fine("bundle", detail), graphs];
   } catch (error) {
     const remedy = "Fetch the bundle again, or have BUNDLE name another; the embedded one is models/default.";
     return [failed("bundle", messageOf(error), remedy)];

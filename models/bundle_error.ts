@@ -6,6 +6,7 @@ export type BundleErrorCode =
   | "file_missing"
   | "file_size_wrong"
   | "file_digest_wrong"
+  | "file_invalid"
   | "bundle_unreachable"
   | "graph_unreadable"
   | "graph_mismatch"

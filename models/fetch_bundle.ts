@@ -48,10 +48,7 @@ const mostManifestBytes = 8_388_608;
 export async function fetchBundle(fetch: BundleFetch): Promise<FetchedBundle> {
   await mkdir(fetch.folder, { recursive: true });
   const manifest = await fetchManifest(fetch);
-  const missing: string[] = [];
-  for (const path of Object.keys(manifest.files)) {
-    if (!await isThere(join(fetch.folder, path), manifest.files[path]!)) missing.push(path);
-  }
+  const missing = await filesToFetch(fetch.folder, manifest);
   const waiting = [...missing];
   const worker = async () => {
     for (let path = waiting.shift(); path !== undefined; path = waiting.shift()) {
@@ -60,6 +57,29 @@ export async function fetchBundle(fetch: BundleFetch): Promise<FetchedBundle> {
   };
   await Promise.all(Array.from({ length: filesAtOnce }, worker));
   return { files: missing.length, bytes: missing.reduce((sum, path) => sum + manifest.files[path]!.size, 0) };
+}
+
+/**
+ * Says what {@linkcode fetchBundle} has to fetch.
+ *
+ * @param folder the bundle's folder
+ * @param manifest its checked manifest
+ * @returns paths of files that are not there, or are not as the manifest wants them
+ *
+ * @example
+ * ```ts
+ * await filesToFetch("models/default", await loadManifest("models/default")); // []
+ * ```
+ */
+export async function filesToFetch(
+  folder: string,
+  { files }: Pick<Manifest, "files">,
+): Promise<string[]> {
+  const missing: string[] = [];
+  for (const path of Object.keys(files)) {
+    if (!await isThere(join(folder, path), files[path]!)) missing.push(path);
+  }
+  return missing;
 }
 
 type File = Manifest["files"][string];

@@ -2,6 +2,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { BundleError } from "./bundle_error.ts";
+import { listFaults } from "./read_bundle_file.ts";
 
 /** The graphs of a bundle, by the name of their folder. */
 export const GRAPH_NAMES = [
@@ -141,10 +142,16 @@ export const manifestSchema = z.object({
     bundlePath,
     z.object({ sha256: z.string().regex(/^[0-9a-f]{64}$/), size: z.int().nonnegative() }),
   ),
-}).superRefine((manifest, context) => {
+});
+
+/** {@linkcode manifestSchema} where every file that is used is listed: others would be neither fetched nor verified. */
+const wholeManifestSchema = manifestSchema.superRefine((manifest, context) => {
   const variants = Object.values(manifest.variants).flatMap((graphs) => Object.values(graphs ?? {}));
   const graphs = Object.values(manifest.graphs).filter((path) => path !== undefined);
-  for (const path of [...graphs, ...variants, manifest.scheduler]) {
+  const tokenizer = ["tokenizer.json", "tokenizer_config.json"].map((name) =>
+    `${manifest.tokenizer}/${name}`
+  );
+  for (const path of [...graphs, ...variants, manifest.scheduler, ...tokenizer]) {
     if (!(path in manifest.files)) {
       context.addIssue({ code: "custom", path: ["files"], message: `${path} is used but has no digest` });
     }
@@ -193,7 +200,7 @@ export async function loadManifest(folder: string): Promise<Manifest> {
  * @param text of the file
  * @param path what a message calls it
  * @returns the manifest
- * @throws {BundleError} `manifest_invalid` when it is not JSON or does not fit the schema
+ * @throws {BundleError} `manifest_invalid` when it is not JSON, does not fit the schema, or uses a file that it does not list
  */
 export function parseManifest(text: string, path: string): Manifest {
   let json: unknown;
@@ -204,12 +211,9 @@ export function parseManifest(text: string, path: string): Manifest {
       cause: error,
     });
   }
-  const parsed = manifestSchema.safeParse(json);
+  const parsed = wholeManifestSchema.safeParse(json);
   if (!parsed.success) {
-    const faults = parsed.error.issues.map((issue) =>
-      `${issue.path.join(".") || "bundle"}: ${issue.message}`
-    );
-    throw new BundleError("manifest_invalid", `${path} does not fit the schema: ${faults.join("; ")}`);
+    throw new BundleError("manifest_invalid", `${path} does not fit the schema: ${listFaults(parsed.error)}`);
   }
   return parsed.data;
 }

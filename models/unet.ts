@@ -1,7 +1,10 @@
+import { BundleError } from "./bundle_error.ts";
 import { type OpenGraph, openGraph } from "./graph.ts";
+import { graphPath } from "./graph_variant.ts";
 import type { Bundle } from "./manifest.ts";
 import type { SessionSettings } from "./sessions.ts";
 import type { FloatTensor } from "./tensor.ts";
+import { filesOfGraph, verifyBundle } from "./verify_bundle.ts";
 
 /** One denoising step of `b` latents. */
 export interface UnetInput {
@@ -79,6 +82,7 @@ export async function loadUnet(bundle: Bundle, settings: SessionSettings): Promi
   const run = open({ inputs, outputs: { prediction } });
   let cached: Promise<CachedUnet> | undefined;
   const load = async (whole: OpenGraph): Promise<CachedUnet> => {
+    await checkUnchanged(bundle, settings);
     const part = await openGraph(bundle, "unet_shallow", settings);
     const full = whole({ inputs, outputs: { prediction, deep_features: deepFeatures } });
     const shallow = part(
@@ -101,4 +105,17 @@ export async function loadUnet(bundle: Bundle, settings: SessionSettings): Promi
     unet: async (input) => (await run({ ...input })).prediction,
     cachedUnet: graphs.unet_shallow === undefined ? undefined : loadOnce,
   };
+}
+
+/** Files may have been replaced since the bundle was verified, and parts of two models make no pictures. */
+async function checkUnchanged({ folder, manifest }: Bundle, settings: SessionSettings): Promise<void> {
+  const files = filesOfGraph(manifest, graphPath(manifest, "unet_shallow", settings));
+  await verifyBundle(folder, { files }).catch((error) => {
+    if (!(error instanceof BundleError)) throw error;
+    throw new BundleError(
+      error.code,
+      `the bundle is no longer what this process started with (${error.message}): start it again`,
+      { cause: error },
+    );
+  });
 }

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { stat } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { BundleError } from "./bundle_error.ts";
 import type { Manifest } from "./manifest.ts";
 
@@ -11,7 +11,7 @@ import type { Manifest } from "./manifest.ts";
  * are read piece by piece: memory stays small whatever the bundle's size.
  *
  * @param folder the bundle's folder
- * @param manifest its checked manifest
+ * @param manifest its checked manifest, or as many of its files as are to be checked
  * @throws {BundleError} `file_missing`, `file_size_wrong` or `file_digest_wrong`; the message names the first such file
  *
  * @example
@@ -19,7 +19,7 @@ import type { Manifest } from "./manifest.ts";
  * await verifyBundle("models/default", await loadManifest("models/default"));
  * ```
  */
-export async function verifyBundle(folder: string, manifest: Manifest): Promise<void> {
+export async function verifyBundle(folder: string, manifest: Pick<Manifest, "files">): Promise<void> {
   const files = Object.entries(manifest.files);
   for (const [path, { size }] of files) await checkSize(folder, path, size);
   for (const [path, { sha256 }] of files) {
@@ -46,21 +46,47 @@ async function checkSize(folder: string, path: string, expected: number): Promis
   }
 }
 
+/**
+ * The files that a graph is made of: its own and those beside it, its weights among them.
+ *
+ * @param manifest the bundle's
+ * @param path of the graph in it
+ * @returns those of the manifest's files, by their path in the bundle
+ *
+ * @example
+ * ```ts
+ * filesOfGraph(manifest, "vae_decoder/model.onnx"); // { "vae_decoder/config.json": …, … }
+ * ```
+ */
+export function filesOfGraph({ files }: Pick<Manifest, "files">, path: string): Manifest["files"] {
+  return Object.fromEntries(Object.entries(files).filter(([file]) => dirname(file) === dirname(path)));
+}
+
 /** Bytes read at a time. */
 const CHUNK = 1 << 20;
 
 /**
- * SHA-256 of a file, read piece by piece: half of the time that a stream takes.
+ * Reads a file piece by piece: half of the time that a stream takes.
+ *
+ * @param path of the file
+ * @returns its pieces, each good until the next is asked for
+ */
+export async function* readInChunks(path: string): AsyncGenerator<Uint8Array> {
+  const chunk = new Uint8Array(CHUNK);
+  using file = await Deno.open(path);
+  for (let count = await file.read(chunk); count !== null; count = await file.read(chunk)) {
+    yield chunk.subarray(0, count);
+  }
+}
+
+/**
+ * SHA-256 of a file, read piece by piece.
  *
  * @param path of the file
  * @returns the digest in hexadecimal
  */
 export async function fileDigest(path: string): Promise<string> {
   const hash = createHash("sha256");
-  const chunk = new Uint8Array(CHUNK);
-  using file = await Deno.open(path);
-  for (let count = await file.read(chunk); count !== null; count = await file.read(chunk)) {
-    hash.update(chunk.subarray(0, count));
-  }
+  for await (const chunk of readInChunks(path)) hash.update(chunk);
   return hash.digest("hex");
 }

@@ -1,5 +1,6 @@
 import sharp from "sharp";
 import { detectFormat, type ImageFormat, isCutOff } from "./image_format.ts";
+import { countScans } from "./jpeg_scans.ts";
 import { PipelineError } from "./protocol.ts";
 
 // libvips would keep the last hundred operations, and with them photos and portraits that are nobody's business any more.
@@ -7,6 +8,12 @@ sharp.cache(false);
 
 /** Photos with more pixels than this are refused before they are decoded: 40 megapixels. */
 export const MAX_PIXELS = 40_000_000;
+
+/** So are photos with a longer side: no JPEG has one, and `warp` reads a row over and over where a photo is all row. */
+export const MAX_SIDE = 65_535;
+
+/** So are JPEGs with more scans: each takes the decoder through all pixels again, and progressive photos have about ten. */
+export const MAX_SCANS = 100;
 
 /** A decoded picture, upright. */
 export interface Photo {
@@ -20,8 +27,8 @@ export interface Photo {
  * Decodes a photo: JPEG, PNG, WebP or AVIF, told by content.
  *
  * The EXIF orientation is applied, transparency is laid on white, greyscale, CMYK, wide-gamut and 16-bit pictures
- * become 8-bit sRGB, of an animation the first frame is taken. The size is read from the header and checked
- * before any pixel is decoded.
+ * become 8-bit sRGB, of an animation the first frame is taken. The size is read from the header, the number of a JPEG's
+ * scans from its markers, and both are checked before any pixel is decoded.
  *
  * @param bytes the encoded file
  * @returns the picture
@@ -97,7 +104,9 @@ const pixelsInUse = new PixelSemaphore();
 async function readHeader(bytes: Uint8Array): Promise<{ format: ImageFormat; pixels: number }> {
   const format = detectFormat(bytes);
   checkFormat(format);
-  return { format, pixels: await checkSize(bytes, format) };
+  const pixels = await checkSize(bytes, format);
+  if (format === "jpeg") checkScans(bytes);
+  return { format, pixels };
 }
 
 async function decode(bytes: Uint8Array, format: ImageFormat): Promise<Photo> {
@@ -150,7 +159,25 @@ async function checkSize(bytes: Uint8Array, format: ImageFormat): Promise<number
       { width, height, limit: MAX_PIXELS },
     );
   }
+  if (Math.max(width, height) > MAX_SIDE) {
+    throw new PipelineError(
+      "image_too_large",
+      `The photo has ${width} x ${height} pixels, at most ${MAX_SIDE} a side are read: scale it down`,
+      { width, height, limit: MAX_SIDE },
+    );
+  }
   return width * height;
+}
+
+/** Nothing stops a decoder once it has begun, so it does not begin with what would take it minutes. */
+function checkScans(bytes: Uint8Array): void {
+  const scans = countScans(bytes);
+  if (scans > MAX_SCANS) {
+    throw new PipelineError(
+      "image_not_decodable",
+      `The photo is a JPEG of ${scans} scans, at most ${MAX_SCANS} are read: save it again and send that`,
+    );
+  }
 }
 
 function undecodable(bytes: Uint8Array, format: ImageFormat): PipelineError {

@@ -2,6 +2,7 @@ import { join } from "node:path";
 import type { Bundle } from "../models/manifest.ts";
 import { loadManifest } from "../models/manifest.ts";
 import { loadModels, type Models } from "../models/models.ts";
+import { readBundleFile } from "../models/read_bundle_file.ts";
 import type { SessionSettings } from "../models/sessions.ts";
 import { verifyBundle } from "../models/verify_bundle.ts";
 import { NoiseLevels } from "./schedulers/noise_levels.ts";
@@ -32,7 +33,7 @@ export async function loadPipeline(folder: string, settings: SessionSettings): P
   const manifest = await loadManifest(folder);
   await verifyBundle(folder, manifest);
   const bundle = { folder, manifest };
-  const schedulerConfig = parseSchedulerConfig(await Deno.readTextFile(join(folder, manifest.scheduler)));
+  const schedulerConfig = await readBundleFile(join(folder, manifest.scheduler), parseSchedulerConfig);
   return {
     ...bundle,
     models: await loadModels(bundle, settings),

@@ -1,3 +1,4 @@
+import { BundleError } from "../models/bundle_error.ts";
 import type { Manifest } from "../models/manifest.ts";
 import type { CountedFeatures, Identity, ReferenceFeatures } from "../models/mixed_features.ts";
 import type { Models } from "../models/models.ts";
@@ -188,7 +189,7 @@ export function countReferences(count: number, rows: readonly ReferenceFeatures[
  * @param identity of the photos' features
  * @param rows features of one photo each, which `identity` was mixed from
  * @param places of the manifest's `quiet_patches`; the identity itself comes back where there are none
- * @throws {RangeError} one names a patch that there is not
+ * @throws {BundleError} one names a patch that there is not
  *
  * @example
  * ```ts
@@ -206,18 +207,36 @@ export function quietPatches(
   const count = rows[0]!.patch_features.dims[1]!;
   const bias = Float32Array.from(data);
   const faceTokens = bias.length - rows.length * count;
+  checkQuietPatches(places, count);
   for (const { patches, bias: less } of places) {
-    const beyond = patches.find((patch) => patch >= count);
-    if (beyond !== undefined) {
-      throw new RangeError(
-        `the bundle's quiet_patches name patch ${beyond}, and its image encoder has ${count}`,
-      );
-    }
     for (const index of rows.keys()) {
       for (const patch of patches) bias[faceTokens + index * count + patch]! += less;
     }
   }
   return { ...identity, identity_token_bias: { data: bias, dims } };
+}
+
+/**
+ * Checks that there are the patches that a manifest names.
+ *
+ * @param places its `quiet_patches`
+ * @param count P, of the image encoder
+ * @throws {BundleError} `manifest_invalid` when one is not there
+ *
+ * @example
+ * ```ts
+ * checkQuietPatches(manifest.quiet_patches, features.patch_features.dims[1]!);
+ * ```
+ */
+export function checkQuietPatches(places: Manifest["quiet_patches"], count: number): void {
+  const beyond = places.flatMap(({ patches }) => patches).find((patch) => patch >= count);
+  if (beyond !== undefined) {
+    throw new BundleError(
+      "manifest_invalid",
+      `quiet_patches of bundle.json names patch ${beyond}, and the image encoder has ${count} of them, from 0: ` +
+        "export the bundle again",
+    );
+  }
 }
 
 function meanRow(rows: readonly FloatTensor[]): FloatTensor {

@@ -3,6 +3,7 @@
 import { Tokenizer } from "@huggingface/tokenizers";
 import { join } from "node:path";
 import { z } from "zod";
+import { readBundleFile } from "../models/read_bundle_file.ts";
 
 /** A special token in a `tokenizer_config.json`: its text, or an added token that holds it. */
 const specialTokenSchema = z.union([
@@ -38,14 +39,17 @@ export interface TextTokenizer {
  * Loads the tokenizer of a bundle.
  *
  * @param folder holds `tokenizer.json` and `tokenizer_config.json`
- * @throws {Deno.errors.NotFound} when a file is missing
- * @throws {z.ZodError} when the configuration lacks a length
+ * @throws {BundleError} `file_missing` or `file_invalid`, which of the two it is stands in the message
  */
 export async function loadTokenizer(folder: string): Promise<TextTokenizer> {
-  const [tokenizer, config] = await Promise.all(
-    ["tokenizer.json", "tokenizer_config.json"].map((name) => Deno.readTextFile(join(folder, name))),
+  const config = await readBundleFile(
+    join(folder, "tokenizer_config.json"),
+    (text) => tokenizerConfigSchema.parse(JSON.parse(text)),
   );
-  return createTokenizer(JSON.parse(tokenizer!), JSON.parse(config!));
+  return await readBundleFile(
+    join(folder, "tokenizer.json"),
+    (text) => createTokenizer(JSON.parse(text), config),
+  );
 }
 
 /**

@@ -6,7 +6,7 @@ import { Denoiser, type Draft, startDraft } from "./denoise.ts";
 import { defaultGuidance, type GuidanceSchedule, rowKinds } from "./guidance.ts";
 import type { Pipeline } from "./pipeline.ts";
 import { encodePrompt, encodeWords } from "./prompt.ts";
-import { countReferences } from "./references.ts";
+import { checkQuietPatches, countReferences } from "./references.ts";
 import { createScheduler } from "./schedulers/create_scheduler.ts";
 
 /** What will be served. */
@@ -38,6 +38,7 @@ const GUIDANCES: readonly GuidanceSchedule[] = [
  * @param pipeline the loaded bundle
  * @param settings what will be served
  * @returns most pictures in a batch
+ * @throws {BundleError} `manifest_invalid` when the manifest names patches that no photo has
  *
  * @example
  * ```ts
@@ -93,8 +94,10 @@ async function warmEncoders(
   const square = (side: number) => zeros([1, 3, side, side]);
   await models.faceDetector(square(faces.detector.input_size));
   await models.faceLandmarks(square(faces.landmarks.input_size));
+  const features = await models.imageEncoder(square(faces.image_encoder.input_size));
+  checkQuietPatches(manifest.quiet_patches, features.patch_features.dims[1]!);
   const identity = await models.mixedFeatures(countReferences(manifest.max_reference_images, [{
-    ...await models.imageEncoder(square(faces.image_encoder.input_size)),
+    ...features,
     face_embedding: await models.faceRecognizer(square(faces.recognizer.input_size)),
   }]));
   const [classNoun] = manifest.class_nouns as [string];

@@ -20,7 +20,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   deploy: ["bench/shared/text_line_stream.ts", "config.ts", "routes/tokens/", "store/"],
   demo: ["config.ts", "openapi/", "routes/tokens/", "type:pipeline/protocol.ts"],
   sdk: [],
-  doctor: ["config.ts", "models/", "store/", "routes/tokens/"],
+  doctor: ["config.ts", "models/", "pipeline/", "store/", "routes/tokens/"],
   bench: ["config.ts", "demo/service_process.ts", "routes/tokens/", "store/", "pipeline/", "models/"],
 };
 

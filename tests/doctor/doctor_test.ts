@@ -1,10 +1,12 @@
 /** `deno task doctor` as an operator runs it: each thing broken for real, and found. */
 
 import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
-import { join } from "node:path";
+import { createHash } from "node:crypto";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { sql } from "kysely";
-import { linkedLibraries } from "../../doctor/check_bundle.ts";
+import type { Config } from "../../config.ts";
+import { checkBundle, linkedLibraries } from "../../doctor/check_bundle.ts";
 import { checkDisk } from "../../doctor/check_machine.ts";
 import type { Finding } from "../../doctor/finding.ts";
 import { connectEmbeddedStore, openEmbeddedStore } from "../../store/embedded_store.ts";
@@ -104,6 +106,83 @@ Deno.test("a bundle that the first start fetches is not missed before it", () =>
     match(report.found("bundle").detail, /s3:\/\/models\/default at the first start/);
     equal(report.found("bundle").status, "ok");
     equal(report.code, 0, report.text);
+  }));
+
+/** A copy of the real bundle, and its manifest to be changed. */
+async function copyBundle(folder: string) {
+  const manifest = JSON.parse(await Deno.readTextFile(join(bundleFolder, "bundle.json")));
+  for (const path of Object.keys(manifest.files)) {
+    await Deno.mkdir(dirname(join(folder, path)), { recursive: true });
+    await Deno.symlink(join(bundleFolder, path), join(folder, path));
+  }
+  const save = () => Deno.writeTextFile(join(folder, "bundle.json"), JSON.stringify(manifest));
+  /** Changes a JSON file, and its digest with it. */
+  const change = async (path: string, fields: Record<string, unknown>) => {
+    const content = JSON.parse(await Deno.readTextFile(join(bundleFolder, path)));
+    const text = JSON.stringify({ ...content, ...fields });
+    await Deno.remove(join(folder, path));
+    await Deno.writeTextFile(join(folder, path), text);
+    const size = new TextEncoder().encode(text).length;
+    manifest.files[path] = { sha256: createHash("sha256").update(text).digest("hex"), size };
+  };
+  await save();
+  return { manifest, save, change };
+}
+
+/** What the doctor says of a bundle, without a process of its own. */
+function examineBundle(bundle: string, bundleSource?: { bucket: string; prefix: string }) {
+  return checkBundle({ bundle, bundleSource, executionProvider: "cpu", threads: 1 } as Config);
+}
+
+Deno.test("a bundle of whole files that the service would not start with fails, and what is wrong is named", async () => {
+  const scheduler = "scheduler/scheduler_config.json";
+  const tokenizer = "tokenizer/tokenizer_config.json";
+  type Copy = Awaited<ReturnType<typeof copyBundle>>;
+  const cases: readonly [(copy: Copy) => unknown, string, RegExp][] = [
+    [
+      ({ change }) => change(scheduler, { use_beta_sigmas: true }),
+      "bundle",
+      /scheduler_config\.json .*use_beta/,
+    ],
+    [
+      ({ change }) => change(tokenizer, { model_max_length: 1e30 }),
+      "bundle",
+      /tokenizer_config\.json .*model_max/,
+    ],
+    [({ change }) => change(tokenizer, { pad_token: "<pad>" }), "bundle", /tokenizer\.json .*<pad>/],
+    [({ manifest }) => manifest.quiet_patches[0].patches.push(999), "bundle", /bundle\.json.*patch 999/],
+    [({ manifest }) => delete manifest.files[tokenizer], "bundle", /tokenizer_config\.json is used/],
+    [({ manifest }) => manifest.latent.size = 32, "execution provider", /unet's input sample/],
+    [({ change }) => change(tokenizer, { model_max_length: 77 }), "execution provider", /input_ids/],
+  ];
+  for (const [spoil, check, detail] of cases) {
+    await inFolder(async (folder) => {
+      const copy = await copyBundle(folder);
+      await spoil(copy);
+      await copy.save();
+      const bad = (await examineBundle(folder)).filter(({ status }) => status !== "ok");
+      deepEqual(bad.map((finding) => finding.check), [check], `${detail}`);
+      match(bad[0]!.detail, detail);
+    });
+  }
+});
+
+Deno.test("of a bundle whose fetching was cut short the doctor says that the next start goes on", () =>
+  inFolder(async (folder) => {
+    const source = { bucket: "models", prefix: "mini" };
+    await copyBundle(folder);
+    await Deno.remove(join(folder, "unet/model.onnx"));
+    const [cut, ...others] = await examineBundle(folder, source);
+    deepEqual([cut?.status, others], ["ok", []]);
+    match(cut!.detail, /unet\/model\.onnx of .* the next start fetches them from s3:\/\/models\/mini/);
+    const [lost] = await examineBundle(folder);
+    equal(lost?.status, "failed");
+    await Deno.symlink(join(bundleFolder, "unet/model.onnx"), join(folder, "unet/model.onnx"));
+    const whole = await examineBundle(folder, source);
+    deepEqual(whole.map(({ check, status }) => [check, status]), [
+      ["bundle", "ok"],
+      ["execution provider", "ok"],
+    ]);
   }));
 
 Deno.test("changed weights, no server, a clock an hour off, a taken port, a folder that is none", () =>

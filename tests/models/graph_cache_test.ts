@@ -78,6 +78,35 @@ Deno.test("an entry that cannot be opened is made again, one that is too old is 
     deepEqual(entriesOf(folder), ["two"]);
   }));
 
+Deno.test("an entry whose files are damaged is made again, and never served", () =>
+  withFolder(async (cacheFolder) => {
+    const bundle = await realBundle();
+    const { channels, size } = bundle.manifest.latent;
+    const latent = zeros([1, channels, size, size]);
+    const decode = async () =>
+      (await (await loadVaeDecoder(bundle, { ...sessionSettings, cacheFolder }))(latent)).data;
+    const expected = await decode();
+    const entry = join(cacheFolder, entriesOf(cacheFolder)[0]!);
+    const damages: readonly ((path: string) => Promise<void>)[] = [
+      // as a file is after a power cut: as long as it was, of zeros
+      async (path) => await Deno.writeFile(path, new Uint8Array((await Deno.stat(path)).size)),
+      async (path) => {
+        const bytes = await Deno.readFile(path);
+        await Deno.writeFile(path, bytes.with(bytes.length >> 1, bytes[bytes.length >> 1]! ^ 64));
+      },
+      Deno.remove,
+    ];
+    for (const name of ["weights.bin", "graph.onnx", "checksums.json"]) {
+      const path = join(entry, name);
+      const whole = await Deno.readFile(path);
+      for (const damage of damages) {
+        await damage(path);
+        deepEqual(await decode(), expected, name);
+        deepEqual(await Deno.readFile(path), whole);
+      }
+    }
+  }));
+
 Deno.test("where nothing can be kept, graphs are opened all the same", () =>
   withFolder(async (folder) => {
     await Deno.writeTextFile(folder, "no folder");

@@ -8,7 +8,12 @@ const template = [[30, 30], [60, 30], [45, 45], [32, 60], [58, 60]];
 /** A manifest with every field of docs/bundle.md. */
 function validManifest(): Record<string, unknown> {
   const graphs = Object.fromEntries(GRAPH_NAMES.map((name) => [name, `${name}/model.onnx`]));
-  const paths = [...Object.values(graphs), "scheduler/scheduler_config.json"];
+  const paths = [
+    ...Object.values(graphs),
+    "scheduler/scheduler_config.json",
+    "tokenizer/tokenizer.json",
+    "tokenizer/tokenizer_config.json",
+  ];
   return {
     schema_version: 1,
     name: "tiny",
@@ -82,8 +87,16 @@ Deno.test("paths that leave the bundle are refused", async () => {
   }
 });
 
-Deno.test("a graph without a digest is refused", async () => {
-  const manifest = validManifest();
-  delete (manifest["files"] as Record<string, unknown>)["unet/model.onnx"];
-  await assertInvalid(manifest, /unet\/model\.onnx/);
+Deno.test("a graph, a scheduler or a tokenizer without a digest is refused", async () => {
+  const used = [
+    "unet/model.onnx",
+    "scheduler/scheduler_config.json",
+    "tokenizer/tokenizer.json",
+    "tokenizer/tokenizer_config.json",
+  ];
+  for (const path of used) {
+    const manifest = validManifest();
+    delete (manifest["files"] as Record<string, unknown>)[path];
+    await assertInvalid(manifest, new RegExp(`${path} is used`));
+  }
 });

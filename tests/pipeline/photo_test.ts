@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
-import { crc32 } from "node:zlib";
+import { crc32, deflateSync } from "node:zlib";
 import sharp, { type Sharp } from "sharp";
-import { decodePhoto, MAX_PIXELS, type Photo, withPhoto } from "../../pipeline/photo.ts";
+import { fitToSquare } from "../../pipeline/detection.ts";
+import { countScans } from "../../pipeline/jpeg_scans.ts";
+import { decodePhoto, MAX_PIXELS, MAX_SCANS, MAX_SIDE, type Photo, withPhoto } from "../../pipeline/photo.ts";
 import { PipelineError, type PipelineErrorCode } from "../../pipeline/protocol.ts";
 import { delay } from "../delay.ts";
 
@@ -126,8 +128,23 @@ Deno.test("the limit is 40 megapixels, inclusive", async () => {
   assert.notEqual(error.code, "image_too_large");
 });
 
-/** A PNG (RFC 2083) whose header promises `width` x `height` pixels that never come. */
-function hugePng(width: number, height: number): Uint8Array {
+Deno.test("a photo that is all row or all column is read up to 65,535 pixels, and refused from its header beyond", async () => {
+  for (const [width, height] of [[MAX_SIDE + 1, 1], [1, MAX_SIDE + 1], [40_000_000, 1]] as const) {
+    const error = await assertRefused(hugePng(width, height), "image_too_large");
+    assert.deepEqual(error.details, { width, height, limit: 65_535 });
+  }
+  for (const [width, height] of [[MAX_SIDE, 1], [1, MAX_SIDE]] as const) {
+    const rows = new Uint8Array(height * (1 + 3 * width)).fill(90);
+    for (let row = 0; row < height; row++) rows[row * (1 + 3 * width)] = 0;
+    const photo = await decodePhoto(hugePng(width, height, deflateSync(rows)));
+    assert.deepEqual([photo.width, photo.height], [width, height]);
+    const { data } = fitToSquare(photo, 416);
+    assert.equal(data.filter((value) => value === Math.fround(90 / 255)).length, 3 * 416);
+  }
+});
+
+/** A PNG (RFC 2083) whose header promises `width` x `height` pixels; by default they never come. */
+function hugePng(width: number, height: number, pixels = new Uint8Array([0x78, 0x9c])): Uint8Array {
   const header = new DataView(new ArrayBuffer(13));
   header.setUint32(0, width);
   header.setUint32(4, height);
@@ -136,7 +153,7 @@ function hugePng(width: number, height: number): Uint8Array {
   const signature = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
   const end = chunk("IEND", new Uint8Array(0));
   const start = chunk("IHDR", new Uint8Array(header.buffer));
-  return new Uint8Array([...signature, ...start, ...chunk("IDAT", new Uint8Array([0x78, 0x9c])), ...end]);
+  return new Uint8Array([...signature, ...start, ...chunk("IDAT", pixels), ...end]);
 }
 
 function chunk(type: string, data: Uint8Array): Uint8Array {
@@ -148,6 +165,62 @@ function chunk(type: string, data: Uint8Array): Uint8Array {
   view.setUint32(8 + data.length, crc32(bytes.subarray(4, 8 + data.length)));
   return bytes;
 }
+
+/** A progressive JPEG of so many scans, each of which says once more what the first has said, in a byte. */
+function manyScans(scans: number): Uint8Array {
+  const segment = (marker: number, ...content: number[]) => [0xff, marker, 0, content.length + 2, ...content];
+  const scan = [...segment(0xda, 1, 1, 0, 0, 0, 0), 0];
+  return Uint8Array.from([
+    [0xff, 0xd8],
+    segment(0xdb, 0, ...Array(64).fill(1)),
+    // 8 x 8 pixels of one component
+    segment(0xc2, 8, 0, 8, 0, 8, 1, 1, 0x11, 0),
+    // one code of one bit: the difference is 0
+    segment(0xc4, 0, 1, ...Array(15).fill(0), 0),
+    ...Array<number[]>(scans).fill(scan),
+    [0xff, 0xd9],
+  ].flat());
+}
+
+Deno.test("a JPEG of more scans than any camera writes is refused before it is decoded", async () => {
+  const photo = await decodePhoto(manyScans(MAX_SCANS));
+  assert.deepEqual([photo.width, photo.height, ...photo.data.subarray(0, 3)], [8, 8, 128, 128, 128]);
+  for (const scans of [MAX_SCANS + 1, 50_000]) {
+    const error = await assertRefused(manyScans(scans), "image_not_decodable");
+    assert.match(error.message, new RegExp(`${scans} scans.*save it again`));
+  }
+});
+
+Deno.test("scans are counted where a decoder finds them: not in other segments, not behind the end", async () => {
+  const picture = noisyPicture();
+  assert.equal(countScans(await picture.clone().jpeg().toBuffer()), 1);
+  const progressive = new Uint8Array(await picture.clone().jpeg({ progressive: true }).toBuffer());
+  const scans = countScans(progressive);
+  assert.ok(scans > 5 && scans < 20, `${scans}`);
+  const { data } = await decodePhoto(progressive);
+  const scan = [0xff, 0xda, 0, 2];
+  const [start, ...rest] = [progressive.subarray(0, 2), ...progressive.subarray(2)];
+  const changed = (between: readonly number[], after: readonly number[] = []) =>
+    Uint8Array.from([...start, ...between, ...rest, ...after]);
+  const segment = [...scan, 0xff, 0xd9, ...scan, 0xff];
+  const same = [
+    // a thumbnail in EXIF, a comment, fill bytes
+    changed([0xff, 0xe1, 0, segment.length + 2, ...segment]),
+    changed([0xff, 0xff, 0xff, 0xfe, 0, segment.length + 2, ...segment]),
+    // a comment that ends as a marker begins, and a byte that belongs to nothing
+    changed([0xff, 0xfe, 0, 3, 0xff, 0xd9]),
+    // a second picture, as in an MPO
+    changed([], [...progressive]),
+  ];
+  for (const bytes of same) {
+    assert.equal(countScans(bytes), scans);
+    assert.deepEqual((await decodePhoto(bytes)).data, data);
+  }
+  // no length follows these, so none can hide a scan
+  for (const marker of [0x00, 0x01, 0x02, 0xbf, 0xd0, 0xd7, 0xf0, 0xff]) {
+    assert.equal(countScans(changed([0xff, marker, ...scan])), scans + 1, marker.toString(16));
+  }
+});
 
 Deno.test("photos that are used at one time have no more pixels than the largest that is taken", async () => {
   const create = { width: 5000, height: 4000, channels: 3, background: "red" } as const;

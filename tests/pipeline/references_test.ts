@@ -35,5 +35,8 @@ Deno.test("a quiet place is that of every photo, beside how often each counts, a
 
 Deno.test("a bundle that names a patch that there is not is told so", () => {
   const wrong = { ...mouth, patches: [5] };
-  assert.throws(() => quietPatches(identity([0, 0, 0, 0, 0, 0]), [photo], [hat, wrong]), /patch 5/);
+  assert.throws(() => quietPatches(identity([0, 0, 0, 0, 0, 0]), [photo], [hat, wrong]), {
+    name: "BundleError",
+    message: /patch 5/,
+  });
 });

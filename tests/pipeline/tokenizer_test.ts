@@ -45,3 +45,19 @@ Deno.test("a configuration without length or with an unknown padding token is re
   const padded = createTokenizer(json, { model_max_length: 64, pad_token: { content: "!" } });
   assert.equal(padded.padId, padded.idOf("!"));
 });
+
+Deno.test("of the tokenizer's two files the one at fault is named", async () => {
+  const copy = await Deno.makeTempDir();
+  const config = `${copy}/tokenizer_config.json`;
+  try {
+    await assert.rejects(loadTokenizer(copy), { code: "file_missing", message: /tokenizer_config\.json/ });
+    await Deno.writeTextFile(config, `{ "model_max_length": 1e30 }`);
+    await assert.rejects(loadTokenizer(copy), { code: "file_invalid", message: /_config\.json.*model_max/ });
+    await Deno.copyFile(`${folder}/tokenizer_config.json`, config);
+    await assert.rejects(loadTokenizer(copy), { code: "file_missing", message: /tokenizer\.json/ });
+    await Deno.writeTextFile(`${copy}/tokenizer.json`, "{");
+    await assert.rejects(loadTokenizer(copy), { code: "file_invalid", message: /tokenizer\.json/ });
+  } finally {
+    await Deno.remove(copy, { recursive: true });
+  }
+});

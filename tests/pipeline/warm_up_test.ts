@@ -1,6 +1,7 @@
 /** Before the first caller comes: which shapes the UNet has been run in. */
 
 import assert from "node:assert/strict";
+import { zeros } from "../../models/tensor.ts";
 import type { UnetInput } from "../../models/unet.ts";
 import { defaultGuidance, rowKinds } from "../../pipeline/guidance.ts";
 import { loadPipeline, type Pipeline } from "../../pipeline/pipeline.ts";
@@ -44,4 +45,19 @@ Deno.test("on the CPU batches of the bundle's own guidance are run, up to the la
   const each = rowKinds(defaultGuidance(pipeline.manifest.defaults)).length;
   assert.equal(await warmUp(pipeline, { provider: "cpu", maxBatch: 3 }), 3);
   assert.deepEqual(rows, { unet: [1, each, 2 * each, 3 * each], full: [], shallow: [] });
+});
+
+Deno.test("a bundle whose quiet_patches name a patch that no photo has does not start", async () => {
+  const pipeline = await loadPipeline(bundleFolder, sessionSettings);
+  const { patch_features } = await pipeline.models.imageEncoder(
+    zeros([1, 3, ...Array(2).fill(pipeline.manifest.faces.image_encoder.input_size)]),
+  );
+  const count = patch_features.dims[1]!;
+  const start = (...patches: number[]) => {
+    const quiet = [{ words: ["sad"], patches, bias: -4 }];
+    const manifest = { ...pipeline.manifest, quiet_patches: quiet };
+    return warmUp({ ...pipeline, manifest }, { provider: "cpu", maxBatch: 1 });
+  };
+  await start(0, count - 1);
+  await assert.rejects(start(0, count), { name: "BundleError", code: "manifest_invalid" });
 });
