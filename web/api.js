@@ -1,13 +1,19 @@
 /** Calls to the service: the token, problems (RFC 9457), and what is asked of it. */
 
+import * as tab from "./tab_storage.js";
+
 const TOKEN = "idadapter.token";
 
 /** A request was refused, or never got through. */
 export class ProblemError extends Error {
-  /** @param {{code: string, status: number, title: string, detail: string, remedy: string, request_id?: string}} problem */
-  constructor(problem) {
+  /**
+   * @param {{code: string, status: number, title: string, detail: string, remedy: string, request_id?: string}} problem
+   * @param {number} [retryAfterSeconds] how long the service asks to wait
+   */
+  constructor(problem, retryAfterSeconds) {
     super(problem.detail);
     this.problem = problem;
+    this.retryAfterSeconds = retryAfterSeconds;
   }
 }
 
@@ -18,13 +24,13 @@ export function isConnectionLoss(error) {
 
 /** The token of this tab, if there is one. */
 export function storedToken() {
-  return sessionStorage.getItem(TOKEN);
+  return tab.getItem(TOKEN);
 }
 
 /** Keeps a token until the tab is closed; an empty one forgets it. */
 export function keepToken(token) {
-  if (token) sessionStorage.setItem(TOKEN, token);
-  else sessionStorage.removeItem(TOKEN);
+  if (token) tab.setItem(TOKEN, token);
+  else tab.removeItem(TOKEN);
 }
 
 /** A token of this machine's development key; a service that has an identity provider, or is not local, gives none. */
@@ -37,9 +43,11 @@ export async function fetchDevelopmentToken() {
 }
 
 async function toProblem(response) {
+  // a proxy may send a date instead of seconds: then the page's own pauses do
+  const retryAfter = Number(response.headers.get("Retry-After")) || undefined;
   try {
     const problem = await response.json();
-    if (typeof problem.code === "string") return new ProblemError(problem);
+    if (typeof problem.code === "string") return new ProblemError(problem, retryAfter);
   } catch {
     // what stands in front of the service answered with something else
   }
@@ -49,7 +57,7 @@ async function toProblem(response) {
     title: `The service answered ${response.status}`,
     detail: "The answer did not come from the service itself.",
     remedy: "Try again in a moment.",
-  });
+  }, retryAfter);
 }
 
 function send(path, init) {

@@ -1,87 +1,40 @@
 /** The page: what is pressed, what is shown. */
 
-import {
-  call,
-  fetchDevelopmentToken,
-  isConnectionLoss,
-  keepToken,
-  postJson,
-  ProblemError,
-  storedToken,
-} from "./api.js";
-import { startCamera } from "./camera.js";
-import { askUntilAnswered, createKey, followGeneration } from "./generation.js";
+import { call, fetchDevelopmentToken, isConnectionLoss, postJson, storedToken } from "./api.js";
+import { ChosenPhoto } from "./chosen_photo.js";
+import { createKey } from "./generation.js";
 import * as kept from "./history.js";
-import { preparePhoto } from "./photo.js";
+import { latest } from "./latest.js";
+import { Making } from "./making.js";
+import { clearProblem, showProblem } from "./messages.js";
+import { removeOldRequests } from "./pending_requests.js";
+import { askUntilAnswered } from "./retry.js";
 import { showSuggestions } from "./suggestions.js";
 import { Tiles } from "./tiles.js";
+import { connectTokenDialog } from "./token_dialog.js";
 
-const ACTIVE = "idadapter.active";
 const $ = (id) => document.getElementById(id);
-const state = {
-  photo: undefined,
-  usable: false,
-  model: undefined,
-  running: undefined,
-  active: undefined,
-  strength: 1,
-  checks: 0,
-  prices: 0,
-};
+const state = { model: undefined, shown: undefined, strength: 1 };
 const credits = new Intl.NumberFormat("en");
 const tiles = new Tiles($("tiles"), { again, remove: removeKept });
-
-// problems
-
-function showProblem(error) {
-  const box = $("problem");
-  const problem = error instanceof ProblemError
-    ? error.problem
-    : isConnectionLoss(error)
-    ? { title: "The service cannot be reached", detail: "", remedy: "Check the connection and try again." }
-    : { title: "Something went wrong on this page", detail: "", remedy: "Load the page again." };
-  if (problem.status === 401) return askForToken(problem);
-  if (!(error instanceof ProblemError) && !isConnectionLoss(error)) console.error(error);
-  const remedy = problem.code === "insufficient_credits"
-    ? "Ask whoever runs this service for credits, or make fewer portraits."
-    : problem.status === 429 && problem.details?.retry_after_seconds
-    ? `Try again in ${problem.details.retry_after_seconds} seconds.`
-    : problem.remedy;
-  box.replaceChildren(
-    Object.assign(document.createElement("strong"), { textContent: problem.title }),
-    Object.assign(document.createElement("span"), { textContent: `${problem.detail} ${remedy}`.trim() }),
-  );
-  if (problem.request_id) {
-    box.append(
-      Object.assign(document.createElement("small"), {
-        textContent: `${problem.code}, request ${problem.request_id}`,
-      }),
-    );
-  }
-  box.hidden = false;
-  $("empty").hidden = true;
-}
-
-function clearProblem() {
-  $("problem").hidden = true;
-}
-
-// token
-
-function askForToken(problem) {
-  const box = $("token-problem");
-  box.hidden = problem === undefined || problem.code === "token_missing";
-  if (problem !== undefined) box.textContent = `${problem.title}. ${problem.remedy}`;
-  if (!$("token-dialog").open) $("token-dialog").showModal();
-}
-
-$("token-open").addEventListener("click", () => askForToken());
-$("token-close").addEventListener("click", () => $("token-dialog").close());
-$("token-form").addEventListener("submit", () => {
-  keepToken($("token").value.trim().replace(/^Bearer\s+/i, ""));
-  $("token").value = "";
-  void begin();
+const photo = new ChosenPhoto(showReady);
+const making = new Making(tiles, {
+  onBegin(running) {
+    // "Again" goes with this photo, whichever is chosen meanwhile
+    state.shown = running;
+    showReady();
+  },
+  onAccepted: () => void showBalance(),
+  onKept: showKept,
+  onEnd() {
+    showReady();
+    void showBalance();
+    void showPrice();
+  },
 });
+
+photo.connect();
+connectTokenDialog(() => void begin());
 
 // model, balance, price
 
@@ -114,146 +67,63 @@ async function loadModel() {
   $("license").textContent = /research/i.test(model.license) ? "The model is for research only." : "";
 }
 
+const nextBegin = latest();
+const nextBalance = latest();
+const nextPrice = latest();
+
 async function showBalance() {
-  const { available } = await (await call("/v1/account")).json();
-  const amount = available < 1_000_000 ? credits : new Intl.NumberFormat("en", { notation: "compact" });
-  $("balance").textContent = `${amount.format(available)} credits`;
+  const signal = nextBalance();
+  try {
+    const ask = async () => (await call("/v1/account")).json();
+    const { available } = await askUntilAnswered(ask, () => {}, signal);
+    const amount = available < 1_000_000 ? credits : new Intl.NumberFormat("en", { notation: "compact" });
+    $("balance").textContent = `${amount.format(available)} credits`;
+  } catch {
+    // a token for one end user, or without `account:read`, has no balance to show
+    if (!signal.aborted) $("balance").textContent = "";
+  }
 }
 
 async function showPrice() {
   if (state.model === undefined) return;
-  const turn = ++state.prices;
+  const signal = nextPrice();
   try {
-    const { price, available } = await postJson("/v1/generations/price", {
-      num_images: Number($("count").value),
-    });
-    if (turn !== state.prices) return;
+    const ask = () => postJson("/v1/generations/price", { num_images: Number($("count").value) });
+    const { price, available } = await askUntilAnswered(ask, () => {}, signal);
     $("price").textContent = price > available
       ? `${credits.format(price)} credits, but only ${credits.format(available)} left`
       : `${credits.format(price)} ${price === 1 ? "credit" : "credits"}, charged when they succeed`;
   } catch {
-    if (turn === state.prices) $("price").textContent = "";
+    if (!signal.aborted) $("price").textContent = "";
   }
 }
 
 /** Everything that needs the service; called again when there is a new token or a connection. */
 async function begin() {
+  const signal = nextBegin();
   try {
-    if (!storedToken()) await fetchDevelopmentToken();
-    await loadModel();
-    clearProblem();
-    await Promise.all([showBalance(), showPrice()]);
-    if (state.photo && !state.checked) await checkPhoto();
-    showReady();
-    void resume();
-  } catch (error) {
-    if (navigator.onLine || !isConnectionLoss(error)) showProblem(error);
-  }
-}
-
-// photo
-
-async function usePhoto(file) {
-  if (!file) return;
-  clearProblem();
-  try {
-    setPhoto(await preparePhoto(file));
-  } catch {
-    setPhoto(undefined);
-    say("check", [[
-      "blocking",
-      "This browser cannot read that file as a photo. Choose a JPEG, PNG or WebP.",
-    ]]);
-    return;
-  }
-  await checkPhoto();
-}
-
-function setPhoto(blob) {
-  const img = $("photo");
-  if (img.src) URL.revokeObjectURL(img.src);
-  state.photo = blob;
-  state.usable = state.checked = false;
-  // what is still to be answered is about the photo before
-  state.checks++;
-  img.hidden = blob === undefined;
-  $("drop-hint").hidden = blob !== undefined;
-  $("choose").textContent = blob === undefined ? "Choose photo" : "Another photo";
-  if (blob !== undefined) img.src = URL.createObjectURL(blob);
-  showReady();
-}
-
-function say(id, lines) {
-  $(id).replaceChildren(
-    ...lines.map(([className, textContent]) =>
-      Object.assign(document.createElement("p"), { className, textContent })
-    ),
-  );
-}
-
-/** What to do about each finding of `POST /v1/faces`. */
-const improvements = {
-  face_not_found: "No face found. Choose a photo where the face is well lit and looks at the camera.",
-  multiple_faces: "More than one face. Choose a photo of one person, or crop it.",
-  face_too_small: "The face is too small. Go closer, or crop the photo around it.",
-  face_turned_away: "The face is turned away. A photo from the front gives a better likeness.",
-  face_cut_off: "The face is cut off. Leave some room around the head.",
-  blurred: "The photo is blurred. A sharper one gives a better likeness.",
-};
-
-async function checkPhoto() {
-  const turn = ++state.checks;
-  say("check", [["advice", "Looking at the photo…"]]);
-  const form = new FormData();
-  form.append("image", state.photo, "photo.jpg");
-  try {
-    const { problems } = await (await call("/v1/faces", { method: "POST", body: form })).json();
-    if (turn !== state.checks) return;
-    state.checked = true;
-    state.usable = problems.every(({ blocking }) => !blocking);
-    say(
-      "check",
-      problems.length === 0 ? [["good", "This photo will do: one clear face."]] : [
-        ...problems.map(({ code, message, blocking }) => [
-          blocking ? "blocking" : "advice",
-          improvements[code] ?? message,
-        ]),
-        ...(state.usable ? [["advice", "You can use it all the same."]] : []),
-      ],
+    await askUntilAnswered(
+      async () => {
+        if (!storedToken()) await fetchDevelopmentToken();
+        await loadModel();
+      },
+      (lost, error) => {
+        // offline, the banner tells it
+        if (lost && !signal.aborted && (navigator.onLine || !isConnectionLoss(error))) {
+          showProblem(error, { repeated: true });
+        }
+      },
+      signal,
     );
+    clearProblem();
+    void showBalance();
+    void showPrice();
+    if (photo.blob && !photo.checked) void photo.check();
+    showReady();
+    void making.resume();
   } catch (error) {
-    if (turn !== state.checks) return;
-    if (isConnectionLoss(error)) {
-      say("check", [["advice", "The photo is looked at as soon as the service can be reached."]]);
-    } else {
-      say("check", []);
-      showProblem(error);
-    }
+    if (!signal.aborted) showProblem(error);
   }
-  showReady();
-}
-
-$("choose").addEventListener("click", () => $("file").click());
-$("camera").addEventListener("click", () => {
-  // phones have a better camera app than any page
-  if (matchMedia("(pointer: coarse)").matches || !navigator.mediaDevices) $("file-camera").click();
-  else void startCamera(usePhoto);
-});
-for (const id of ["file", "file-camera"]) {
-  $(id).addEventListener("change", ({ target }) => {
-    void usePhoto(target.files[0]);
-    target.value = "";
-  });
-}
-document.addEventListener("paste", ({ clipboardData }) => {
-  void usePhoto([...clipboardData.files].find(({ type }) => type.startsWith("image/")));
-});
-for (const type of ["dragover", "dragleave", "drop"]) {
-  document.addEventListener(type, (event) => {
-    event.preventDefault();
-    $("drop").classList.toggle("over", type === "dragover");
-    if (type === "drop") void usePhoto(event.dataTransfer.files[0]);
-  });
 }
 
 // words and options
@@ -279,9 +149,9 @@ function showOptions() {
 }
 
 function showReady() {
-  const ready = state.model && state.usable && $("prompt").value.trim() !== "" && !state.running;
+  const ready = state.model && photo.usable && $("prompt").value.trim() !== "" && !making.running;
   $("make").disabled = !ready;
-  $("make").textContent = state.running ? "Making portraits…" : "Make portraits";
+  $("make").textContent = making.running ? "Making portraits…" : "Make portraits";
 }
 
 $("nouns").addEventListener("change", nameInPrompt);
@@ -306,162 +176,8 @@ function readRequest() {
 
 $("form").addEventListener("submit", (event) => {
   event.preventDefault();
-  const request = readRequest();
-  const form = new FormData();
-  form.append("reference_images", state.photo, "photo.jpg");
-  for (const [name, value] of Object.entries(request)) form.append(name, String(value));
-  void makeNext({ form, key: createKey(), request, photo: state.photo });
+  void making.makeNext({ key: createKey(), time: Date.now(), request: readRequest(), photo: photo.blob });
 });
-
-/** Makes portraits, and first shows those that were paid for and could not be asked for: the tab remembers one. */
-async function makeNext(wanted) {
-  await resume();
-  if (watched() === null) await make(wanted);
-}
-
-const stages = { references: "Looking at the photo…", prompt: "Reading the words…", denoise: "Painting" };
-
-async function make({ form, key, id, request, photo }) {
-  clearProblem();
-  // "Again" goes with this photo, whichever is chosen meanwhile
-  state.shown = { photo };
-  const watching = new AbortController();
-  const running = state.running = { id, watching, images: new Map(), final: undefined, canceled: false };
-  tiles.begin(request.num_images);
-  showReady();
-  $("empty").hidden = true;
-  $("running").hidden = false;
-  $("cancel").disabled = false;
-  $("progress").value = 0;
-  $("running-text").textContent = "Waiting for a place…";
-  // each step said aloud would drown everything else: a screen reader is told of start, loss and end
-  announce("Making portraits.");
-  if (matchMedia("(max-width: 879px)").matches) $("stage").scrollIntoView();
-  try {
-    await followGeneration({
-      form,
-      key,
-      id,
-      signal: watching.signal,
-      onAccepted: (accepted) => {
-        running.id = accepted;
-        state.active = { id: accepted, key, request, photo };
-        sessionStorage.setItem(ACTIVE, JSON.stringify({ id: accepted, key, request }));
-        if (running.canceled) void cancel();
-        void showBalance().catch(() => {});
-      },
-      onConnection: tellConnection,
-      onEvent: (event, data) => {
-        if (event === "progress") {
-          $("running-text").textContent = data.stage === "denoise"
-            ? `Painting, step ${data.step} of ${data.steps}`
-            : stages[data.stage] ?? "Finishing…";
-          if (data.steps > 0) $("progress").value = data.step / data.steps;
-        } else if (event === "preview") tiles.preview(data);
-        else if (event === "image") {
-          tiles.finish(data, request);
-          running.images.set(data.index, data);
-        } else if (event === "succeeded" || event === "failed") running.final = { event, data };
-      },
-    });
-    await finish(running, request, photo);
-    forgetActive();
-  } catch (error) {
-    const gone = error.problem?.code === "generation_not_found";
-    if (gone) forgetActive();
-    // what is only out of reach may be paid for: `begin` takes it up again
-    if (gone || running.id === undefined) tiles.clear();
-    showProblem(error);
-  } finally {
-    state.running = undefined;
-    $("running").hidden = true;
-    showReady();
-    $("empty").hidden = tiles.count > 0 || !$("problem").hidden;
-    void Promise.all([showBalance(), showPrice()]).catch(() => {});
-  }
-}
-
-function watched() {
-  return state.active ?? JSON.parse(sessionStorage.getItem(ACTIVE));
-}
-
-function forgetActive() {
-  state.active = undefined;
-  sessionStorage.removeItem(ACTIVE);
-}
-
-function tellConnection(lost) {
-  if (!lost) return;
-  $("running-text").textContent = state.running.id === undefined
-    ? "Connection lost. Your request is sent again…"
-    : "Connection lost. Your portraits are still being made…";
-  announce("Connection lost.");
-}
-
-/** Asks for what is left of a generation that was taken on. */
-function ask(path, read) {
-  const { signal } = state.running.watching;
-  return askUntilAnswered(async () => await read(await call(path)), tellConnection, signal);
-}
-
-/** How it ended, asked for where its events had been forgotten. */
-async function endOf({ id, final }) {
-  if (final?.event === "failed") return { error: final.data };
-  return final?.data ?? await ask(`/v1/generations/${id}`, (answer) => answer.json());
-}
-
-async function finish(running, request, photo) {
-  const generation = await endOf(running);
-  if (generation.error) {
-    tiles.clear();
-    if (generation.error.code !== "canceled") return showProblem(new ProblemError(generation.error));
-    $("running-text").textContent = "";
-    announce("Canceled. Nothing was charged.");
-    return;
-  }
-  const images = [];
-  for (const image of generation.images) {
-    const blob = running.images.has(image.index)
-      ? tiles.blobOf(image.index)
-      : await ask(image.url, (answer) => answer.blob());
-    if (!running.images.has(image.index)) tiles.finish({ ...image, blob }, request);
-    images.push({ blob, seed: image.seed, similarity: image.identity_similarity });
-  }
-  await kept.keep({ id: generation.id, time: Date.now(), request, photo, images }).catch(() => {});
-  await showKept();
-  announce(
-    images.length === 1 ? "Your portrait is finished." : `Your ${images.length} portraits are finished.`,
-  );
-}
-
-function announce(text) {
-  $("said").textContent = text;
-}
-
-async function cancel() {
-  const { running } = state;
-  if (!running) return;
-  running.canceled = true;
-  $("cancel").disabled = true;
-  $("running-text").textContent = "Canceling…";
-  if (running.id === undefined) return;
-  try {
-    await call(`/v1/generations/${running.id}/cancel`, { method: "POST" });
-  } catch (error) {
-    // it had finished before: its end is on its way
-    if (error.problem?.code === "generation_finished") return;
-    $("cancel").disabled = false;
-    showProblem(error);
-  }
-}
-
-$("cancel").addEventListener("click", () => void cancel());
-
-/** A page that was loaded again, or could not be answered, takes up what it was watching. */
-async function resume() {
-  const active = watched();
-  if (active && !state.running) await make(active);
-}
 
 // again, and earlier ones
 
@@ -475,9 +191,9 @@ function again(request, seed) {
   // what was made by an earlier page says nothing of it
   $("poses").value = request.pose_variation ?? 0;
   $("seed").value = seed;
-  if (state.shown?.photo && state.photo !== state.shown.photo) {
-    setPhoto(state.shown.photo);
-    void checkPhoto();
+  if (state.shown?.photo && photo.blob !== state.shown.photo) {
+    photo.set(state.shown.photo);
+    void photo.check();
   }
   reflectSuggestions();
   showOptions();
@@ -490,7 +206,8 @@ async function removeKept() {
   await kept.remove(state.shown.id);
   state.shown = undefined;
   tiles.clear();
-  $("empty").hidden = false;
+  // the button is gone, and the focus would be with it
+  $("stage").focus({ preventScroll: true });
   await showKept();
 }
 
@@ -513,10 +230,9 @@ async function showKept() {
       }),
     );
     button.addEventListener("click", () => {
-      if (state.running) return;
+      if (making.running) return;
       clearProblem();
       state.shown = entry;
-      $("empty").hidden = true;
       tiles.show(entry);
       $("stage").focus({ preventScroll: true });
       $("stage").scrollIntoView({ block: "start" });
@@ -529,6 +245,7 @@ $("history-clear").addEventListener("click", async () => {
   if (!confirm("Remove all earlier portraits from this browser?")) return;
   await kept.removeAll();
   await showKept();
+  $("stage").focus({ preventScroll: true });
 });
 
 // connection
@@ -538,7 +255,7 @@ async function showConnection() {
   const loopback = /^(localhost|127\.[\d.]+|\[::1\])$/.test(location.hostname);
   const reached = loopback && !navigator.onLine && await fetch("/healthz").then(() => true, () => false);
   $("offline").hidden = navigator.onLine || reached;
-  $("offline").textContent = state.running
+  $("offline").textContent = making.running
     ? "You are offline. Your portraits are still being made and are shown when you are back."
     : "You are offline. Earlier portraits are still here; new ones need a connection.";
 }
@@ -551,5 +268,6 @@ globalThis.addEventListener("online", () => {
 showReady();
 void showConnection();
 void showKept();
+void removeOldRequests();
 void begin();
 if (navigator.serviceWorker) void navigator.serviceWorker.register("/service_worker.js").catch(() => {});

@@ -1,39 +1,12 @@
 /** One generation from its request to its end, over as many connections as that takes. */
 
-import { call, isConnectionLoss, ProblemError } from "./api.js";
+import { call } from "./api.js";
 import { readEvents } from "./event_stream.js";
+import { requestLost } from "./pending_requests.js";
+import { isPassing, pauseBeforeRetry } from "./retry.js";
 
 /** The service writes at least every 15 seconds; a connection silent for longer is taken for lost. */
 const SILENCE_MILLISECONDS = 40_000;
-
-/** How long a browser that says it is offline is believed: a service on the same machine answers without a network. */
-const OFFLINE_MILLISECONDS = 5_000;
-
-/** Resolves after a short, growing pause, and offline after some seconds more or as soon as the browser is back. */
-async function pauseUntilOnline(attempt, signal) {
-  await new Promise((resolve) => setTimeout(resolve, Math.min(500 * 2 ** attempt, 8_000)));
-  if (navigator.onLine) return;
-  await new Promise((resolve) => {
-    setTimeout(resolve, OFFLINE_MILLISECONDS);
-    globalThis.addEventListener("online", resolve, { once: true });
-    signal.addEventListener("abort", resolve, { once: true });
-  });
-}
-
-/** What the service answers before it took anything on: it is starting, stopping or busy. */
-const PASSING = ["not_ready", "shutting_down", "store_unavailable", "keys_unavailable"];
-
-/**
- * Whether asking again can help. What is answered in the service's place may hide that the request arrived. Of what was
- * taken on, only the answer is late: then too many requests pass as well.
- */
-function isPassing(error, accepted) {
-  if (isConnectionLoss(error)) return true;
-  if (!(error instanceof ProblemError)) return false;
-  const { code, status } = error.problem;
-  return PASSING.includes(code) || (code === "unexpected_answer" && status >= 500) ||
-    (accepted && (status === 429 || code === "image_store_unavailable"));
-}
 
 /** An Idempotency-Key: a UUID v4. `crypto.randomUUID` is missing where the page comes over plain http. */
 export function createKey() {
@@ -44,27 +17,8 @@ export function createKey() {
   return digits.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
 }
 
-/**
- * Asks about a generation that was taken on, as often as it takes.
- *
- * @template Answer
- * @param {() => Promise<Answer>} ask sends the request and reads its answer
- * @param {(lost: boolean) => void} onConnection told when there was no answer
- * @param {AbortSignal} signal ends the asking
- * @returns {Promise<Answer>}
- * @throws {ProblemError} when asking again does not help
- */
-export async function askUntilAnswered(ask, onConnection, signal) {
-  for (let attempt = 0;; attempt++) {
-    try {
-      return await ask();
-    } catch (error) {
-      if (signal.aborted || !isPassing(error, true)) throw error;
-    }
-    onConnection(true);
-    await pauseUntilOnline(attempt, signal);
-  }
-}
+/** Refusals of a request that is new to the service: nothing was taken on under its key. */
+const NOT_TAKEN_ON = ["queue_full", "too_many_generations"];
 
 /** A fault of whoever is told must not look like the TypeError that `fetch` throws for a lost connection. */
 function tell(listener, ...told) {
@@ -83,6 +37,8 @@ function tell(listener, ...told) {
  * @param {object} job
  * @param {FormData} [job.form] the request; left out for a generation that goes on from before
  * @param {string} job.key Idempotency-Key
+ * @param {number} job.expires when the key may be forgotten (milliseconds since 1970): from then on the request is not repeated
+ * @param {boolean} job.mayHaveArrived whether the request was sent before, by a page that was loaded again
  * @param {string} [job.id] of a generation that goes on from before
  * @param {(event: string, data: any, id: string) => void} job.onEvent every event once, the final one too
  * @param {(id: string) => void} job.onAccepted told the generation's id as soon as it is known
@@ -91,9 +47,13 @@ function tell(listener, ...told) {
  * @throws {ProblemError} when the request is refused
  * @throws {Error} when one of the three listeners throws, with its error as the cause
  */
-export async function followGeneration({ form, key, id, onEvent, onAccepted, onConnection, signal }) {
+export async function followGeneration(job) {
+  const { form, key, expires, onEvent, onAccepted, onConnection, signal } = job;
+  let { id, mayHaveArrived } = job;
   let lastEvent;
   for (let attempt = 0; !signal.aborted; attempt++) {
+    if (id === undefined && mayHaveArrived && Date.now() > expires) throw requestLost();
+    let failure;
     const connection = new AbortController();
     const cut = () => connection.abort();
     let timer;
@@ -129,7 +89,11 @@ export async function followGeneration({ form, key, id, onEvent, onAccepted, onC
         if (event === "succeeded" || event === "failed") return;
       }
     } catch (error) {
-      if (!isPassing(error, id !== undefined)) throw error;
+      if (signal.aborted) return;
+      const unknown = mayHaveArrived && !NOT_TAKEN_ON.includes(error.problem?.code);
+      if (!isPassing(error, id !== undefined || unknown)) throw error;
+      failure = error;
+      mayHaveArrived = true;
     } finally {
       clearTimeout(timer);
       globalThis.removeEventListener("offline", cut);
@@ -137,6 +101,6 @@ export async function followGeneration({ form, key, id, onEvent, onAccepted, onC
     }
     if (signal.aborted) return;
     onConnection(true);
-    await pauseUntilOnline(attempt, signal);
+    await pauseBeforeRetry(attempt, failure, signal);
   }
 }

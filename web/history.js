@@ -1,30 +1,11 @@
 /** Finished portraits of this browser, in IndexedDB; the service forgets them sooner. */
 
+import { openStore } from "./database.js";
+
 /** Generations that are kept; the oldest go first. */
 const KEPT = 60;
 
-function open() {
-  return new Promise((resolve, reject) => {
-    const request = indexedDB.open("idadapter", 1);
-    request.onupgradeneeded = () => request.result.createObjectStore("generations", { keyPath: "id" });
-    request.onsuccess = () => resolve(request.result);
-    request.onerror = () => reject(request.error);
-  });
-}
-
-async function run(mode, work) {
-  const database = await open();
-  try {
-    return await new Promise((resolve, reject) => {
-      const transaction = database.transaction("generations", mode);
-      const request = work(transaction.objectStore("generations"));
-      transaction.oncomplete = () => resolve(request.result);
-      transaction.onabort = () => reject(transaction.error);
-    });
-  } finally {
-    database.close();
-  }
-}
+const run = openStore("idadapter", "generations", "id");
 
 /**
  * All that is kept.

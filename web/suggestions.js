@@ -54,6 +54,10 @@ export function showSuggestions(container, prompt, onChange) {
     }
     container.append(group);
   }
+  // on a phone a group is one long line: what is reached with the keyboard comes into view, what is tapped stays
+  container.addEventListener("focusin", ({ target }) => {
+    if (target.matches(":focus-visible")) target.scrollIntoView({ block: "nearest", inline: "nearest" });
+  });
   prompt.addEventListener("input", reflect);
   reflect();
   return reflect;

@@ -1,8 +1,10 @@
 /** A real Chromium before the real service with the real model. */
 
+import { fileURLToPath } from "node:url";
 import puppeteer, { type Browser, type BrowserContext, type Page } from "puppeteer-core";
 import { type ServiceProcess, startService } from "../../demo/service_process.ts";
 import { signDevelopmentToken } from "../../routes/tokens/development_token.ts";
+import { chromium, withoutChromium } from "../chromium.ts";
 
 /** What the page is seen on; a phone that is narrow, a desktop that is not wide. */
 export const sizes = {
@@ -12,6 +14,9 @@ export const sizes = {
 
 /** One of {@linkcode sizes}. */
 export type Size = keyof typeof sizes;
+
+/** A photo of one clear face. */
+export const face: string = fileURLToPath(new URL("../fixtures/face.png", import.meta.url));
 
 /** A name the browser finds the service under, and cannot tell from another machine's. */
 const otherName = "service.test";
@@ -91,6 +96,26 @@ export class Stage implements AsyncDisposable {
   }
 }
 
+/** Service and browser for a file of tests, stopped after its last. Without a Chromium nothing starts, and {@linkcode webTest} runs nothing. */
+export async function openStage(): Promise<Stage> {
+  let stage!: Stage;
+  if (chromium !== undefined) stage = await Stage.open(chromium);
+  Deno.test.afterAll(async () => await (stage as Stage | undefined)?.[Symbol.asyncDispose]());
+  return stage;
+}
+
+/** A test that needs a Chromium. */
+export function webTest(name: string, run: () => Promise<void>): void {
+  // service and browser outlast a test
+  Deno.test({
+    name: name + withoutChromium,
+    ignore: chromium === undefined,
+    fn: run,
+    sanitizeOps: false,
+    sanitizeResources: false,
+  });
+}
+
 /** A page and what went wrong on it. */
 export class Visit implements AsyncDisposable {
   constructor(
@@ -133,6 +158,32 @@ export class Visit implements AsyncDisposable {
   async make(): Promise<void> {
     await this.page.waitForSelector("#make:enabled");
     await this.page.click("#make");
+  }
+
+  /** Has so many portraits begun. */
+  async begin(count: number): Promise<void> {
+    await this.choosePhoto(face);
+    await this.slide("#count", count);
+    await this.make();
+    await this.waitForText("#running-text", /Painting/);
+  }
+
+  /** The balance that is shown. */
+  async credits(): Promise<number> {
+    await this.waitForText("#balance", /credits/);
+    return Number((await this.text("#balance")).replace(/\D/g, ""));
+  }
+
+  /** What the tab keeps of the generation that it watches. */
+  watched(): Promise<string | null> {
+    return this.page.evaluate('sessionStorage.getItem("idadapter.active")') as Promise<string | null>;
+  }
+
+  /** By how many pixels the page is wider than the screen. */
+  sidewaysScroll(): Promise<number> {
+    return this.page.evaluate(
+      "document.documentElement.scrollWidth - document.documentElement.clientWidth",
+    ) as Promise<number>;
   }
 
   /** Waits for so many finished portraits. */

@@ -3,110 +3,21 @@
 import { deepEqual, equal, match, notEqual, ok } from "node:assert/strict";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import axe from "axe-core";
-import type { HTTPRequest, ResponseForRequest } from "puppeteer-core";
+import type { HTTPRequest } from "puppeteer-core";
 import sharp from "sharp";
-import { problemCatalogue, type ProblemCode } from "../../openapi/problems.ts";
 import { signDevelopmentToken } from "../../routes/tokens/development_token.ts";
-import { chromium, withoutChromium } from "../chromium.ts";
 import { emptyScene } from "../routes/bad_photos.ts";
-import { type Size, Stage, type Visit } from "./browser.ts";
+import { type Answer, answerInstead, badGateway, pathOf, problem } from "./answers.ts";
+import { violations } from "./axe.ts";
+import { face, openStage, type Size, type Visit, webTest as test } from "./browser.ts";
 
 const repository = fileURLToPath(new URL("../..", import.meta.url));
-const face = join(repository, "tests/fixtures/face.png");
 /** set by `deno task screenshots`: the pictures of README.md are made anew */
 const screenshots = Deno.env.get("WEB_SCREENSHOTS") === "1";
 
-let stage!: Stage;
-if (chromium !== undefined) stage = await Stage.open(chromium);
+const stage = await openStage();
 const folder = await Deno.makeTempDir();
-Deno.test.afterAll(async () => {
-  await (stage as Stage | undefined)?.[Symbol.asyncDispose]();
-  await Deno.remove(folder, { recursive: true });
-});
-
-function test(name: string, run: () => Promise<void>): void {
-  // service and browser outlast a test
-  Deno.test({
-    name: name + withoutChromium,
-    ignore: chromium === undefined,
-    fn: run,
-    sanitizeOps: false,
-    sanitizeResources: false,
-  });
-}
-
-/** What axe-core finds, light and dark, in short. */
-async function violations({ page }: Visit): Promise<string[]> {
-  const found: string[] = [];
-  for (const scheme of ["light", "dark"]) {
-    await page.emulateMediaFeatures([
-      { name: "prefers-color-scheme", value: scheme },
-      { name: "prefers-reduced-motion", value: "reduce" },
-    ]);
-    await page.evaluate(axe.source);
-    const result = await page.evaluate("axe.run(document)") as axe.AxeResults;
-    ok(result.passes.length > 15, "axe looked at the page");
-    for (const { id, nodes } of result.violations) {
-      found.push(...nodes.map(({ html }) => `${scheme} ${id}: ${html.slice(0, 160)}`));
-    }
-  }
-  await page.emulateMediaFeatures([]);
-  return found;
-}
-
-/** Has so many portraits begun. */
-async function begin(visit: Visit, count: number): Promise<void> {
-  await visit.choosePhoto(face);
-  await visit.slide("#count", count);
-  await visit.make();
-  await visit.waitForText("#running-text", /Painting/);
-}
-
-async function credits(visit: Visit): Promise<number> {
-  await visit.waitForText("#balance", /credits/);
-  return Number((await visit.text("#balance")).replace(/\D/g, ""));
-}
-
-function pathOf(request: HTTPRequest): string {
-  return new URL(request.url()).pathname;
-}
-
-/** Answers in the service's place: a problem, a proxy's page, or a connection that breaks. */
-type Answer = Partial<ResponseForRequest> | "lost";
-
-/** Requests to a path that matches get these answers first, each once, and then the service's. */
-async function answerInstead({ page }: Visit, ...rules: [path: RegExp, answers: Answer[]][]): Promise<void> {
-  await page.setRequestInterception(true);
-  page.on("request", (request) => {
-    const answer = rules.find(([path]) => path.test(pathOf(request)))?.[1].shift();
-    if (answer === undefined) void request.continue();
-    else if (answer === "lost") void request.abort("connectionreset");
-    else void request.respond(answer);
-  });
-}
-
-/** A problem as the service answers it. */
-function problem(code: ProblemCode): Partial<ResponseForRequest> {
-  const { status, title, remedy } = problemCatalogue[code];
-  return { status, body: JSON.stringify({ code, status, title, detail: "", remedy }) };
-}
-
-/** What a proxy says while the service is away. */
-const badGateway = { status: 502, body: "<h1>Bad gateway</h1>" };
-
-/** What the tab keeps of the generation that it watches. */
-function watched({ page }: Visit): Promise<string | null> {
-  return page.evaluate('sessionStorage.getItem("idadapter.active")') as Promise<string | null>;
-}
-
-/** Nothing is wider than the screen. */
-async function expectNoSidewaysScroll({ page }: Visit): Promise<void> {
-  equal(
-    await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"),
-    0,
-  );
-}
+Deno.test.afterAll(() => Deno.remove(folder, { recursive: true }));
 
 /** What a person sees: a desktop's window, or a phone at the form and at the portraits side by side. */
 async function screenshot({ page }: Visit, size: Size): Promise<void> {
@@ -152,7 +63,7 @@ for (const size of ["phone", "desktop"] as const) {
     await page.type("#seed", "42");
     await visit.waitForText("#price", /^\d+ credits, charged when they succeed/);
     const price = Number((await visit.text("#price")).split(" ")[0]);
-    const before = await credits(visit);
+    const before = await visit.credits();
     await visit.make();
     await page.waitForSelector("#tiles .waiting img:not([hidden])");
     await visit.waitForPortraits(2);
@@ -167,7 +78,7 @@ for (const size of ["phone", "desktop"] as const) {
     ok(widths.every((width) => width >= 128), "the pictures are shown");
     await page.waitForSelector("#history-list button");
     deepEqual(await violations(visit), [], "with portraits");
-    await expectNoSidewaysScroll(visit);
+    equal(await visit.sidewaysScroll(), 0);
     if (screenshots) await screenshot(visit, size);
 
     const other = join(folder, "other.jpg");
@@ -194,13 +105,13 @@ for (const size of ["phone", "desktop"] as const) {
 test("canceled in the middle, nothing is charged", async () => {
   await using visit = await stage.visit("desktop");
   const { page } = visit;
-  const before = await credits(visit);
-  await begin(visit, 8);
+  const before = await visit.credits();
+  await visit.begin(8);
   await page.click("#cancel");
   await visit.waitForText("#said", /^Canceled\. Nothing was charged\./);
   await page.waitForSelector("#make:enabled");
   equal((await page.$$("#tiles li")).length, 0);
-  equal(await watched(visit), null);
+  equal(await visit.watched(), null);
   await visit.waitForText("#balance", new RegExp(new Intl.NumberFormat("en").format(before)));
   deepEqual(visit.errors, []);
 });
@@ -299,7 +210,7 @@ test("over plain http from elsewhere the page asks for a token, and makes portra
 test("offline in the middle and back: the same generation goes on, and is paid once", async () => {
   await using visit = await stage.visit("phone");
   const { page } = visit;
-  const before = await credits(visit);
+  const before = await visit.credits();
   await visit.choosePhoto(face);
   await visit.slide("#count", 4);
   await visit.waitForText("#price", /^\d+ credits/);
@@ -342,7 +253,7 @@ test("a request whose connection breaks is sent again under the same key", async
 test("what passes is waited for, and for a token in the middle: no portrait is lost", async () => {
   await using visit = await stage.visit("desktop");
   const { page } = visit;
-  await begin(visit, 3);
+  await visit.begin(3);
   await page.setOfflineMode(true);
   await visit.waitForText("#running-text", /Connection lost/);
   // a refused token is renewed once, and the new one refused as well
@@ -353,11 +264,11 @@ test("what passes is waited for, and for a token in the middle: no portrait is l
   await page.waitForSelector("#token-dialog[open]");
   deepEqual(answers, []);
   equal((await page.$$("#tiles li")).length, 3);
-  ok(await watched(visit), "the tab forgot what it watched");
+  ok(await visit.watched(), "the tab forgot what it watched");
   await page.type("#token", await signDevelopmentToken(stage.service.jwt));
   await page.keyboard.press("Enter");
   await visit.waitForPortraits(3);
-  equal(await watched(visit), null);
+  equal(await visit.watched(), null);
   const other = join(folder, "other.jpg");
   await Deno.writeFile(other, await emptyScene());
   await visit.choosePhoto(other);
@@ -377,11 +288,11 @@ test("finished portraits stay when the last answers do not come at once", async 
     /\/images\/0$/,
     picture,
   ]);
-  await begin(visit, 1);
-  const active = await watched(visit);
+  await visit.begin(1);
+  const active = await visit.watched();
   await visit.waitForPortraits(1);
   await page.waitForSelector("#history-list button");
-  equal(await watched(visit), null);
+  equal(await visit.watched(), null);
   equal(state.length, 2, "the last event tells it all");
 
   // where the events are forgotten, state and picture are asked for by themselves
@@ -392,31 +303,31 @@ test("finished portraits stay when the last answers do not come at once", async 
   await page.reload();
   await visit.waitForPortraits(1);
   deepEqual([events, state, picture], [[], [], []]);
-  equal(await watched(visit), null);
+  equal(await visit.watched(), null);
   deepEqual(visit.errors, []);
 });
 
 test("portraits that could not be asked for come before the next ones", async () => {
   await using visit = await stage.visit("desktop");
   const { page } = visit;
-  await begin(visit, 1);
-  const unfinished = await watched(visit);
+  await visit.begin(1);
+  const unfinished = await visit.watched();
   await page.setOfflineMode(true);
   await visit.waitForText("#running-text", /Connection lost/);
   const refusals: Answer[] = Array.from({ length: 50 }, () => problem("scope_missing"));
   await answerInstead(visit, [/\/events$/, refusals]);
   await page.setOfflineMode(false);
   await visit.waitForText("#problem", /scope/);
-  equal(await watched(visit), unfinished);
+  equal(await visit.watched(), unfinished);
   // not even now can they be asked for, and nothing new is begun
   await visit.make();
   await page.waitForSelector("#make:enabled");
-  equal(await watched(visit), unfinished);
+  equal(await visit.watched(), unfinished);
   equal((await page.$$("#history-list button")).length, 0);
   refusals.length = 0;
   await visit.make();
   await page.waitForFunction('document.querySelectorAll("#history-list button").length === 2');
-  equal(await watched(visit), null);
+  equal(await visit.watched(), null);
   deepEqual(visit.errors, []);
 });
 
@@ -430,7 +341,7 @@ test("a generation that is gone is not watched any longer", async () => {
   await visit.page.reload();
   await visit.waitForText("#problem", /no such generation/);
   equal((await visit.page.$$("#tiles li")).length, 0);
-  equal(await watched(visit), null);
+  equal(await visit.watched(), null);
 });
 
 test("without a network, the service on the same machine makes portraits", async () => {
@@ -516,7 +427,7 @@ test("a photo is taken from the camera, the clipboard, and whatever is dropped",
 test("loaded again in the middle, the page takes up what it was watching", async () => {
   await using visit = await stage.visit("desktop");
   const { page } = visit;
-  await begin(visit, 3);
+  await visit.begin(3);
   await page.reload();
   await visit.waitForPortraits(3);
   deepEqual(visit.errors, []);
