@@ -41,7 +41,8 @@ export const WebhookMessageSchema = z.strictObject({
   state: z.enum(["pending", "delivered", "failed"]),
   attempts: z.int().min(0),
   last_result: z.string().nullable().describe(
-    "HTTP status of the last answer, `no_answer`, `address_refused`, `endpoint_disabled` or `secret_unreadable`",
+    "HTTP status of the last answer, `no_answer`, `address_refused`, `endpoint_disabled` or `secret_unreadable`; of one " +
+      "that was never tried, `too_many_pending` (the endpoint had too many waiting) or `expired` (its day was over)",
   ),
   created_at: z.iso.datetime(),
 }).openapi("WebhookMessage");

@@ -37,7 +37,8 @@ export const addWebhookEndpoint = createRoute({
   description:
     "Each end of a generation of the account is posted there (GenerationEnded), signed as Standard Webhooks has it, as " +
     "`generation.succeeded`, `.failed`, `.canceled` or `.expired`. What is not answered with 2xx is tried again for a " +
-    "day; redirects are not followed. An account has at most 10 endpoints.",
+    "day; redirects are not followed. An account has at most 10 endpoints, and 1000 messages that wait, the same share " +
+    "for each: further ones are not sent, and are listed as failed (`too_many_pending`).",
   security,
   request: {
     body: {
@@ -137,7 +138,9 @@ export const replayWebhookMessage = createRoute({
   operationId: "replayWebhookMessage",
   tags,
   summary: "Send a message again",
-  description: "With the same id and body; its signature and timestamp are new.",
+  description:
+    "At once, in place of a try that waits, with the same id and body; its signature and timestamp are new. While " +
+    "the endpoint has too many messages waiting, one that is not among them is not sent (`rate_limit_exceeded`).",
   security,
   request: { params },
   responses: answers("The message, on its way.", {

@@ -3,7 +3,12 @@
 import { Hono, type MiddlewareHandler } from "hono";
 import { every } from "hono/combine";
 import { lockAccount } from "../billing/ledger.ts";
-import { listMessages, replayMessage, type WebhookMessage } from "../jobs/webhooks/deliver.ts";
+import {
+  listMessages,
+  replayMessage,
+  TooManyPendingError,
+  type WebhookMessage,
+} from "../jobs/webhooks/deliver.ts";
 import {
   addEndpoint,
   type Endpoint,
@@ -103,7 +108,12 @@ export function webhooks(options: AppOptions): Hono<AppEnv> {
   app.post(operations.replayWebhookMessage.getRoutingPath(), mayWrite, async (c) => {
     const { room } = requireJobs(options);
     c.header("Cache-Control", "no-store");
-    return c.json(toMessage(require(await replayMessage(room, accountOf(c), c.req.param("id") ?? ""))));
+    try {
+      return c.json(toMessage(require(await replayMessage(room, accountOf(c), c.req.param("id") ?? ""))));
+    } catch (error) {
+      if (!(error instanceof TooManyPendingError)) throw error;
+      throw new ProblemError("rate_limit_exceeded", error.message, { details: { retry_after_seconds: 60 } });
+    }
   });
   return app;
 }

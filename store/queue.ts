@@ -60,8 +60,8 @@ export interface Queue extends AsyncDisposable {
    * @param id the `id` in the message's data, a column for example
    */
   carries(names: readonly string[], id: RawBuilder<string>): RawBuilder<boolean>;
-  /** Takes a message back, or from whoever works on it. */
-  cancel(transaction: Queries, name: string, id: string): Promise<void>;
+  /** Takes messages back, or from whoever works on them. */
+  cancel(transaction: Queries, name: string, ...ids: readonly string[]): Promise<void>;
   /** Takes messages from a worker that is known to be dead: each is tried again at once, or given up after its last try. */
   abandon(name: string, ids: readonly string[]): Promise<void>;
   /** Marks a message as done, in the transaction that did it. */
@@ -189,8 +189,8 @@ async function serveQueue(store: Store, boss: PgBoss): Promise<Queue> {
       sql`exists (
         select from ${jobs} where name in (${sql.join(names)}) and state < 'completed' and data->>'id' = ${id}
       )`,
-    async cancel(transaction, name, id) {
-      await boss.cancel(name, id, { db: fromKysely(transaction) });
+    async cancel(transaction, name, ...ids) {
+      if (ids.length > 0) await boss.cancel(name, [...ids], { db: fromKysely(transaction) });
     },
     async abandon(name, ids) {
       if (ids.length === 0) return;

@@ -172,11 +172,13 @@ export interface WebhookMessagesTable {
   body: string;
   state: Generated<"pending" | "delivered" | "failed">;
   attempts: Generated<number>;
-  /** how the last attempt ended: an HTTP status, or a reason such as `address_refused` */
+  /** how the last attempt ended: an HTTP status, or a reason such as `address_refused`; or why there was none */
   last_result: string | null;
   created_at: Time;
   /** when it is given up */
   deliver_until: Date;
+  /** the queue's message that carries it, or carried it last; unknown of those that earlier releases sent */
+  queue_id: string | null;
 }
 
 /** A public key whose tokens speak for an account. */

@@ -1,6 +1,6 @@
 /** Turns the end of a generation into webhook messages, one an endpoint, in the transaction that ends it. */
 
-import { type Selectable, sql } from "kysely";
+import { type RawBuilder, type Selectable, sql } from "kysely";
 import type { Queue } from "../../store/queue.ts";
 import type { GenerationsTable } from "../../store/schema.ts";
 import type { Queries } from "../../store/store.ts";
@@ -10,6 +10,25 @@ export const webhookQueue = "webhooks";
 
 /** How long delivery is tried. */
 export const deliveryHours = 24;
+
+/**
+ * Messages of one account that wait at a time, the same share of them for each of its endpoints: whoever looks for the next
+ * one in the queue goes past all that wait for an endpoint that is busy.
+ */
+export const mostPending = 1000;
+
+/**
+ * Tells within a statement whether an endpoint has its share of {@linkcode mostPending} waiting.
+ *
+ * @param endpoint which
+ * @param endpoints of its account, those that are not disabled
+ */
+export function hasBacklog(endpoint: string, endpoints: number): RawBuilder<boolean> {
+  const others = Math.floor(mostPending / Math.max(1, endpoints)) - 1;
+  return sql`exists (
+    select from webhook_messages where endpoint_id = ${endpoint} and state = 'pending' offset ${others}::int
+  )`;
+}
 
 /**
  * Makes the queue that carries webhook messages.
@@ -31,7 +50,8 @@ export async function defineWebhooks(queue: Queue): Promise<void> {
 }
 
 /**
- * Writes the messages of a generation's end and sends them on their way.
+ * Writes the messages of a generation's end and sends them on their way; to an endpoint that has too many waiting, none is
+ * sent, and the message says so.
  *
  * @param transaction the one that ends it
  * @param queue carries them
@@ -46,6 +66,8 @@ export async function announceByWebhook(
 ): Promise<void> {
   for (const endpoint of endpoints) {
     const id = `msg_${crypto.randomUUID()}`;
+    const queueId = crypto.randomUUID();
+    const full = hasBacklog(endpoint, endpoints.length);
     const type = `generation.${row.state}`;
     const images = row.state === "succeeded" ? row.images : 0;
     const body = JSON.stringify({
@@ -60,15 +82,19 @@ export async function announceByWebhook(
         ...(row.failure === null ? {} : { error: { code: row.failure.code, detail: row.failure.message } }),
       },
     });
-    await transaction.insertInto("webhook_messages").values({
+    const { state } = await transaction.insertInto("webhook_messages").values({
       id,
       endpoint_id: endpoint,
       account_id: row.account_id,
       type,
       body,
-      last_result: null,
+      state: sql`case when ${full} then 'failed' else 'pending' end`,
+      last_result: sql`case when ${full} then 'too_many_pending' end`,
       deliver_until: sql<Date>`now() + make_interval(hours => ${deliveryHours}::int)`,
-    }).execute();
-    await queue.send(transaction, webhookQueue, { id }, { group: row.account_id });
+      queue_id: queueId,
+    }).returning("state").executeTakeFirstOrThrow();
+    if (state === "pending") {
+      await queue.send(transaction, webhookQueue, { id }, { id: queueId, group: endpoint });
+    }
   }
 }

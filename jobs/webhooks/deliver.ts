@@ -5,9 +5,10 @@ import { Webhook } from "standardwebhooks";
 import type { Message } from "../../store/queue.ts";
 import type { WebhookEndpointsTable, WebhookMessagesTable } from "../../store/schema.ts";
 import { SealError } from "../../store/sealing.ts";
+import type { Queries } from "../../store/store.ts";
 import type { JobsRoom } from "../room.ts";
-import { deliveryHours, webhookQueue } from "./announce.ts";
-import { signingSecrets } from "./endpoints.ts";
+import { deliveryHours, hasBacklog, webhookQueue } from "./announce.ts";
+import { listEndpoints, signingSecrets } from "./endpoints.ts";
 import { AddressRefusedError, post, type PostOptions } from "./post.ts";
 
 /** A message as the account sees it. */
@@ -21,8 +22,16 @@ export interface DeliveryOptions extends PostOptions {
   readonly onFailure?: (message: WebhookMessage, result: string) => void;
 }
 
-/** Messages of one account that are on their way at a time: who answers slowly must not keep everybody else waiting. */
-const mostOfAccount = 2;
+/**
+ * Messages of one endpoint that are on their way at a time. Who answers slowly keeps nobody else waiting: not its account's
+ * other endpoints and, as an account has ten and an instance delivers sixteen at a time, no other account.
+ */
+const mostOfEndpoint = 1;
+
+/** As many messages wait for the endpoint as may. */
+export class TooManyPendingError extends Error {
+  override readonly name = "TooManyPendingError";
+}
 
 /** How a try ended: whether the message has arrived, or never will, and whether the endpoint is to be switched off for it. */
 interface Attempt {
@@ -94,7 +103,7 @@ export function deliverWebhooks(room: JobsRoom, options: DeliveryOptions): Promi
   return room.queue.work(
     webhookQueue,
     options.concurrency,
-    async ({ data: { id } }: Message<{ id: string }>) => {
+    async ({ id: carrier, data: { id } }: Message<{ id: string }>) => {
       const message = await queries.selectFrom("webhook_messages").selectAll()
         .where("id", "=", id).where("state", "=", "pending").executeTakeFirst();
       // delivered by a try whose end was lost, or its endpoint was removed
@@ -107,15 +116,40 @@ export function deliverWebhooks(room: JobsRoom, options: DeliveryOptions): Promi
         await queries.updateTable("webhook_endpoints").set({ disabled_at: new Date() })
           .where("id", "=", message.endpoint_id).where("disabled_at", "is", null).execute();
       }
-      await queries.updateTable("webhook_messages").set({
+      let update = queries.updateTable("webhook_messages").set({
         state: arrived ? "delivered" : over ? "failed" : "pending",
         attempts: result === "endpoint_disabled" ? sql<number>`attempts` : sql<number>`attempts + 1`,
         last_result: result,
-      }).where("id", "=", id).execute();
-      if (!over) throw new Error(`not delivered: ${result}`);
+      }).where("id", "=", id);
+      // what has arrived has, however late; a failure is nothing to a message that is over, or that was sent again meanwhile
+      if (!arrived) {
+        update = update.where("state", "=", "pending")
+          .where(sql<boolean>`coalesce(queue_id, ${carrier}) = ${carrier}`);
+      }
+      const ended = await update.returning("state").executeTakeFirst();
+      if (ended?.state === "pending") throw new Error(`not delivered: ${result}`);
     },
-    { mostOfGroup: mostOfAccount },
+    { mostOfGroup: mostOfEndpoint },
   );
+}
+
+/**
+ * Gives up messages whose day is over. One that is on its way is not tried again; should it arrive, it is delivered.
+ *
+ * @param room the jobs room
+ * @param most at a time, the oldest first
+ */
+export async function giveUpWebhooks({ store, queue }: JobsRoom, most: number): Promise<void> {
+  await store.transaction(async (queries) => {
+    const late = await queries.selectFrom("webhook_messages").select(["id", "queue_id"])
+      .where("state", "=", "pending").where("deliver_until", "<=", sql<Date>`now()`)
+      .orderBy("deliver_until").limit(most).forUpdate().skipLocked().execute();
+    if (late.length === 0) return;
+    await queries.updateTable("webhook_messages")
+      .set({ state: "failed", last_result: sql<string>`coalesce(last_result, 'expired')` })
+      .where("id", "in", late.map(({ id }) => id)).execute();
+    await queue.cancel(queries, webhookQueue, ...late.flatMap(({ queue_id }) => queue_id ?? []));
+  });
 }
 
 /**
@@ -126,12 +160,13 @@ export function deliverWebhooks(room: JobsRoom, options: DeliveryOptions): Promi
  */
 export async function resendWebhooks({ store, queue }: JobsRoom, most: number): Promise<void> {
   await store.transaction(async (queries) => {
-    const stranded = await queries.selectFrom("webhook_messages").select(["id", "account_id"])
+    const stranded = await queries.selectFrom("webhook_messages").select(["id", "endpoint_id"])
       .where("state", "=", "pending")
       .where((where) => where.not(queue.carries([webhookQueue], sql.ref("webhook_messages.id"))))
       .orderBy("created_at").limit(most).forUpdate().skipLocked().execute();
-    for (const { id, account_id: group } of stranded) {
-      await queue.send(queries, webhookQueue, { id }, { group });
+    for (const { id, endpoint_id: group } of stranded) {
+      const queue_id = await queue.send(queries, webhookQueue, { id }, { group });
+      await queries.updateTable("webhook_messages").set({ queue_id }).where("id", "=", id).execute();
     }
   });
 }
@@ -149,12 +184,14 @@ export function listMessages(room: JobsRoom, account: string): Promise<WebhookMe
 }
 
 /**
- * Sends a message again, with the same id and body, whatever became of it.
+ * Sends a message again at once, with the same id and body, whatever became of it, and with a new day to arrive in. What has
+ * carried it until now carries it no more: a try that is under way counts only if it arrives.
  *
  * @param room the jobs room
  * @param account whose
  * @param id which
  * @returns the message, or undefined when the account has none of that name
+ * @throws {TooManyPendingError} when its endpoint has too many waiting, and this one is not among them
  */
 export async function replayMessage(
   room: JobsRoom,
@@ -162,13 +199,29 @@ export async function replayMessage(
   id: string,
 ): Promise<WebhookMessage | undefined> {
   return await room.store.transaction(async (transaction) => {
-    const message = await transaction.updateTable("webhook_messages").set({
+    const message = await transaction.selectFrom("webhook_messages").selectAll()
+      .where("id", "=", id).where("account_id", "=", account).forUpdate().executeTakeFirst();
+    if (message === undefined) return undefined;
+    if (message.state !== "pending") await requireRoom(transaction, message);
+    if (message.queue_id !== null) await room.queue.cancel(transaction, webhookQueue, message.queue_id);
+    const group = message.endpoint_id;
+    return await transaction.updateTable("webhook_messages").set({
       state: "pending",
       deliver_until: sql<Date>`now() + make_interval(hours => ${deliveryHours}::int)`,
-    }).where("id", "=", id).where("account_id", "=", account).returningAll().executeTakeFirst();
-    if (message !== undefined) {
-      await room.queue.send(transaction, webhookQueue, { id }, { group: account });
-    }
-    return message;
+      queue_id: await room.queue.send(transaction, webhookQueue, { id }, { group }),
+    }).where("id", "=", id).returningAll().executeTakeFirstOrThrow();
   });
+}
+
+/** @throws {TooManyPendingError} when there is none for one message more */
+async function requireRoom(
+  transaction: Queries,
+  { account_id, endpoint_id }: WebhookMessage,
+): Promise<void> {
+  const endpoints = (await listEndpoints(transaction, account_id)).filter(({ disabled_at }) =>
+    disabled_at === null
+  );
+  const { full } = await transaction.selectNoFrom(hasBacklog(endpoint_id, endpoints.length).as("full"))
+    .executeTakeFirstOrThrow();
+  if (full) throw new TooManyPendingError("As many messages wait for this endpoint as may.");
 }

@@ -1,11 +1,13 @@
 /** Webhook endpoints and messages over HTTP. */
 
 import { deepEqual, equal, match, notEqual } from "node:assert/strict";
+import { mostPending } from "../../jobs/webhooks/announce.ts";
 import {
   WebhookEndpointListSchema,
   WebhookMessageListSchema,
   WebhookSecretSchema,
 } from "../../openapi/webhook.ts";
+import { fillBacklog } from "../jobs/webhooks_receiver.ts";
 import { expectFields, expectProblem } from "./expect_problem.ts";
 import { outputOf, scriptInference } from "./scripted_inference.ts";
 import { testManifest } from "./test_manifest.ts";
@@ -38,6 +40,11 @@ Deno.test("endpoints are added, listed, given new secrets and removed; messages 
   equal(generation.status, "succeeded");
   const replayed = await service.call(`/v1/webhook_messages/${message?.id}/replay`, { method: "POST" });
   equal((await replayed.json()).id, message?.id);
+
+  await service.room.store.queries.updateTable("webhook_messages").set({ state: "failed" }).execute();
+  await fillBacklog(service.room, "tester", added.id, mostPending);
+  const sooner = await service.call(`/v1/webhook_messages/${message?.id}/replay`, { method: "POST" });
+  equal((await expectProblem(sooner, "rate_limit_exceeded")).details?.retry_after_seconds, 60);
 
   const bob = { Authorization: `Bearer ${await service.sign({ sub: "bob" })}` };
   for (
