@@ -34,7 +34,10 @@ export interface JobsService extends ServedJobs {
    * @param onBegunAgain told of each that is begun again because an instance died or a run failed
    */
   run(executor: Executor, concurrency: number, onBegunAgain?: () => void): Promise<void>;
-  /** Takes no more, waits for those that run, and hands back what is left after the grace; ends seconds later whatever hangs. */
+  /**
+   * Takes no more, waits for those that run here and, on a server, for those that are watched here and that another
+   * instance runs; hands back what is left here after the grace. Ends seconds later whatever hangs.
+   */
   drain(graceMilliseconds: number): Promise<void>;
   /** Closes everything; the process is about to end. */
   close(): Promise<void>;
@@ -119,7 +122,11 @@ export async function openJobs(
       resultSeconds: config.resultTtlSeconds,
     },
   });
-  const generations = new DurableGenerations(room, observe);
+  const generations = new DurableGenerations(
+    room,
+    observe,
+    (id, error) => log("warn", "news of a generation cannot be read yet", { id, ...faultFields(error) }),
+  );
   const stops = [
     await runSweep(room, (error) => log("error", "housekeeping did not come to its end", faultFields(error))),
     await deliverWebhooks(room, {
@@ -157,9 +164,10 @@ export async function openJobs(
       });
     },
     async drain(graceMilliseconds) {
+      const end = performance.now() + graceMilliseconds;
       const ids = await running?.stop(graceMilliseconds) ?? [];
       if (ids.length > 0) log("warn", "unfinished, back in the queue", { ids });
-      await generations.close();
+      await generations.close(end - performance.now());
     },
     async close() {
       await Promise.all(stops.map((stop) => stop()));

@@ -1,7 +1,7 @@
 /** Generations in the database, told of by whichever instance is asked. */
 
 import { persist, rest } from "../store/persist.ts";
-import { isStoreUnavailable, ObjectStoreError } from "../store/unavailable.ts";
+import { isStoreUnavailable } from "../store/unavailable.ts";
 import { accept } from "./accept.ts";
 import type {
   Generation,
@@ -22,8 +22,8 @@ import { priceOf } from "../billing/price.ts";
 /** How long closing waits for ends that have been told of and not been read yet. */
 const lastLookMilliseconds = 2_000;
 
-/** Between two tries to read pictures whose store is away. */
-const imagePauseMilliseconds = 500;
+/** Between two looks at a row, or at pictures, that cannot be read: twice as long each time. */
+const lookPauseMilliseconds = { first: 500, longest: 8_000 };
 
 /** What an idempotency key stands for was erased, or its time is over. */
 export class GenerationGoneError extends Error {
@@ -32,6 +32,9 @@ export class GenerationGoneError extends Error {
 
 /** Told of the events of generations that were asked for here. */
 export type GenerationObserver = (generation: Generation, event: GenerationEvent) => void;
+
+/** Told, once a look, why a generation cannot be looked at now; it is tried again. */
+export type LookFaultObserver = (id: string, error: unknown) => void;
 
 /** A generation that is not over, as this instance follows it. */
 interface Followed {
@@ -53,17 +56,26 @@ interface Followed {
 export class DurableGenerations implements Generations {
   readonly #room: JobsRoom;
   readonly #observe: GenerationObserver;
+  readonly #onFault: LookFaultObserver;
   readonly #followed = new Map<string, Followed>();
   readonly #closed = new AbortController();
   readonly #looks = new Set<Promise<void>>();
+  #watchers = 0;
+  #onUnwatched = () => {};
 
   /**
    * @param room the jobs room
    * @param observe told of every event of generations that were asked for here
+   * @param onFault told why somebody who watches has to wait for news longer than they take
    */
-  constructor(room: JobsRoom, observe: GenerationObserver = () => {}) {
+  constructor(
+    room: JobsRoom,
+    observe: GenerationObserver = () => {},
+    onFault: LookFaultObserver = () => {},
+  ) {
     this.#room = room;
     this.#observe = observe;
+    this.#onFault = onFault;
   }
 
   /** generations that are followed, and the bytes of what is known of them */
@@ -124,25 +136,26 @@ export class DurableGenerations implements Generations {
     const leave = AbortSignal.any([this.#closed.signal, ...(signal === undefined ? [] : [signal])]);
     const followed = this.#followed.get(id);
     if (followed !== undefined) {
-      return followed.record.generation.account === account ? followed.record.watch(after, leave) : undefined;
+      const { record } = followed;
+      return record.generation.account === account ? this.#watch(record, after, leave) : undefined;
     }
     const row = await findRow(this.#room, id, account);
     if (row === undefined) return undefined;
     const record = new GenerationRecord(await describe(this.#room, row));
-    if (isTerminal(row.state)) return record.watch(after, leave);
+    if (isTerminal(row.state)) return this.#watch(record, after, leave);
     // another watcher may have been quicker: all of an instance share one record
     const quicker = this.#followed.get(id);
-    if (quicker !== undefined) return quicker.record.watch(after, leave);
+    if (quicker !== undefined) return this.#watch(quicker.record, after, leave);
     this.#follow(record);
     try {
       // it may have gone on between the look and the listening
       await this.#look(record);
     } catch (error) {
-      // who comes next begins anew, rather than waits for news that has been missed
-      this.#unfollow(id);
+      // others may share this record by now: they are not to wait for news that has been missed
+      this.#lookLater(record);
       throw error;
     }
-    return record.watch(after, leave);
+    return this.#watch(record, after, leave);
   }
 
   /** @inheritDoc */
@@ -157,23 +170,52 @@ export class DurableGenerations implements Generations {
     const generation = await this.cancel(account, id);
     if (generation === undefined) return false;
     const { queries } = this.#room.store;
-    // all there can be: a run that was canceled or died may have kept some that no row knows of
+    // all there can be, whether or not a row knows of them
     const indices = Array.from({ length: generation.numImages }, (_, index) => index);
     await this.#room.images.remove(indices.map((index) => imageKey(id, index)));
-    await queries.deleteFrom("generation_images").where("generation_id", "=", id).execute();
+    // whoever was making it may write its pictures yet: then the rows stay, and the sweep removes once more
+    if (generation.status === "succeeded") {
+      await queries.deleteFrom("generation_images").where("generation_id", "=", id).execute();
+    }
     await queries.updateTable("generations").set(({ ref }) => ({ expires_at: ref("finished_at") }))
       .where("id", "=", id).execute();
     return true;
   }
 
-  /** Follows nothing any more: whoever watches is let go, and the generations go on. */
-  async close(): Promise<void> {
+  /**
+   * Follows nothing any more: whoever watches is let go, and the generations go on.
+   *
+   * @param graceMilliseconds how long those who watch may go on before that, where another instance may run what they wait for
+   */
+  async close(graceMilliseconds = 0): Promise<void> {
+    if (this.#room.store.kind === "server") await this.#unwatched(graceMilliseconds);
     // an end that has been told of is still passed on, unless the database is away
     const looked = new AbortController();
     void Promise.allSettled(this.#looks).then(() => looked.abort());
     await rest(lastLookMilliseconds, looked.signal);
     this.#closed.abort();
     for (const id of [...this.#followed.keys()]) this.#unfollow(id);
+  }
+
+  /** Events of a record, to somebody who is counted meanwhile. */
+  async *#watch(
+    record: GenerationRecord,
+    after: number,
+    leave: AbortSignal,
+  ): AsyncGenerator<GenerationEvent> {
+    this.#watchers++;
+    try {
+      yield* record.watch(after, leave);
+    } finally {
+      if (--this.#watchers === 0) this.#onUnwatched();
+    }
+  }
+
+  /** Waits until nobody watches, and no longer than so many milliseconds. */
+  async #unwatched(milliseconds: number): Promise<void> {
+    const unwatched = new AbortController();
+    this.#onUnwatched = () => unwatched.abort();
+    if (this.#watchers > 0) await rest(milliseconds, unwatched.signal);
   }
 
   /** Cancels a generation that nobody knows of, if there is one, when the database is there again. */
@@ -222,10 +264,7 @@ export class DurableGenerations implements Generations {
       return this.#finish(record, fromRow(row, images));
     }
     if (notice === undefined || (notice.state !== undefined && isTerminal(notice.state))) {
-      // an outage lasts as long as it lasts; who waits for this record waits with it
-      const look = this.#keepLooking(record).catch(() => {}).finally(() => this.#looks.delete(look));
-      this.#looks.add(look);
-      return;
+      return this.#lookLater(record);
     }
     if (notice.state === "running") record.receive({ type: "started" });
     if (notice.progress !== undefined) record.receive({ type: "progress", progress: notice.progress });
@@ -237,15 +276,26 @@ export class DurableGenerations implements Generations {
     if (this.#followed.get(generation.id)?.record === record) this.#unfollow(generation.id);
   }
 
-  /** Looks until there is something to be seen, whether the database or the pictures' store is away. */
+  /** Has a record brought up to date, which may take as long as an outage: who waits for this record waits with it. */
+  #lookLater(record: GenerationRecord): void {
+    const look = this.#keepLooking(record).finally(() => this.#looks.delete(look));
+    this.#looks.add(look);
+  }
+
+  /** Looks until there is something to be seen, whatever is in the way. */
   async #keepLooking(record: GenerationRecord): Promise<void> {
     const { signal } = this.#closed;
-    while (!signal.aborted) {
+    const { first, longest } = lookPauseMilliseconds;
+    for (
+      let pause = first;
+      !signal.aborted && !isFinal(record.generation);
+      pause = Math.min(2 * pause, longest)
+    ) {
       try {
-        return await persist(() => this.#look(record), { signal });
+        return await this.#look(record);
       } catch (error) {
-        if (!(error instanceof ObjectStoreError)) throw error;
-        await rest(imagePauseMilliseconds, signal);
+        if (pause === first) this.#onFault(record.generation.id, error);
+        await rest(pause, signal);
       }
     }
   }

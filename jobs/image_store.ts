@@ -15,7 +15,7 @@ export interface ImageStore {
   get(key: string): Promise<Uint8Array<ArrayBuffer> | undefined>;
   /** Keys that are not there are no fault. */
   remove(keys: readonly string[]): Promise<void>;
-  /** Removes what has expired, where the place does not do so by itself. */
+  /** Removes what has expired, where the place knows that by itself; the rows of `generation_images` know it of all. */
   removeExpired(): Promise<void>;
 }
 

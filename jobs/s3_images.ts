@@ -25,8 +25,8 @@ async function ask<Answer>(
 }
 
 /**
- * Keeps pictures in a bucket. Each object's `Expires` says when it may go; the service removes those of generations it
- * knows, and a lifecycle rule on `generations/` is the safety net for what a crash left.
+ * Keeps pictures in a bucket. Each object's `Expires` says when it may go, and nothing here removes it: the sweep does, by the
+ * rows of `generation_images`, which are written first. A lifecycle rule on `generations/` is the safety net.
  *
  * Calls throw {@linkcode ObjectStoreError} when the service cannot be reached or refuses.
  *

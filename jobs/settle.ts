@@ -3,13 +3,18 @@
  * of it: whoever gets one whose generation is over does nothing.
  */
 
-import { type Selectable, sql } from "kysely";
+import { type Insertable, type Selectable, sql } from "kysely";
 import { settlements } from "../billing/ledger.ts";
 import { recordUsage } from "../billing/usage_events.ts";
 import type { GeneratedImage, GenerateOutput } from "../pipeline/protocol.ts";
 import { persist, rest } from "../store/persist.ts";
-import type { GenerationFailure, GenerationsTable, TerminalState } from "../store/schema.ts";
-import type { Queries } from "../store/store.ts";
+import type {
+  GenerationFailure,
+  GenerationImagesTable,
+  GenerationsTable,
+  TerminalState,
+} from "../store/schema.ts";
+import { type Queries, withoutWaiting } from "../store/store.ts";
 import { ObjectStoreError } from "../store/unavailable.ts";
 import { imageKey, type StoredImage } from "./image_store.ts";
 import { generationQueue, type JobsRoom } from "./room.ts";
@@ -33,6 +38,12 @@ interface Ending {
   readonly failure?: GenerationFailure;
   readonly timings?: Readonly<Record<string, number>>;
 }
+
+/**
+ * How long after the end of a generation that did not succeed its pictures may still come to their store: longer than
+ * all tries of a run that has not heard of the end take. Then the sweep removes them.
+ */
+const lastWriteMinutes = 5;
 
 /** Sets the state and settles the charge, if the claim still holds, and has everybody hear of it. */
 async function end(
@@ -72,6 +83,13 @@ async function end(
           ]),
         );
     })
+    .with("unwanted_images", (database) =>
+      database.updateTable("generation_images")
+        .set({
+          expires_at: sql<Date>`least(expires_at, now() + make_interval(mins => ${lastWriteMinutes}::int))`,
+        })
+        .where("generation_id", "in", (from) =>
+          from.selectFrom("ended").select("id").where("state", "<>", "succeeded")))
     .selectFrom("ended").selectAll().select([
       sql<string[]>`array(
         select id from webhook_endpoints where account_id = ended.account_id and disabled_at is null
@@ -121,6 +139,38 @@ export interface SucceedOptions {
   readonly imagePauses?: readonly number[];
 }
 
+/** A picture's row. */
+type ImageRow = Insertable<GenerationImagesTable>;
+
+/**
+ * Writes down which pictures are about to be kept, so that the sweep finds their bytes whatever becomes of this run. The
+ * disk is not waited for: should the database itself die now, the generation still runs, and its next attempt writes it again.
+ *
+ * @returns whether the claim still holds; else nothing was written
+ */
+async function announceImages(
+  room: JobsRoom,
+  { id, attempt }: Required<Pick<Claim, "id" | "attempt">>,
+  images: readonly ImageRow[],
+): Promise<boolean> {
+  const { rows } = await sql`
+    with claimed as (
+      select from generations where id = ${id} and state = 'running' and attempt = ${attempt} for share
+    ), written as (
+      insert into generation_images
+      select image.* from claimed, jsonb_populate_recordset(null::generation_images, ${
+    JSON.stringify(images)
+  }) image
+      on conflict (generation_id, index) do update set
+        (seed, content_type, width, height, identity_similarity, expires_at) =
+        (excluded.seed, excluded.content_type, excluded.width, excluded.height, excluded.identity_similarity,
+          excluded.expires_at)
+    )
+    select ${withoutWaiting} as settings from claimed
+  `.execute(room.store.queries);
+  return rows.length > 0;
+}
+
 /** Keeps pictures; what their store does not take is tried again, so that nobody has to make them again. */
 async function keepImages(
   room: JobsRoom,
@@ -155,50 +205,52 @@ export async function succeed(
 ): Promise<GenerationRow | undefined> {
   const { id } = claim;
   const expiresAt = new Date(Date.now() + room.settings.resultSeconds * 1000);
+  const rows = images.map((image): ImageRow => ({
+    generation_id: id,
+    index: image.index,
+    seed: image.seed,
+    content_type: image.contentType,
+    width: image.width,
+    height: image.height,
+    identity_similarity: image.identitySimilarity,
+    expires_at: expiresAt,
+  }));
+  if (!await persist(() => announceImages(room, claim, rows), { signal })) return tell(room, id, undefined);
   const stored = images.map(({ index, contentType, data }) => ({
     key: imageKey(id, index),
     contentType,
     data,
     expiresAt,
   }));
-  // first the bytes, wherever they go: a row that says "succeeded" has its pictures
+  // the bytes before the end, wherever they go: a row that says "succeeded" has its pictures
   await keepImages(room, stored, signal, imagePauses);
   const settle = () =>
-    room.store.transaction(async (transaction) => {
-      const row = await end(room, transaction, { ...claim, from: "running" }, {
-        state: "succeeded",
-        timings: { ...timings },
-      });
-      if (row === undefined) return undefined;
-      await transaction.insertInto("generation_images").values(images.map((image) => ({
-        generation_id: id,
-        index: image.index,
-        seed: image.seed,
-        content_type: image.contentType,
-        width: image.width,
-        height: image.height,
-        identity_similarity: image.identitySimilarity,
-        expires_at: expiresAt,
-      }))).execute();
-      return row;
-    });
+    room.store.transaction((transaction) =>
+      end(room, transaction, { ...claim, from: "running" }, { state: "succeeded", timings: { ...timings } })
+    );
   const row = await persist(settle, { signal });
-  if (row === undefined) await persist(() => removeOrphans(room, id, images.length), { signal });
+  if (row === undefined) await persist(() => leaveToSweep(room, id, rows), { signal });
   return tell(room, id, row, images);
 }
 
-/** Pictures of a run that came too late; those of a run that came first stay, unless they were erased meanwhile. */
-async function removeOrphans(room: JobsRoom, id: string, count: number): Promise<void> {
+/**
+ * Has the sweep remove pictures of a run that came too late, whose rows may be gone already; those of a run that came
+ * first stay, unless they were erased meanwhile.
+ */
+async function leaveToSweep(room: JobsRoom, id: string, images: readonly ImageRow[]): Promise<void> {
+  const now = sql<Date>`now()`;
   const wanted = await room.store.queries.selectFrom("generations").select("id").where("id", "=", id)
     .where((where) =>
       where.or([
         where("state", "in", ["queued", "running"]),
-        where.and([where("state", "=", "succeeded"), where("expires_at", ">", sql<Date>`now()`)]),
+        where.and([where("state", "=", "succeeded"), where("expires_at", ">", now)]),
       ])
     ).executeTakeFirst();
-  if (wanted === undefined) {
-    await room.images.remove(Array.from({ length: count }, (_, index) => imageKey(id, index)));
-  }
+  if (wanted !== undefined) return;
+  await room.store.queries.insertInto("generation_images")
+    .values(images.map((image) => ({ ...image, expires_at: now })))
+    .onConflict((conflict) => conflict.columns(["generation_id", "index"]).doUpdateSet({ expires_at: now }))
+    .execute();
 }
 
 /**

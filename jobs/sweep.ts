@@ -8,7 +8,7 @@ import { ObjectStoreError } from "../store/unavailable.ts";
 import { imageKey } from "./image_store.ts";
 import { generationQueue, type JobsRoom, poisonQueue } from "./room.ts";
 import { fail, withdraw } from "./settle.ts";
-import { resendWebhooks } from "./webhooks/deliver.ts";
+import { giveUpWebhooks, resendWebhooks } from "./webhooks/deliver.ts";
 
 const queueName = "sweep";
 /** Rows at a time, so that no pass takes long. */
@@ -72,7 +72,10 @@ async function removeBytes(
   }
 }
 
-/** Removes pictures whose time is over, for as long as a pass may take: first the bytes, then the rows that know of them. */
+/**
+ * Removes pictures whose time is over, for as long as a pass may take: first the bytes, then the rows that know of them.
+ * Those of a generation that is not over are about to be written again, or kept.
+ */
 async function removeExpiredImages(room: JobsRoom): Promise<void> {
   const end = performance.now() + imageMilliseconds;
   while (true) {
@@ -80,7 +83,14 @@ async function removeExpiredImages(room: JobsRoom): Promise<void> {
       "generation_id",
       "index",
     ])
-      .where("expires_at", "<=", sql<Date>`now()`).orderBy("expires_at").limit(batch).execute();
+      .where("expires_at", "<=", sql<Date>`now()`)
+      .where((where) =>
+        where.not(where.exists(
+          where.selectFrom("generations").select("id").where("state", "in", ["queued", "running"])
+            .whereRef("generations.id", "=", "generation_images.generation_id"),
+        ))
+      )
+      .orderBy("expires_at").limit(batch).execute();
     const { gone, fault } = await removeBytes(room, expired);
     if (gone.length > 0) {
       await room.store.queries.deleteFrom("generation_images")
@@ -110,6 +120,7 @@ export async function sweep(room: JobsRoom): Promise<void> {
     () => expireWaiting(room),
     () => failStranded(room),
     async () => void (room.settings.usageEvents && await resendUsage(room.store, room.queue, batch)),
+    () => giveUpWebhooks(room, batch),
     () => resendWebhooks(room, batch),
     () => queries.deleteFrom("idempotency_keys").where("expires_at", "<=", now).execute(),
     () => forgetUsedTokens(room),

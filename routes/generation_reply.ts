@@ -42,19 +42,28 @@ function bindToConnection(
   else signal.addEventListener("abort", () => cancel(generation, options), { once: true });
 }
 
+/** How {@linkcode waitForEnd} waits. */
+interface WaitOptions {
+  /** called when photos and prompt have been accepted */
+  readonly onDenoise?: () => void;
+  /** ends the wait */
+  readonly signal?: AbortSignal;
+}
+
 /**
  * Waits for a generation's end.
  *
- * @param onDenoise called when photos and prompt have been accepted
+ * @param wait what to do meanwhile, and until when
  * @returns the generation, finished however
+ * @throws {ProblemError} when the wait ends first
  */
 async function waitForEnd(
   { account, id }: Generation,
   options: AppOptions,
-  onDenoise: () => void = () => {},
+  { onDenoise, ...until }: WaitOptions,
 ): Promise<Generation> {
-  for await (const event of await requireJobs(options).generations.watch(account, id) ?? []) {
-    if (event.type === "progress" && event.progress.stage === "denoise") onDenoise();
+  for await (const event of await requireJobs(options).generations.watch(account, id, until) ?? []) {
+    if (event.type === "progress" && event.progress.stage === "denoise") onDenoise?.();
     if (event.type === "succeeded" || event.type === "failed") return event.generation;
   }
   throw leftAlone();
@@ -95,7 +104,7 @@ export async function waitForFirstStep(
 ): Promise<{ readonly finished: Promise<Generation> }> {
   bindToConnection(c, generation, options);
   const accepted = Promise.withResolvers<void>();
-  const finished = waitForEnd(generation, options, accepted.resolve);
+  const finished = waitForEnd(generation, options, { onDenoise: accepted.resolve });
   // nobody could come back for it without a key
   finished.catch(() => c.get("idempotency") === undefined && cancel(generation, options));
   const early = await Promise.race([accepted.promise, finished]);
@@ -186,9 +195,9 @@ export async function replyLater(
   c.header("Cache-Control", "no-store");
   let now: Generation | undefined;
   if (waitSeconds > 0) {
-    // a process that is about to end waits for nothing: the generation goes on
-    const ended = waitForEnd(generation, options).catch(() => undefined);
-    now = await Promise.race([ended, pause(waitSeconds)]);
+    // too late, or a process that is about to end: the generation goes on
+    const signal = AbortSignal.timeout(waitSeconds * 1000);
+    now = await waitForEnd(generation, options, { signal }).catch(() => undefined);
   }
   // it was taken on: who is told that the store is away, and not where it is, would ask and pay again
   now ??= await requireJobs(options).generations.find(account, id).catch((error) => {
@@ -201,8 +210,4 @@ export async function replyLater(
     "Location": generationPath(id),
     "Retry-After": String(POLL_SECONDS),
   });
-}
-
-function pause(seconds: number): Promise<undefined> {
-  return new Promise((resolve) => Deno.unrefTimer(setTimeout(resolve, seconds * 1000, undefined)));
 }

@@ -1,7 +1,11 @@
 import { deepEqual, equal, rejects } from "node:assert/strict";
 import { sql } from "kysely";
-import { openStoreAndQueue } from "../serve_jobs.ts";
+import { loadConfig } from "../config.ts";
+import { openJobs, openStoreAndQueue } from "../serve_jobs.ts";
 import { connectServerStore, openServerStore } from "../store/server_store.ts";
+import { delay } from "./delay.ts";
+import { ends, PATIENCE_MS } from "./jobs/ends.ts";
+import { ControlledExecutor, requestFrom } from "./jobs/test_room.ts";
 import { testOnServer } from "./store/each_store.ts";
 
 testOnServer("a queue that cannot be opened leaves no connection behind", async ({ server }) => {
@@ -31,3 +35,33 @@ testOnServer("a queue that cannot be opened leaves no connection behind", async 
   }
   deepEqual(await connections(), []);
 });
+
+testOnServer(
+  "an instance that stops waits for what another one runs, for whoever watches it here",
+  async ({ server }) => {
+    const environment = {
+      DATABASE_URL: await server.createDatabase(),
+      ENCRYPTION_KEYS: new Uint8Array(32).fill(1).toBase64(),
+    };
+    const config = loadConfig(environment, { cores: 1, workingDirectory: "/" });
+    const open = () => openJobs(config, () => {}, () => {});
+    const [stopping, other] = [await open(), await open()];
+    const [idle, executor] = [new ControlledExecutor(), new ControlledExecutor()];
+    await other.run(executor, 1);
+    const { id } = await stopping.generations.submit(requestFrom("alice"));
+    const run = await executor.next();
+    const ended = (async () => {
+      const types: string[] = [];
+      for await (const { type } of await stopping.generations.watch("alice", id) ?? []) types.push(type);
+      return types.at(-1);
+    })();
+    await stopping.run(idle, 1);
+    const drained = stopping.drain(2 * PATIENCE_MS);
+    // with nothing of its own to wait for, it would let go at once
+    await Promise.race([drained, delay(1_000)]);
+    run.succeed();
+    equal(await ends(ended), "succeeded");
+    await ends(drained);
+    for (const jobs of [stopping, other]) await jobs.close();
+  },
+);

@@ -1,9 +1,13 @@
 import { deepEqual, equal, rejects } from "node:assert/strict";
+import { accept } from "../../jobs/accept.ts";
 import { DurableGenerations } from "../../jobs/durable_generations.ts";
 import type { GenerationEvent } from "../../jobs/generation.ts";
+import type { JobsRoom } from "../../jobs/room.ts";
 import { runGenerations } from "../../jobs/run.ts";
+import { withdraw } from "../../jobs/settle.ts";
 import { PipelineError } from "../../pipeline/protocol.ts";
-import { testOnEachStore, testOnServer } from "../store/each_store.ts";
+import { openTestStore, testOnEachStore, testOnServer } from "../store/each_store.ts";
+import { ends, PATIENCE_MS } from "./ends.ts";
 import { ControlledExecutor, type ControlledRun, openTestRoom, requestFrom } from "./test_room.ts";
 import { findGeneration } from "./wait_for_end.ts";
 
@@ -77,17 +81,17 @@ testOnEachStore("an end whose commit has no answer is heard of all the same", as
     (_run, id) =>
       rejects(generations.cancel("alice", id), /reset/).then(() => generations.cancel("alice", id)),
   ];
-  const ends = [];
+  const last = [];
   for (const end of endings) {
     const { id } = await generations.submit(requestFrom("alice"));
     const events = eventsOf(generations, id);
     const run = await executor.next();
     lost.next = true;
     await end(run, id);
-    ends.push(typesOf(await events).at(-1));
+    last.push(typesOf(await events).at(-1));
     equal((await findGeneration(room, id))?.state, (await generations.find("alice", id))?.status);
   }
-  deepEqual([ends, lost.next], [["succeeded", "failed", "failed"], false]);
+  deepEqual([last, lost.next], [["succeeded", "failed", "failed"], false]);
   equal(generations.size.generations, 0);
   await generations.close();
 });
@@ -122,4 +126,137 @@ testOnServer("any instance tells of, and cancels, what another one runs", async 
   deepEqual(typesOf(await seenHere).at(-1), "failed");
   await here.close();
   await there.close();
+});
+
+/** Watches; there once the first event is. @returns types of all events, when they end */
+async function watching(generations: DurableGenerations, id: string): Promise<{ types: Promise<string[]> }> {
+  const begun = Promise.withResolvers<void>();
+  const types = (async () => {
+    const seen: string[] = [];
+    for await (const { type } of await generations.watch("alice", id) ?? []) {
+      seen.push(type);
+      begun.resolve();
+    }
+    return seen;
+  })();
+  await begun.promise;
+  return { types };
+}
+
+testOnServer(
+  "who closes lets those go on who watch what another instance runs, until the grace is over",
+  async ({ store, another, step }) => {
+    await using room = await openTestRoom(store);
+    await using otherStore = await another!();
+    await using other = await openTestRoom(otherStore);
+    const executor = new ControlledExecutor();
+    await using _running = await runGenerations(other, executor, { concurrency: 3 });
+    const grace = 2 * PATIENCE_MS;
+
+    await step("to its end", async () => {
+      const generations = new DurableGenerations(room);
+      const { id } = await generations.submit(requestFrom("alice"));
+      const watched = await watching(generations, id);
+      const run = await executor.next();
+      const unwatched = await generations.submit(requestFrom("alice"));
+      const closed = generations.close(grace);
+      run.succeed();
+      equal((await ends(watched.types)).at(-1), "succeeded");
+      await ends(closed);
+      equal((await findGeneration(room, unwatched.id))?.finished_at, null);
+    });
+
+    await step("and holds nobody up for what is not watched", async () => {
+      const generations = new DurableGenerations(room);
+      await generations.submit(requestFrom("alice"));
+      await ends(generations.close(grace));
+    });
+
+    await step("no longer than the grace", async () => {
+      const generations = new DurableGenerations(room);
+      const { id } = await generations.submit(requestFrom("alice"));
+      const watched = await watching(generations, id);
+      await ends(generations.close(1));
+      equal((await ends(watched.types)).includes("succeeded"), false);
+      equal((await findGeneration(room, id))?.finished_at, null, "it goes on");
+    });
+  },
+);
+
+Deno.test("nobody waits for what an embedded database's only process does not run any more", async () => {
+  await using store = await openTestStore();
+  await using room = await openTestRoom(store);
+  const generations = new DurableGenerations(room);
+  const { id } = await generations.submit(requestFrom("alice"));
+  const watched = await watching(generations, id);
+  await ends(generations.close(2 * PATIENCE_MS));
+  deepEqual(await watched.types, ["queued"]);
+});
+
+/** The room as a process has it whose queries are in the test's hands, and which hears of nothing but what it is told. */
+function withGate(room: JobsRoom, pass: () => Promise<void>): JobsRoom {
+  const queries = room.store.queries.withPlugin({
+    transformQuery: ({ node }) => node,
+    async transformResult({ result }) {
+      await pass();
+      return result;
+    },
+  });
+  return { ...room, store: { ...room.store, queries } };
+}
+
+/** Ends a generation without this process hearing of it. */
+function endUnheard(room: JobsRoom, id: string) {
+  const notices = { ...room.notices, tellHere: () => {} };
+  return withdraw({ ...room, notices }, id, "canceled");
+}
+
+/** No outage, and gone after a while all the same. */
+const diskFull = () => Promise.reject(Object.assign(new Error("disk full"), { code: "53100" }));
+
+testOnEachStore(
+  "whoever shares a record with somebody whose look failed has all the news",
+  async ({ store }) => {
+    await using room = await openTestRoom(store);
+    const looks = Promise.withResolvers<void>();
+    const fails = Promise.withResolvers<never>();
+    let queries = 0;
+    const gated = withGate(room, async () => {
+      // the row is found; then it is looked at once more
+      if (++queries !== 2) return;
+      looks.resolve();
+      await fails.promise;
+    });
+    const generations = new DurableGenerations(gated);
+    const { id } = await accept(room, requestFrom("alice"));
+    const first = rejects(eventsOf(generations, id), /disk full/);
+    await looks.promise;
+    const second = eventsOf(generations, id);
+    await endUnheard(room, id);
+    diskFull().catch(fails.reject);
+    await first;
+    deepEqual(typesOf(await ends(second)), ["queued", "failed"]);
+    equal(generations.size.generations, 0);
+    await generations.close();
+  },
+);
+
+testOnEachStore("an end is looked for until it can be read, whatever is in the way", async ({ store }) => {
+  await using room = await openTestRoom(store);
+  let failing = 0;
+  const gated = withGate(room, async () => {
+    if (failing === 0) return;
+    failing--;
+    await diskFull();
+  });
+  const faults: unknown[] = [];
+  const generations = new DurableGenerations(gated, () => {}, (id, error) => faults.push([id, error]));
+  const { id } = await accept(room, requestFrom("alice"));
+  const watched = await watching(generations, id);
+  await endUnheard(room, id);
+  failing = 2;
+  room.notices.lookHere(id);
+  deepEqual(await ends(watched.types), ["queued", "failed"]);
+  deepEqual([faults.length, failing, generations.size.generations], [1, 0, 0]);
+  await generations.close();
 });

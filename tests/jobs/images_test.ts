@@ -8,7 +8,7 @@ import { keepImagesInPostgres } from "../../jobs/postgres_images.ts";
 import { describe } from "../../jobs/read_generation.ts";
 import { runGenerations } from "../../jobs/run.ts";
 import { keepImagesInS3 } from "../../jobs/s3_images.ts";
-import { succeed } from "../../jobs/settle.ts";
+import { succeed, withdraw } from "../../jobs/settle.ts";
 import { runSweep, sweep } from "../../jobs/sweep.ts";
 import { failureOf } from "../../routes/generation_answer.ts";
 import { toProblemError } from "../../routes/problem_error.ts";
@@ -130,7 +130,7 @@ testOnS3("a generation's pictures in S3: kept, read, expired by the sweep", asyn
   await generations.close();
 });
 
-/** Rows of so many pictures of a generation, of which the first have expired. */
+/** Rows of so many pictures of a generation that is over, of which the first have expired. */
 async function addPictures({ queries }: Store, id: string, count: number, expired: number): Promise<void> {
   await queries.insertInto("generation_images").values(Array.from({ length: count }, (_, index) => ({
     generation_id: id,
@@ -156,6 +156,7 @@ testOnEachStore("the sweep removes all pictures that it can, and tells of the ot
   };
   await using room = await openTestRoom(store, {}, images);
   const { id } = await accept(room, requestFrom("alice"));
+  await withdraw(room, id, "canceled");
   // more than go at a time
   await addPictures(store, id, 1100, 1050);
   const left = async () =>
@@ -181,6 +182,7 @@ testOnEachStore("the sweep removes all pictures that it can, and tells of the ot
 testOnEachStore("all that has expired goes in one pass", async ({ store }) => {
   await using room = await openTestRoom(store);
   const { id } = await accept(room, requestFrom("alice"));
+  await withdraw(room, id, "canceled");
   await addPictures(store, id, 1100, 1100);
   await sweep(room);
   equal((await store.queries.selectFrom("generation_images").selectAll().execute()).length, 0);
@@ -309,3 +311,137 @@ async function rejection(promise: Promise<unknown>): Promise<unknown> {
     throw new Error("it did not reject");
   }, (error) => error);
 }
+
+/** A store that is not the database and, as S3, knows nothing of when its pictures expire. */
+class TestShelf implements ImageStore {
+  readonly kept = new Set<string>();
+  /** decides of each picture whether and when it comes to lie there */
+  take: (key: string) => Promise<void> = () => Promise.resolve();
+
+  async put(images: Parameters<ImageStore["put"]>[0]): Promise<void> {
+    await Promise.all(images.map(async ({ key }) => {
+      await this.take(key);
+      this.kept.add(key);
+    }));
+  }
+
+  get(): Promise<undefined> {
+    return Promise.resolve(undefined);
+  }
+
+  remove(keys: readonly string[]): Promise<void> {
+    for (const key of keys) this.kept.delete(key);
+    return Promise.resolve();
+  }
+
+  removeExpired(): Promise<void> {
+    return Promise.resolve();
+  }
+}
+
+/** Begins an attempt of a generation, as a run does. */
+async function begin({ queries }: Store, id: string, attempt: number): Promise<void> {
+  await queries.updateTable("generations").set({ state: "running", attempt }).where("id", "=", id).execute();
+}
+
+/** When the pictures of a generation go, in seconds from now. */
+async function secondsLeft({ queries }: Store, id: string): Promise<number[]> {
+  const rows = await queries.selectFrom("generation_images").select("expires_at").where(
+    "generation_id",
+    "=",
+    id,
+  )
+    .execute();
+  return rows.map(({ expires_at }) => (expires_at.getTime() - Date.now()) / 1000);
+}
+
+/** Lets the time of pictures pass. */
+async function age({ queries }: Store): Promise<void> {
+  await queries.updateTable("generation_images").set({ expires_at: new Date(0) }).execute();
+}
+
+testOnEachStore("of a generation whose pictures are not all taken, none is kept", async ({ store }) => {
+  const shelf = new TestShelf();
+  await using room = await openTestRoom(store, { resultSeconds: 86_400 }, shelf);
+  const executor = new ControlledExecutor();
+  await using _running = await runGenerations(room, executor, { concurrency: 1, imagePauses: [1] });
+  const { id } = await accept(room, requestFrom("alice", { numImages: 3 }));
+  shelf.take = (key) =>
+    key === imageKey(id, 1) ? Promise.reject(new ObjectStoreError("SlowDown")) : Promise.resolve();
+  (await executor.next()).succeed();
+  equal((await waitForEnd(room, id, never)).failure?.code, "image_store_unavailable");
+  equal(shelf.kept.size, 2);
+  const left = await secondsLeft(store, id);
+  ok(
+    left.length === 3 && left.every((seconds) => seconds < 3600),
+    "in minutes, however long others are kept",
+  );
+  await age(store);
+  await sweep(room);
+  deepEqual([...shelf.kept, ...await secondsLeft(store, id)], []);
+});
+
+testOnEachStore(
+  "what a run kept and died before it could say so goes with its generation",
+  async ({ store }) => {
+    const shelf = new TestShelf();
+    await using room = await openTestRoom(store, {}, shelf);
+    const request = requestFrom("alice", { numImages: 2 });
+    const dies = async (id: string, attempt: number) => {
+      await begin(store, id, attempt);
+      const transaction = () => Promise.reject(new Error("died"));
+      const dying = { ...room, store: { ...store, transaction } };
+      await rejection(succeed(dying, { id, attempt }, outputOf(request.input)));
+      await age(store);
+    };
+
+    const lost = await accept(room, request);
+    await dies(lost.id, 1);
+    await sweep(room);
+    equal(shelf.kept.size, 2, "it may yet succeed");
+    await withdraw(room, lost.id, "canceled");
+    await sweep(room);
+    deepEqual([...shelf.kept], []);
+
+    const found = await accept(room, request);
+    await dies(found.id, 1);
+    await begin(store, found.id, 2);
+    ok(await succeed(room, { id: found.id, attempt: 2 }, outputOf(request.input)) !== undefined);
+    await sweep(room);
+    equal(shelf.kept.size, 2, "its time counts from the run that succeeded");
+    equal((await secondsLeft(store, found.id)).length, 2);
+  },
+);
+
+testOnEachStore(
+  "pictures that come to lie there after their generation was erased go again",
+  async ({ store }) => {
+    const shelf = new TestShelf();
+    await using room = await openTestRoom(store, {}, shelf);
+    const generations = new DurableGenerations(room);
+    const request = requestFrom("alice");
+    const { id } = await accept(room, request);
+    await begin(store, id, 1);
+    const coming = Promise.withResolvers<void>();
+    const come = Promise.withResolvers<void>();
+    shelf.take = () => {
+      coming.resolve();
+      return come.promise;
+    };
+    const late = succeed(room, { id, attempt: 1 }, outputOf(request.input));
+    await coming.promise;
+    equal(await generations.remove("alice", id), true);
+    equal((await secondsLeft(store, id)).length, 1, "should the run die now, the sweep knows");
+    await age(store);
+    await sweep(room);
+    come.resolve();
+    equal(await late, undefined);
+    equal(shelf.kept.size, 1);
+    await sweep(room);
+    deepEqual([...shelf.kept], []);
+    // whoever comes later still puts nothing there
+    equal(await succeed(room, { id, attempt: 1 }, outputOf(request.input)), undefined);
+    deepEqual([...shelf.kept], []);
+    await generations.close();
+  },
+);

@@ -11,14 +11,12 @@ import { isStoreUnavailable } from "../../store/unavailable.ts";
 import { delay } from "../delay.ts";
 import { testOnServer } from "../store/each_store.ts";
 import { ServerLink } from "../store/server_link.ts";
+import { ends, PATIENCE_MS } from "./ends.ts";
 import { ControlledExecutor, openTestRoom, requestFrom, requestPrice } from "./test_room.ts";
 import { findGeneration, waitForEnd } from "./wait_for_end.ts";
 import { whileAging } from "./while_aging.ts";
 
 const never = new AbortController().signal;
-
-/** Far more than anything here takes, and far less than whatever hangs. */
-const PATIENCE_MS = 60_000;
 
 /** Two instances on one database; the link of one can be broken, its queue's own connections excepted. */
 interface Instances extends AsyncDisposable {
@@ -53,17 +51,6 @@ async function until(condition: () => boolean | Promise<boolean>): Promise<void>
   while (!await condition()) {
     ok(Date.now() < end, "it never happens");
     await delay(20);
-  }
-}
-
-/** Fails when it hangs. */
-async function ends<T>(work: Promise<T>): Promise<T> {
-  const late = Promise.withResolvers<never>();
-  const timer = setTimeout(() => late.reject(new Error("it hangs")), PATIENCE_MS);
-  try {
-    return await Promise.race([work, late.promise]);
-  } finally {
-    clearTimeout(timer);
   }
 }
 

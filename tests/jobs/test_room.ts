@@ -117,6 +117,7 @@ export class ControlledExecutor implements Executor {
   ): Promise<GenerateOutput> {
     const { promise, resolve, reject } = Promise.withResolvers<GenerateOutput>();
     signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+    if (signal.aborted) reject(signal.reason);
     const run: ControlledRun = {
       assignment,
       signal,

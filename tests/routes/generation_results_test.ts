@@ -183,6 +183,19 @@ Deno.test("wait: the result when it comes in time, the problem too, else 202", a
   equal(PendingGenerationSchema.parse(await later.json()).status, "queued");
 });
 
+Deno.test("who has been told where the generation is watches it no more, and holds up no stop", async () => {
+  const { service, held } = await startHeld();
+  await using _ = service;
+  const watch = service.generations.watch.bind(service.generations);
+  const signals: (AbortSignal | undefined)[] = [];
+  service.generations.watch = (account, id, watching) => {
+    signals.push(watching?.signal);
+    return watch(account, id, watching);
+  };
+  await submit({ service, held }, {}, "respond-async, wait=1");
+  deepEqual(signals.map((signal) => signal?.aborted), [true]);
+});
+
 /** What a query throws when the database is away. */
 const away = () => Promise.reject(Object.assign(new Error("refused"), { code: "ECONNREFUSED" }));
 
