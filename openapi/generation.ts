@@ -190,7 +190,9 @@ export const GenerationTimingsSchema = z.strictObject({
 /** What every generation tells of itself. */
 const identifying = {
   id: z.string().describe("names this generation, in addresses and in the service's log"),
-  model: z.string(),
+  model: z.string().describe(
+    "the one that makes it; while a new model rolls out, not always the one that was asked",
+  ),
   created_at: z.iso.datetime(),
 };
 
