@@ -78,7 +78,7 @@ const STEPS_A_TURN = 25;
  * The queue is everybody's: one more than it holds may wait for a moment until an instance takes it. So that a few busy
  * accounts cannot shut out all others, its last places go to who has nothing queued or running. And so that nobody waits
  * for all that a busy account has queued, accounts take turns: a generation comes after what its account has open, by the work
- * of that, and not before what has begun already (start-time fair queueing, Goyal, Vin and Cheng 1996).
+ * of that, and not before what has begun already, or begins next (start-time fair queueing, Goyal, Vin and Cheng 1996).
  */
 async function findTurn(
   transaction: Queries,
@@ -91,7 +91,7 @@ async function findTurn(
     sql<number>`(count(*) filter (where state = 'running'))::int`.as("running"),
     sql<number>`least(2147483647, greatest(
       0,
-      max(turn) filter (where state = 'running'),
+      coalesce(max(turn) filter (where state = 'running'), min(turn)),
       max(turn + ceil(images * steps / ${STEPS_A_TURN}::float)) filter (where account_id = ${account})
     ))::int`.as("turn"),
   ]).where("state", "in", ["queued", "running"]).executeTakeFirstOrThrow();

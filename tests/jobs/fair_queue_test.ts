@@ -43,6 +43,28 @@ testOnEachStore(
   },
 );
 
+testOnEachStore("who comes while nothing runs goes behind whose turn it is", async ({ store }) => {
+  await using room = await openTestRoom(store);
+  const names = namesOf(room);
+  for (const name of ["alice1", "alice2"]) await names.ask(name);
+  const executor = new ControlledExecutor();
+  {
+    await using _running = await runGenerations(room, executor, { concurrency: 1 });
+    (await executor.next()).succeed();
+    equal(names.of(await executor.next()), "alice2");
+  }
+  // no instance is there now, and alice2 is back in the queue
+  await names.ask("bob1");
+  await using _running = await runGenerations(room, executor, { concurrency: 1 });
+  const order: unknown[] = [];
+  for (let i = 0; i < 2; i++) {
+    const run = await executor.next();
+    order.push(names.of(run));
+    run.succeed();
+  }
+  deepEqual(order, ["alice2", "bob1"]);
+});
+
 testOnEachStore("a turn is as long as the work, and outlasts an instance", async ({ store }) => {
   await using room = await openTestRoom(store, { initialCredit: 100_000 });
   const names = namesOf(room);
