@@ -101,7 +101,7 @@ test("canceled while the service cannot be reached, the page is free again after
   const left = posts.length;
   notEqual(left, 0);
   posts.length = 0;
-  await makeOne(visit);
+  await visit.make();
   await visit.waitForPortraits(1);
   ok(await visit.credits() < before);
   deepEqual(visit.errors, []);
