@@ -69,16 +69,15 @@ async function secondsToNext(transaction: Queries, running: number): Promise<num
 /** The share of the queue that accounts with open generations may fill; the rest of it is kept for who has none. */
 const SHARE_OF_BUSY = 3 / 4;
 
-/** Denoising steps of one picture that count as one turn. */
-const STEPS_A_TURN = 25;
-
 /**
  * Finds a generation's turn: the lower, the sooner it is taken from the queue.
  *
  * The queue is everybody's: one more than it holds may wait for a moment until an instance takes it. So that a few busy
  * accounts cannot shut out all others, its last places go to who has nothing queued or running. And so that nobody waits
- * for all that a busy account has queued, accounts take turns: a generation comes after what its account has open, by the work
- * of that, and not before what has begun already, or begins next (start-time fair queueing, Goyal, Vin and Cheng 1996).
+ * for all that a busy account has queued, accounts take turns: a generation comes after what its account asked for before, by the
+ * steps of that, and not before what has begun already, or begins next (start-time fair queueing, Goyal, Vin and Cheng 1996).
+ * What is over counts for as long as something is open that is older: else who asks anew whenever a portrait is there would
+ * always go before who has asked for several.
  */
 async function findTurn(
   transaction: Queries,
@@ -92,7 +91,11 @@ async function findTurn(
     sql<number>`least(2147483647, greatest(
       0,
       coalesce(max(turn) filter (where state = 'running'), min(turn)),
-      max(turn + ceil(images * steps / ${STEPS_A_TURN}::float)) filter (where account_id = ${account})
+      (
+        select max(own.turn::bigint + own.images * own.steps) from generations own
+        where own.account_id = ${account} and own.created_at >= min(generations.created_at)
+        and (own.state in ('queued', 'running') or own.started_at is not null)
+      )
     ))::int`.as("turn"),
   ]).where("state", "in", ["queued", "running"]).executeTakeFirstOrThrow();
   if (open >= mostAtOnce) throw new TooManyGenerationsError(mostAtOnce);
