@@ -47,6 +47,14 @@ export const WebhookMessageSchema = z.strictObject({
   created_at: z.iso.datetime(),
 }).openapi("WebhookMessage");
 
+/** Which messages are asked for. */
+export const WebhookMessageQuerySchema = z.strictObject({
+  state: WebhookMessageSchema.shape.state.optional().openapi({ description: "those in this state alone" }),
+  before: storable(z.string().min(1).max(100)).optional().openapi({
+    description: "`id` of a message: those before it, for the next hundred",
+  }),
+});
+
 /** A message, see {@linkcode WebhookMessageSchema}. */
 export type WebhookMessageBody = z.infer<typeof WebhookMessageSchema>;
 
@@ -73,7 +81,7 @@ export const GenerationEndedSchema = z.strictObject({
 /** What is posted, see {@linkcode GenerationEndedSchema}. */
 export type GenerationEnded = z.infer<typeof GenerationEndedSchema>;
 
-/** The account's latest messages. */
+/** The account's messages. */
 export const WebhookMessageListSchema = z.strictObject({
   data: z.array(WebhookMessageSchema).describe("at most 100, newest first; kept for 30 days"),
 }).openapi("WebhookMessageList");

@@ -8,6 +8,7 @@ import {
   WebhookEndpointListSchema,
   WebhookEndpointRequestSchema,
   WebhookMessageListSchema,
+  WebhookMessageQuerySchema,
   WebhookMessageSchema,
   WebhookSecretSchema,
 } from "./webhook.ts";
@@ -121,14 +122,23 @@ export const listWebhookMessages = createRoute({
   path: "/v1/webhook_messages",
   operationId: "listWebhookMessages",
   tags,
-  summary: "List what was sent",
+  summary: "List what was sent, and what was not",
   security,
-  responses: answers("The latest messages.", {
+  request: { query: WebhookMessageQuerySchema },
+  responses: answers("The latest messages, or those before one.", {
     "application/json": {
       schema: WebhookMessageListSchema,
       examples: { one: { value: { data: [examples.message] } } },
     },
-  }, [...tokenProblems, "token_of_end_user", ...storeProblems]),
+  }, [
+    ...tokenProblems,
+    "token_of_end_user",
+    "invalid_request",
+    "invalid_value",
+    "out_of_range",
+    "unknown_field",
+    ...storeProblems,
+  ]),
 });
 
 /** `POST /v1/webhook_messages/{id}/replay` */
@@ -139,7 +149,7 @@ export const replayWebhookMessage = createRoute({
   tags,
   summary: "Send a message again",
   description:
-    "At once, in place of a try that waits, with the same id and body; its signature and timestamp are new. While " +
+    "As the next one for its endpoint, in place of a try that waits, with the same id and body; its signature and timestamp are new. While " +
     "the endpoint has too many messages waiting, one that is not among them is not sent (`rate_limit_exceeded`).",
   security,
   request: { params },

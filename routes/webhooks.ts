@@ -18,11 +18,11 @@ import {
   rotateSecret,
 } from "../jobs/webhooks/endpoints.ts";
 import { refusalOf } from "../jobs/webhooks/post.ts";
-import { WebhookEndpointRequestSchema } from "../openapi/webhook.ts";
+import { WebhookEndpointRequestSchema, WebhookMessageQuerySchema } from "../openapi/webhook.ts";
 import type { WebhookEndpointBody, WebhookMessageBody } from "../openapi/webhook.ts";
 import * as operations from "../openapi/webhook_operations.ts";
 import { type AppEnv, type AppOptions, requireJobs } from "./app_options.ts";
-import { fieldProblem } from "./field_errors.ts";
+import { fieldProblem, schemaProblem } from "./field_errors.ts";
 import { accountOf } from "./generation_request.ts";
 import { admit } from "./middleware/admit.ts";
 import { limitBodySize, mostSmallBodyBytes } from "./middleware/body_size.ts";
@@ -101,8 +101,11 @@ export function webhooks(options: AppOptions): Hono<AppEnv> {
 
   app.get(operations.listWebhookMessages.path, mayWrite, async (c) => {
     const { room } = requireJobs(options);
+    const query = c.req.query();
+    const parsed = WebhookMessageQuerySchema.safeParse(query);
+    if (!parsed.success) throw schemaProblem(parsed.error, query);
     c.header("Cache-Control", "no-store");
-    return c.json({ data: (await listMessages(room, accountOf(c))).map(toMessage) });
+    return c.json({ data: (await listMessages(room, accountOf(c), parsed.data)).map(toMessage) });
   });
 
   app.post(operations.replayWebhookMessage.getRoutingPath(), mayWrite, async (c) => {

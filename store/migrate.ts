@@ -9,8 +9,8 @@ import * as events from "./migrations/0004_events.ts";
 import * as accountKeys from "./migrations/0005_account_keys.ts";
 import * as oldestSecrets from "./migrations/0006_oldest_secrets.ts";
 import * as lastEnds from "./migrations/0007_last_ends.ts";
-import * as turns from "./migrations/0008_turns.ts";
-import * as webhookBacklog from "./migrations/0009_webhook_backlog.ts";
+import * as webhookBacklog from "./migrations/0008_webhook_backlog.ts";
+import * as turns from "./migrations/0009_turns.ts";
 import type { Schema } from "./schema.ts";
 
 /** Forward only: a release is taken back by restoring a backup, never by undoing columns under live data. */
@@ -30,8 +30,9 @@ const migrations: Readonly<Record<string, Migration>> = {
   "0005_account_keys": migration(accountKeys),
   "0006_oldest_secrets": migration(oldestSecrets),
   "0007_last_ends": migration(lastEnds),
-  "0008_turns": migration(turns),
-  "0009_webhook_backlog": migration(webhookBacklog),
+  "0008_webhook_backlog": migration(webhookBacklog),
+  // the last: who reads generations waits for the end of the transaction
+  "0009_turns": migration(turns),
 };
 
 /** How a database's schema stands against this release's. */

@@ -17,18 +17,34 @@ export const deliveryHours = 24;
  */
 export const mostPending = 1000;
 
+/** Tells within a statement whether so many messages wait for an endpoint, those left out that the statement writes. */
+function hasPending(endpoint: string, messages: RawBuilder<number>): RawBuilder<boolean> {
+  return sql`exists (
+    select from webhook_messages where endpoint_id = ${endpoint} and state = 'pending' offset ${messages} - 1
+  )`;
+}
+
 /**
  * Tells within a statement whether an endpoint has its share of {@linkcode mostPending} waiting.
  *
+ * @param account whose endpoints share them, those that are not disabled
  * @param endpoint which
- * @param endpoints of its account, those that are not disabled
  */
-export function hasBacklog(endpoint: string, endpoints: number): RawBuilder<boolean> {
-  const others = Math.floor(mostPending / Math.max(1, endpoints)) - 1;
-  return sql`exists (
-    select from webhook_messages where endpoint_id = ${endpoint} and state = 'pending' offset ${others}::int
-  )`;
+export function hasBacklog(account: string, endpoint: string): RawBuilder<boolean> {
+  return hasPending(
+    endpoint,
+    sql`(
+      select ${mostPending}::int / greatest(1, count(*)) from webhook_endpoints
+      where account_id = ${account} and disabled_at is null
+    )`,
+  );
 }
+
+/**
+ * Where messages stand in the queue. Those that wait for an endpoint which has others waiting already come after everybody
+ * else's: endpoints that do not answer, however many, take a place of those that do only as often as each is tried.
+ */
+export const priorities = { first: 0, further: -1 };
 
 /**
  * Makes the queue that carries webhook messages.
@@ -67,7 +83,7 @@ export async function announceByWebhook(
   for (const endpoint of endpoints) {
     const id = `msg_${crypto.randomUUID()}`;
     const queueId = crypto.randomUUID();
-    const full = hasBacklog(endpoint, endpoints.length);
+    const full = hasBacklog(row.account_id, endpoint);
     const type = `generation.${row.state}`;
     const images = row.state === "succeeded" ? row.images : 0;
     const body = JSON.stringify({
@@ -82,7 +98,7 @@ export async function announceByWebhook(
         ...(row.failure === null ? {} : { error: { code: row.failure.code, detail: row.failure.message } }),
       },
     });
-    const { state } = await transaction.insertInto("webhook_messages").values({
+    const { state, further } = await transaction.insertInto("webhook_messages").values({
       id,
       endpoint_id: endpoint,
       account_id: row.account_id,
@@ -92,9 +108,10 @@ export async function announceByWebhook(
       last_result: sql`case when ${full} then 'too_many_pending' end`,
       deliver_until: sql<Date>`now() + make_interval(hours => ${deliveryHours}::int)`,
       queue_id: queueId,
-    }).returning("state").executeTakeFirstOrThrow();
+    }).returning(["state", hasPending(endpoint, sql`1`).as("further")]).executeTakeFirstOrThrow();
     if (state === "pending") {
-      await queue.send(transaction, webhookQueue, { id }, { id: queueId, group: endpoint });
+      const priority = further ? priorities.further : priorities.first;
+      await queue.send(transaction, webhookQueue, { id }, { id: queueId, group: endpoint, priority });
     }
   }
 }

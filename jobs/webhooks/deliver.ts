@@ -7,8 +7,8 @@ import type { WebhookEndpointsTable, WebhookMessagesTable } from "../../store/sc
 import { SealError } from "../../store/sealing.ts";
 import type { Queries } from "../../store/store.ts";
 import type { JobsRoom } from "../room.ts";
-import { deliveryHours, hasBacklog, webhookQueue } from "./announce.ts";
-import { listEndpoints, signingSecrets } from "./endpoints.ts";
+import { deliveryHours, hasBacklog, priorities, webhookQueue } from "./announce.ts";
+import { signingSecrets } from "./endpoints.ts";
 import { AddressRefusedError, post, type PostOptions } from "./post.ts";
 
 /** A message as the account sees it. */
@@ -24,7 +24,8 @@ export interface DeliveryOptions extends PostOptions {
 
 /**
  * Messages of one endpoint that are on their way at a time. Who answers slowly keeps nobody else waiting: not its account's
- * other endpoints and, as an account has ten and an instance delivers sixteen at a time, no other account.
+ * other endpoints and, as an account has ten and an instance delivers sixteen at a time, no other account. Where several do
+ * so, {@linkcode priorities} have the others come first.
  */
 const mostOfEndpoint = 1;
 
@@ -165,26 +166,49 @@ export async function resendWebhooks({ store, queue }: JobsRoom, most: number): 
       .where((where) => where.not(queue.carries([webhookQueue], sql.ref("webhook_messages.id"))))
       .orderBy("created_at").limit(most).forUpdate().skipLocked().execute();
     for (const { id, endpoint_id: group } of stranded) {
-      const queue_id = await queue.send(queries, webhookQueue, { id }, { group });
+      const queue_id = await queue.send(queries, webhookQueue, { id }, {
+        group,
+        priority: priorities.further,
+      });
       await queries.updateTable("webhook_messages").set({ queue_id }).where("id", "=", id).execute();
     }
   });
 }
 
-/**
- * The account's latest messages.
- *
- * @param room the jobs room
- * @param account whose
- * @returns at most 100, newest first
- */
-export function listMessages(room: JobsRoom, account: string): Promise<WebhookMessage[]> {
-  return room.store.queries.selectFrom("webhook_messages").selectAll().where("account_id", "=", account)
-    .orderBy("created_at", "desc").orderBy("id").limit(100).execute();
+/** Which messages are listed. */
+export interface ListOptions {
+  /** those in this state alone */
+  readonly state?: WebhookMessage["state"] | undefined;
+  /** those before the one of this id */
+  readonly before?: string | undefined;
 }
 
 /**
- * Sends a message again at once, with the same id and body, whatever became of it, and with a new day to arrive in. What has
+ * The account's messages.
+ *
+ * @param room the jobs room
+ * @param account whose
+ * @param options which of them
+ * @returns at most 100, newest first; none when `before` is none of the account's
+ */
+export function listMessages(
+  { store }: JobsRoom,
+  account: string,
+  { state, before }: ListOptions = {},
+): Promise<WebhookMessage[]> {
+  const { queries } = store;
+  let list = queries.selectFrom("webhook_messages").selectAll().where("account_id", "=", account);
+  if (state !== undefined) list = list.where("state", "=", state);
+  if (before !== undefined) {
+    const last = queries.selectFrom("webhook_messages").select(["created_at", "id"])
+      .where("id", "=", before).where("account_id", "=", account);
+    list = list.where(({ refTuple }) => sql<boolean>`${refTuple("created_at", "id")} < (${last})`);
+  }
+  return list.orderBy("created_at", "desc").orderBy("id", "desc").limit(100).execute();
+}
+
+/**
+ * Sends a message again, before those that wait for its endpoint, with the same id and body, whatever became of it, and with a new day to arrive in. What has
  * carried it until now carries it no more: a try that is under way counts only if it arrives.
  *
  * @param room the jobs room
@@ -208,7 +232,10 @@ export async function replayMessage(
     return await transaction.updateTable("webhook_messages").set({
       state: "pending",
       deliver_until: sql<Date>`now() + make_interval(hours => ${deliveryHours}::int)`,
-      queue_id: await room.queue.send(transaction, webhookQueue, { id }, { group }),
+      queue_id: await room.queue.send(transaction, webhookQueue, { id }, {
+        group,
+        priority: priorities.first,
+      }),
     }).where("id", "=", id).returningAll().executeTakeFirstOrThrow();
   });
 }
@@ -218,10 +245,7 @@ async function requireRoom(
   transaction: Queries,
   { account_id, endpoint_id }: WebhookMessage,
 ): Promise<void> {
-  const endpoints = (await listEndpoints(transaction, account_id)).filter(({ disabled_at }) =>
-    disabled_at === null
-  );
-  const { full } = await transaction.selectNoFrom(hasBacklog(endpoint_id, endpoints.length).as("full"))
+  const { full } = await transaction.selectNoFrom(hasBacklog(account_id, endpoint_id).as("full"))
     .executeTakeFirstOrThrow();
   if (full) throw new TooManyPendingError("As many messages wait for this endpoint as may.");
 }

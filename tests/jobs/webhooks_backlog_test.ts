@@ -5,7 +5,7 @@ import { sql } from "kysely";
 import type { JobsRoom } from "../../jobs/room.ts";
 import { sweep } from "../../jobs/sweep.ts";
 import { mostPending } from "../../jobs/webhooks/announce.ts";
-import { deliverWebhooks, giveUpWebhooks, listMessages } from "../../jobs/webhooks/deliver.ts";
+import { deliverWebhooks, giveUpWebhooks, listMessages, replayMessage } from "../../jobs/webhooks/deliver.ts";
 import { mostEndpoints } from "../../jobs/webhooks/endpoints.ts";
 import { testOnEachStore } from "../store/each_store.ts";
 import { openTestRoom } from "./test_room.ts";
@@ -167,4 +167,66 @@ testOnEachStore("an account's endpoints never hold all that an instance delivers
     slow.answer(200);
   }
   await stop();
+});
+
+testOnEachStore(
+  "who has many messages waiting comes after who has one, and a message that is sent again before them",
+  async ({ store }) => {
+    await using room = await openTestRoom(store);
+    await using alices = new Receiver([200]);
+    await using bobs = new Receiver([200]);
+    await using carols = new Receiver([200]);
+    const { endpoint } = await subscribe(room, "alice", alices.url);
+    await subscribe(room, "bob", bobs.url);
+    await subscribe(room, "carol", carols.url);
+    // one that lost what carries it, two that were sent in turn
+    await fillBacklog(room, "alice", endpoint.id, 1);
+    await sweep(room);
+    const [stranded] = await listMessages(room, "alice");
+    for (let n = 0; n < 2; n++) await endOne(room, "alice");
+    await endOne(room, "bob");
+    await endOne(room, "carol");
+    const [latestOfAlice] = await listMessages(room, "alice");
+    await replayMessage(room, "alice", latestOfAlice!.id);
+
+    const order: string[] = [];
+    const hear = async (name: string, receiver: Receiver, messages: number) => {
+      for (let n = 0; n < messages; n++) {
+        const { headers } = await soon(receiver.next());
+        order.push(name === "alice" ? headers["webhook-id"]! : name);
+      }
+    };
+    const heard = Promise.all([hear("alice", alices, 3), hear("bob", bobs, 1), hear("carol", carols, 1)]);
+    const stop = await deliverWebhooks(room, { ...patient, concurrency: 1 });
+    await heard;
+    await stop();
+    const others = (await listMessages(room, "alice")).map(({ id }) => id)
+      .filter((id) => id !== stranded!.id && id !== latestOfAlice!.id);
+    deepEqual(order, ["bob", "carol", latestOfAlice!.id, stranded!.id, ...others]);
+  },
+);
+
+testOnEachStore("messages are listed by the hundred, and by their state", async ({ store }) => {
+  await using room = await openTestRoom(store);
+  const { endpoint } = await subscribe(room, "alice", "https://example.com/");
+  const { endpoint: bobs } = await subscribe(room, "bob", "https://example.com/");
+  // in one statement, so at one time
+  await fillBacklog(room, "alice", endpoint.id, 130);
+  await fillBacklog(room, "bob", bobs.id, 1);
+  await endOne(room, "alice");
+  const latest = (await listMessages(room, "alice"))[0]!.id;
+  await store.queries.updateTable("webhook_messages").set({ state: "failed" })
+    .where("account_id", "=", "alice").where("id", "<>", latest).execute();
+
+  const failed = await listMessages(room, "alice", { state: "failed" });
+  equal(failed.length, 100);
+  const more = await listMessages(room, "alice", { state: "failed", before: failed.at(-1)!.id });
+  equal(more.length, 30);
+  equal(new Set([latest, ...failed.map(({ id }) => id), ...more.map(({ id }) => id)]).size, 131);
+  deepEqual(
+    (await listMessages(room, "alice", { before: latest })).map(({ id }) => id),
+    failed.map(({ id }) => id),
+  );
+  deepEqual(await listMessages(room, "alice", { state: "delivered" }), []);
+  deepEqual(await listMessages(room, "bob", { before: latest }), [], "of another account");
 });

@@ -41,6 +41,16 @@ Deno.test("endpoints are added, listed, given new secrets and removed; messages 
   const replayed = await service.call(`/v1/webhook_messages/${message?.id}/replay`, { method: "POST" });
   equal((await replayed.json()).id, message?.id);
 
+  const listed = async (query: string) => {
+    const answer = await service.call(`/v1/webhook_messages?${query}`);
+    return WebhookMessageListSchema.parse(await answer.json()).data.map(({ id }) => id);
+  };
+  deepEqual(await listed("state=pending"), [message?.id]);
+  deepEqual([await listed("state=failed"), await listed(`before=${message?.id}`)], [[], []]);
+  expectFields(await expectProblem(await service.call("/v1/webhook_messages?state=gone"), "invalid_value"), [
+    ["/state", "invalid_value"],
+  ]);
+
   await service.room.store.queries.updateTable("webhook_messages").set({ state: "failed" }).execute();
   await fillBacklog(service.room, "tester", added.id, mostPending);
   const sooner = await service.call(`/v1/webhook_messages/${message?.id}/replay`, { method: "POST" });
