@@ -19,7 +19,7 @@ export class ProblemError extends Error {
 
 /** True when the request did not reach the service or its answer was cut off. */
 export function isConnectionLoss(error) {
-  return error instanceof TypeError || error?.name === "AbortError" || error?.name === "NetworkError";
+  return error instanceof TypeError || ["AbortError", "NetworkError", "TimeoutError"].includes(error?.name);
 }
 
 /** The token of this tab, if there is one. */

@@ -6,7 +6,7 @@ import { createKey } from "./generation.js";
 import * as kept from "./history.js";
 import { latest } from "./latest.js";
 import { Making } from "./making.js";
-import { clearProblem, showProblem } from "./messages.js";
+import { announce, clearProblem, showProblem } from "./messages.js";
 import { removeOldRequests } from "./pending_requests.js";
 import { askUntilAnswered } from "./retry.js";
 import { showSuggestions } from "./suggestions.js";
@@ -14,7 +14,7 @@ import { Tiles } from "./tiles.js";
 import { connectTokenDialog } from "./token_dialog.js";
 
 const $ = (id) => document.getElementById(id);
-const state = { model: undefined, shown: undefined, strength: 1 };
+const state = { model: undefined, shown: undefined, strength: 1, fault: false };
 const credits = new Intl.NumberFormat("en");
 const tiles = new Tiles($("tiles"), { again, remove: removeKept });
 const photo = new ChosenPhoto(showReady);
@@ -28,6 +28,7 @@ const making = new Making(tiles, {
   onKept: showKept,
   onEnd() {
     showReady();
+    void showConnection();
     void showBalance();
     void showPrice();
   },
@@ -38,8 +39,8 @@ connectTokenDialog(() => void begin());
 
 // model, balance, price
 
-async function loadModel() {
-  const { data: [model] } = await (await call("/v1/models")).json();
+/** Shows what the model has to choose from; another one, after a reconnection, changes nothing that was chosen. */
+function showModel(model) {
   const first = state.model === undefined;
   state.model = model;
   if (!first) return;
@@ -55,14 +56,13 @@ async function loadModel() {
     return label;
   }));
   nameInPrompt();
-  const { count, strength, seed } = { count: $("count"), strength: $("strength"), seed: $("seed") };
-  count.max = Math.min(model.limits.num_images.max, 8);
-  strength.min = model.limits.identity_strength.min;
-  strength.max = model.limits.identity_strength.max;
-  strength.value = state.strength = model.defaults.identity_strength;
+  $("count").max = Math.min(model.limits.num_images.max, 8);
+  $("strength").min = model.limits.identity_strength.min;
+  $("strength").max = model.limits.identity_strength.max;
+  $("strength").value = state.strength = model.defaults.identity_strength;
   $("poses").max = model.limits.pose_variation.max;
   $("poses").value = model.defaults.pose_variation;
-  seed.max = model.limits.seed.max;
+  $("seed").max = model.limits.seed.max;
   showOptions();
   $("license").textContent = /research/i.test(model.license) ? "The model is for research only." : "";
 }
@@ -74,7 +74,7 @@ const nextPrice = latest();
 async function showBalance() {
   const signal = nextBalance();
   try {
-    const ask = async () => (await call("/v1/account")).json();
+    const ask = async (signal) => (await call("/v1/account", { signal })).json();
     const { available } = await askUntilAnswered(ask, () => {}, signal);
     const amount = available < 1_000_000 ? credits : new Intl.NumberFormat("en", { notation: "compact" });
     $("balance").textContent = `${amount.format(available)} credits`;
@@ -88,7 +88,8 @@ async function showPrice() {
   if (state.model === undefined) return;
   const signal = nextPrice();
   try {
-    const ask = () => postJson("/v1/generations/price", { num_images: Number($("count").value) });
+    const body = { num_images: Number($("count").value) };
+    const ask = (signal) => postJson("/v1/generations/price", body, signal);
     const { price, available } = await askUntilAnswered(ask, () => {}, signal);
     $("price").textContent = price > available
       ? `${credits.format(price)} credits, but only ${credits.format(available)} left`
@@ -102,28 +103,37 @@ async function showPrice() {
 async function begin() {
   const signal = nextBegin();
   try {
-    await askUntilAnswered(
-      async () => {
+    const { data: [model] } = await askUntilAnswered(
+      async (signal) => {
         if (!storedToken()) await fetchDevelopmentToken();
-        await loadModel();
+        return (await call("/v1/models", { signal })).json();
       },
       (lost, error) => {
         // offline, the banner tells it
         if (lost && !signal.aborted && (navigator.onLine || !isConnectionLoss(error))) {
-          showProblem(error, { repeated: true });
+          showFault(error, { repeated: true });
         }
       },
       signal,
     );
-    clearProblem();
+    showModel(model);
+    // what is said of a request stays
+    if (state.fault) clearProblem();
+    state.fault = false;
     void showBalance();
     void showPrice();
     if (photo.blob && !photo.checked) void photo.check();
     showReady();
     void making.resume();
   } catch (error) {
-    if (!signal.aborted) showProblem(error);
+    if (!signal.aborted) showFault(error);
   }
+}
+
+/** Shows why the page cannot begin, until it has. */
+function showFault(error, options) {
+  state.fault = true;
+  showProblem(error, options);
 }
 
 // words and options
@@ -203,9 +213,10 @@ function again(request, seed) {
 }
 
 async function removeKept() {
-  await kept.remove(state.shown.id);
+  const { id } = state.shown;
   state.shown = undefined;
   tiles.clear();
+  await kept.remove(id);
   // the button is gone, and the focus would be with it
   $("stage").focus({ preventScroll: true });
   await showKept();
@@ -230,7 +241,7 @@ async function showKept() {
       }),
     );
     button.addEventListener("click", () => {
-      if (making.running) return;
+      if (making.running) return announce("Earlier portraits can be looked at when these are finished.");
       clearProblem();
       state.shown = entry;
       tiles.show(entry);

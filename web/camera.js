@@ -27,7 +27,8 @@ export async function startCamera(onPhoto) {
   dialog.showModal();
   try {
     stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "user" } });
-    if (!dialog.open) return stop();
+    // closed meanwhile, or closed and opened again
+    if (!dialog.open || dialog.onclose !== stop) return stop();
     video.srcObject = stream;
     await video.play();
     $("camera-take").disabled = false;

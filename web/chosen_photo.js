@@ -46,6 +46,10 @@ export class ChosenPhoto {
     // a large photo takes long to read: one that was chosen after it must not be replaced by it
     const signal = this.#nextChoice();
     clearProblem();
+    // nobody is to pay for portraits of the one before
+    this.#nextCheck();
+    this.usable = false;
+    this.#onChange();
     const blob = await preparePhoto(file).catch(() => undefined);
     if (signal.aborted) return;
     this.set(blob);
@@ -84,7 +88,7 @@ export class ChosenPhoto {
     body.append("image", this.blob, "photo.jpg");
     try {
       const { problems } = await askUntilAnswered(
-        async () => (await call("/v1/faces", { method: "POST", body })).json(),
+        async (signal) => (await call("/v1/faces", { method: "POST", body, signal })).json(),
         (lost, error) => lost && !signal.aborted && sayLater(error),
         signal,
       );

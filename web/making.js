@@ -77,14 +77,19 @@ export class Making {
    * @param {Wanted} wanted
    */
   async makeNext(wanted) {
-    await this.resume();
-    if (this.#watched() === null) await this.#make(wanted);
+    if (await this.resume()) await this.#make(wanted);
   }
 
-  /** A page that was loaded again, or could not be answered, takes up what it was watching. */
+  /**
+   * A page that was loaded again, or could not be answered, takes up what it was watching.
+   *
+   * @returns {Promise<boolean>} whether it may go on to the next: what it watched, if anything, is kept in this browser. Canceled
+   * or failed, that is what it shows, and whoever wants more asks once more.
+   */
   async resume() {
     const active = this.#watched();
-    if (active && !this.running) await this.#make(active, true);
+    if (active === null) return true;
+    return !this.running && await this.#make(active, true);
   }
 
   /** Cancels the run in progress; before it was accepted, as soon as it is, and only for so long. */
@@ -102,7 +107,10 @@ export class Making {
       return;
     }
     try {
-      await this.#ask(running, () => call(`/v1/generations/${running.id}/cancel`, { method: "POST" }));
+      await this.#ask(
+        running,
+        (signal) => call(`/v1/generations/${running.id}/cancel`, { method: "POST", signal }),
+      );
     } catch (error) {
       // it had finished before: its end is on its way, or was shown
       if (error.problem?.code === "generation_finished" || this.running !== running) return;
@@ -114,8 +122,11 @@ export class Making {
     }
   }
 
+  /** @returns {Promise<boolean>} whether there are portraits, and they are kept in this browser */
   async #make({ key, time, request, photo, id, canceled = false }, resumed = false) {
     clearProblem();
+    let madeAndKept = false;
+    let failure;
     const watching = new AbortController();
     const running = this.running = {
       ...{ key, time, request, photo, id, canceled, watching },
@@ -133,20 +144,30 @@ export class Making {
       if (canceled) void this.cancel();
       await this.#follow(running);
       if (watching.signal.aborted) this.#giveUp();
-      else await this.#finish(running);
+      else madeAndKept = await this.#finish(running);
       this.#forget(key);
     } catch (error) {
       const { code, status } = error.problem ?? {};
       const gone = code === "generation_not_found";
-      // what may have arrived can still be asked for with another token
-      const refused = running.id === undefined && !(running.mayHaveArrived && status === 401);
-      if (gone || refused) this.#forget(key);
+      // what may have arrived can still be asked for: with another token, or of an instance that does better
+      const askable = running.mayHaveArrived && (status === 401 || status === 403 || status >= 500);
+      if (gone || running.id === undefined && !askable) this.#forget(key);
       // what is only out of reach may be paid for: `resume` takes it up again
       if (gone || running.id === undefined) this.#tiles.clear();
-      showProblem(error);
-    } finally {
-      this.#end(running);
+      failure = error;
     }
+    this.#end(running);
+    // not before: a dialog gives the focus back to where it was
+    if (failure !== undefined) showProblem(failure, { onLeave: this.#watched() && (() => this.#leave(key)) });
+    return madeAndKept;
+  }
+
+  /** Nobody wants the portraits any more that could not be asked for. */
+  #leave(key) {
+    this.#forget(key);
+    this.#tiles.clear();
+    clearProblem();
+    $("stage").focus({ preventScroll: true });
   }
 
   #begin(running) {
@@ -222,7 +243,13 @@ export class Making {
     announce(lost ? "Connection lost." : "The connection is back.");
   }
 
-  /** Asks for what is left of a generation that was taken on. */
+  /**
+   * Asks for what is left of a generation that was taken on.
+   *
+   * @template Answer
+   * @param {object} running
+   * @param {(signal: AbortSignal) => Promise<Answer>} ask
+   */
   #ask(running, ask) {
     return askUntilAnswered(ask, (lost) => this.#tellConnection(running, lost), running.watching.signal);
   }
@@ -232,31 +259,34 @@ export class Making {
     const { id, final } = running;
     if (final?.event === "failed") return { error: final.data };
     return final?.data ??
-      await this.#ask(running, async () => (await call(`/v1/generations/${id}`)).json());
+      await this.#ask(running, async (signal) => (await call(`/v1/generations/${id}`, { signal })).json());
   }
 
+  /** Shows what came of it. @returns {Promise<boolean>} whether there are portraits, and they are kept in this browser */
   async #finish(running) {
     const { request, photo } = running;
     const generation = await this.#endOf(running);
     if (generation.error) {
       this.#tiles.clear();
-      if (generation.error.code !== "canceled") return showProblem(new ProblemError(generation.error));
-      announce("Canceled. Nothing was charged.");
-      return;
+      if (generation.error.code === "canceled") announce("Canceled. Nothing was charged.");
+      else showProblem(new ProblemError(generation.error));
+      return false;
     }
     const images = [];
     for (const image of generation.images) {
       const blob = running.shown.has(image.index)
         ? this.#tiles.blobOf(image.index)
-        : await this.#ask(running, async () => (await call(image.url)).blob());
+        : await this.#ask(running, async (signal) => (await call(image.url, { signal })).blob());
       if (!running.shown.has(image.index)) this.#tiles.finish({ ...image, blob }, request);
       images.push({ blob, seed: image.seed, similarity: image.identity_similarity });
     }
-    await kept.keep({ id: generation.id, time: Date.now(), request, photo, images }).catch(() => {});
+    const isKept = await kept.keep({ id: generation.id, time: Date.now(), request, photo, images })
+      .then(() => true, () => false);
     await this.#page.onKept();
     announce(
       images.length === 1 ? "Your portrait is finished." : `Your ${images.length} portraits are finished.`,
     );
+    return isKept;
   }
 
   /** Canceled, and the service has not said whether the request arrived. */

@@ -11,14 +11,18 @@ const $ = (id) => document.getElementById(id);
  * @param {string} title
  * @param {string} text
  * @param {string} [small] for whoever is told of the problem
+ * @param {() => void} [onLeave] lets the portraits go that the page would ask for once more
  */
-export function showMessage(title, text, small) {
+export function showMessage(title, text, small, onLeave) {
   const box = $("problem");
   const lines = [["strong", title], ["span", text], ...(small ? [["small", small]] : [])];
+  if (onLeave) lines.push(["button", "Give these portraits up"]);
   if (!box.hidden && box.textContent === lines.map(([, line]) => line).join("")) return;
   box.replaceChildren(
     ...lines.map(([tag, textContent]) => Object.assign(document.createElement(tag), { textContent })),
   );
+  const button = box.querySelector("button");
+  if (button) Object.assign(button, { type: "button", className: "small", onclick: onLeave });
   box.hidden = false;
 }
 
@@ -35,9 +39,10 @@ function remedyOf({ code, status, details, remedy }) {
  * Shows what went wrong; where a token is missing, asks for one.
  *
  * @param {unknown} error
- * @param {{repeated?: boolean}} [options] `repeated`: the page asks again by itself
+ * @param {{repeated?: boolean, onLeave?: () => void}} [options] `repeated`: the page asks again by itself; `onLeave`: see
+ * {@linkcode showMessage}
  */
-export function showProblem(error, { repeated = false } = {}) {
+export function showProblem(error, { repeated = false, onLeave } = {}) {
   const problem = error instanceof ProblemError
     ? error.problem
     : isConnectionLoss(error)
@@ -50,6 +55,7 @@ export function showProblem(error, { repeated = false } = {}) {
     problem.title,
     `${problem.detail} ${remedyOf(problem)}`.trim(),
     problem.request_id && `${problem.code}, request ${problem.request_id}`,
+    onLeave,
   );
 }
 

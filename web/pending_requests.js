@@ -24,11 +24,11 @@ export async function keepRequest(pending) {
  * The photo of a request that has not ended.
  *
  * @param {string} key Idempotency-Key
- * @returns {Promise<Blob | undefined>} undefined when it is not kept, or its key is too old to be sent again
+ * @returns {Promise<Blob | undefined>} undefined when it is not kept
  */
 export async function findPhoto(key) {
   const pending = await run("readonly", (store) => store.get(key)).catch(() => undefined);
-  return pending && Date.now() - pending.time < KEY_MILLISECONDS ? pending.photo : undefined;
+  return pending?.photo;
 }
 
 /** Removes a request and its photo. */

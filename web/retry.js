@@ -12,6 +12,12 @@ const LONGEST_RETRY_AFTER_SECONDS = 300;
 /** How long a browser that says it is offline is believed: a service on the same machine answers without a network. */
 const OFFLINE_MILLISECONDS = 5_000;
 
+/** How long an answer may take that nothing is told of meanwhile; a photo goes up in this time too. */
+const ANSWER_MILLISECONDS = 60_000;
+
+/** How often is asked what the service answers with a fault of its own. */
+const TRIES_OF_FAULTS = 3;
+
 /** What the service answers before it took anything on: it is starting, stopping or busy. */
 const PASSING = ["not_ready", "shutting_down", "store_unavailable", "keys_unavailable"];
 
@@ -63,7 +69,7 @@ export async function pauseBeforeRetry(attempt, error, signal) {
  * Asks as often as it takes, where asking twice does no harm.
  *
  * @template Answer
- * @param {() => Promise<Answer>} ask sends the request and reads its answer
+ * @param {(signal: AbortSignal) => Promise<Answer>} ask sends the request and reads its answer, until the signal is aborted
  * @param {(lost: boolean, error?: unknown) => void} onConnection told when there was no answer, and when there is one again
  * @param {AbortSignal} signal ends the asking
  * @returns {Promise<Answer>}
@@ -71,12 +77,14 @@ export async function pauseBeforeRetry(attempt, error, signal) {
  * @throws {DOMException} `AbortError` when the signal is aborted, even if an answer came
  */
 export async function askUntilAnswered(ask, onConnection, signal) {
+  let faults = 0;
   for (let attempt = 0;; attempt++) {
     let answer, failure;
     try {
-      answer = await ask();
+      answer = await ask(AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MILLISECONDS)]));
     } catch (error) {
-      if (signal.aborted || !isPassing(error, true)) throw error;
+      const again = isPassing(error, true) || error?.problem?.status >= 500 && ++faults < TRIES_OF_FAULTS;
+      if (signal.aborted || !again) throw error;
       failure = error;
     }
     signal.throwIfAborted();

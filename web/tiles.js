@@ -32,11 +32,6 @@ export class Tiles {
     this.#actions = actions;
   }
 
-  /** How many there are, finished or not. */
-  get count() {
-    return this.#tiles.length;
-  }
-
   /** Empties the list. */
   clear() {
     for (const { img } of this.#tiles) if (img.src) URL.revokeObjectURL(img.src);

@@ -37,6 +37,27 @@ test("a photo that takes long to read does not replace the one chosen after it",
   deepEqual(visit.errors, []);
 });
 
+test("while another photo is read, nothing is made of the one before", async () => {
+  await using visit = await stage.visit("desktop", async (page) => {
+    await page.evaluateOnNewDocument(`
+      const read = globalThis.createImageBitmap;
+      globalThis.hold = Promise.resolve();
+      globalThis.createImageBitmap = async (...how) => {
+        await globalThis.hold;
+        return await read(...how);
+      };`);
+  });
+  const { page } = visit;
+  await visit.choosePhoto(face);
+  await page.waitForSelector("#make:enabled");
+  await page.evaluate("void (hold = new Promise((resolve) => globalThis.letGo = resolve))");
+  await visit.choosePhoto(face);
+  await page.waitForSelector("#make:disabled");
+  await page.evaluate("letGo()");
+  await page.waitForSelector("#make:enabled");
+  deepEqual(visit.errors, []);
+});
+
 test("text is dragged into the prompt", async () => {
   await using visit = await stage.visit("desktop");
   const { page } = visit;

@@ -215,6 +215,13 @@ test("a request whose key the service may have forgotten is not sent again", asy
   await page.reload();
   await visit.waitForText("#problem", /The last request is lost.*may be charged/);
   deepEqual(keys, []);
+  // and stays when the page has reconnected
+  const models = page.waitForResponse((response) => pathOf(response.request()) === "/v1/models");
+  await page.evaluate('dispatchEvent(new Event("online"))');
+  await (await models).json();
+  await page.waitForNetworkIdle();
+  match(await visit.text("#problem"), /may be charged/);
+  ok(await page.$("#problem:not([hidden])"));
   await expectNoKeptRequest(visit);
 });
 
@@ -229,6 +236,21 @@ test("a refused request is forgotten, with its photo", async () => {
   await visit.waitForText("#problem", /The queue is full/);
   await visit.page.waitForSelector("#make:enabled");
   await expectNoKeptRequest(visit);
+});
+
+test("what may have arrived is asked for again where an instance could not say", async () => {
+  await using visit = await stage.visit("desktop");
+  const keys = collectKeys(visit);
+  await answerInstead(visit, [/\/generations$/, ["lost", problem("worker_failed")]]);
+  await makeOne(visit);
+  await visit.waitForText("#problem", /./);
+  const unanswered = await visit.watched();
+  match(unanswered!, new RegExp(keys[0]!));
+  await visit.make();
+  await visit.page.waitForFunction('document.querySelectorAll("#history-list button").length === 2');
+  equal(keys[0], keys[2]);
+  await expectNoKeptRequest(visit);
+  deepEqual(visit.errors, []);
 });
 
 test("what may have arrived is asked for again with another token", async () => {

@@ -3,7 +3,6 @@
 import { deepEqual, equal, match, notEqual, ok } from "node:assert/strict";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import type { HTTPRequest } from "puppeteer-core";
 import sharp from "sharp";
 import { signDevelopmentToken } from "../../routes/tokens/development_token.ts";
 import { emptyScene } from "../routes/bad_photos.ts";
@@ -133,22 +132,23 @@ test("a photo without a face is told with what to do, and none can be made of it
 test("what is found in a photo says nothing of the file chosen after it", async () => {
   await using visit = await stage.visit("desktop");
   const { page } = visit;
-  const held = Promise.withResolvers<HTTPRequest>();
+  const held = Promise.withResolvers<void>();
+  const canceled = Promise.withResolvers<void>();
   await page.setRequestInterception(true);
   page.on("request", (request) => {
-    if (pathOf(request) === "/v1/faces") held.resolve(request);
+    if (pathOf(request) === "/v1/faces") held.resolve();
     else void request.continue();
   });
+  page.on("requestfailed", (request) => {
+    if (pathOf(request) === "/v1/faces") canceled.resolve();
+  });
   await visit.choosePhoto(face);
-  const request = await held.promise;
+  await held.promise;
   const path = join(folder, "no_photo.jpg");
   await Deno.writeTextFile(path, "no photo at all");
   await visit.choosePhoto(path);
   await visit.waitForText("#check", /cannot read that file/);
-  const answered = page.waitForResponse((response) => response.request() === request);
-  await request.continue();
-  equal((await answered).status(), 200);
-  await page.waitForNetworkIdle();
+  await canceled.promise;
   match(await visit.text("#check"), /cannot read that file/);
   equal(await page.$("#make:enabled"), null);
   deepEqual(visit.errors, []);
@@ -328,6 +328,52 @@ test("portraits that could not be asked for come before the next ones", async ()
   await visit.make();
   await page.waitForFunction('document.querySelectorAll("#history-list button").length === 2');
   equal(await visit.watched(), null);
+  deepEqual(visit.errors, []);
+});
+
+test("canceled where they are taken up before the next ones, nothing new is begun", async () => {
+  await using visit = await stage.visit("desktop");
+  const { page } = visit;
+  const before = await visit.credits();
+  await visit.begin(8);
+  await page.setOfflineMode(true);
+  await visit.waitForText("#running-text", /Connection lost/);
+  const refusals: Answer[] = Array.from({ length: 50 }, () => problem("scope_missing"));
+  await answerInstead(visit, [/\/events$/, refusals]);
+  await page.setOfflineMode(false);
+  await visit.waitForText("#problem", /scope/);
+  await page.waitForNetworkIdle();
+  refusals.length = 0;
+  await visit.make();
+  await page.click("#cancel");
+  await visit.waitForText("#said", /^Canceled\. Nothing was charged\./);
+  await visit.waitForText("#balance", new RegExp(new Intl.NumberFormat("en").format(before)));
+  await page.waitForSelector("#make:enabled");
+  equal(await visit.watched(), null);
+  equal((await page.$$("#tiles li")).length, 0);
+  deepEqual(visit.errors, []);
+});
+
+test("portraits that cannot be asked for can be given up", async () => {
+  await using visit = await stage.visit("desktop");
+  const { page } = visit;
+  await visit.begin(1);
+  await page.setOfflineMode(true);
+  await visit.waitForText("#running-text", /Connection lost/);
+  const refusals: Answer[] = Array.from({ length: 50 }, () => problem("scope_missing"));
+  await answerInstead(visit, [/\/events$/, refusals]);
+  await page.setOfflineMode(false);
+  await visit.waitForText("#problem", /scope/);
+  await page.waitForNetworkIdle();
+  deepEqual(await violations(visit), []);
+  await page.click("#problem button");
+  await page.waitForSelector("#problem", { hidden: true });
+  equal(await page.evaluate("document.activeElement.id"), "stage");
+  equal(await visit.watched(), null);
+  refusals.length = 0;
+  await visit.make();
+  await visit.waitForPortraits(1);
+  equal((await page.$$("#history-list button")).length, 1);
   deepEqual(visit.errors, []);
 });
 

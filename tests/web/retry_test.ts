@@ -2,6 +2,7 @@
 
 import { deepEqual, equal } from "node:assert/strict";
 import { signDevelopmentToken } from "../../routes/tokens/development_token.ts";
+import { problemCatalogue } from "../../openapi/problems.ts";
 import { type Answer, answerInstead, badGateway, problem } from "./answers.ts";
 import { violations } from "./axe.ts";
 import { face, openStage, webTest as test } from "./browser.ts";
@@ -15,13 +16,23 @@ test("a photo that could not be looked at is looked at again", async () => {
   await visit.choosePhoto(face);
   await visit.waitForText("#check", /The service is busy/);
   await visit.waitForText("#check", /This photo will do/);
-  checks.push("lost", problem("not_ready"), "lost", "lost");
+  checks.push("lost", problem("not_ready"), problem("internal_error"), "lost");
   await visit.choosePhoto(face);
   await visit.waitForText("#check", /as soon as the service can be reached/);
   await visit.waitForText("#check", /This photo will do/);
   deepEqual(checks, []);
   await visit.page.waitForSelector("#make:enabled");
   equal(await visit.page.$("#problem:not([hidden])"), null);
+  deepEqual(visit.errors, []);
+});
+
+test("a photo that the service fails at is not looked at for ever", async () => {
+  await using visit = await stage.visit("desktop");
+  const checks: Answer[] = Array.from({ length: 5 }, () => problem("internal_error"));
+  await answerInstead(visit, [/\/faces$/, checks]);
+  await visit.choosePhoto(face);
+  await visit.waitForText("#problem", new RegExp(problemCatalogue.internal_error.title));
+  equal(checks.length, 2);
   deepEqual(visit.errors, []);
 });
 
