@@ -7,7 +7,6 @@ import type { Config } from "../config.ts";
 import { BundleError } from "../models/bundle_error.ts";
 import { filesToFetch } from "../models/fetch_bundle.ts";
 import { loadManifest } from "../models/manifest.ts";
-import { verifyBundle } from "../models/verify_bundle.ts";
 import { loadPipeline } from "../pipeline/pipeline.ts";
 import { warmUp } from "../pipeline/warm_up.ts";
 import { exists } from "./exists.ts";
@@ -93,11 +92,11 @@ async function checkPipeline(
     await warmUp(pipeline, { provider, maxBatch: 1 });
     // what a start leaves until it is asked for
     await pipeline.models.cachedUnet?.();
-    return fine(check, `${provider}, every graph loads and runs, ${threads} threads`);
+    return fine(check, `${provider}, every graph loads, a warm-up runs, ${threads} threads`);
   } catch (error) {
     const reason = messageOf(error);
     const code = error instanceof BundleError ? error.code : undefined;
-    if (code === "file_invalid" || code === "manifest_invalid") throw error;
+    if (code?.startsWith("file_") || code === "manifest_invalid") throw error;
     if (provider === "cuda" && code === "provider_unavailable") {
       const missing = await missingLibraries();
       const detail = missing.length > 0 ? `CUDA cannot be used; missing: ${missing.join(", ")}` : reason;
@@ -108,7 +107,13 @@ async function checkPipeline(
           "it (docs/operate.md, The image), or set EXECUTION_PROVIDER=cpu.",
       );
     }
-    return failed(check, reason, "Fetch or export the bundle again; it must be of this release's layout.");
+    return failed(
+      check,
+      reason,
+      code === undefined
+        ? "See that there is as much memory, and with cuda of the device's, as a start takes: beside a running service that is as much again."
+        : "Fetch or export the bundle again; it must be of this release's layout.",
+    );
   }
 }
 
@@ -129,8 +134,7 @@ export async function checkBundle(config: Config): Promise<Finding[]> {
     const manifest = await loadManifest(bundle);
     const { name, version, files } = manifest;
     const all = Object.values(files);
-    if (from === undefined) await verifyBundle(bundle, manifest);
-    else {
+    if (from !== undefined) {
       const [first, ...others] = await filesToFetch(bundle, manifest);
       if (first !== undefined) {
         const missing = others.length === 0 ? first : `${first} and ${others.length} more`;

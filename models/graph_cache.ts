@@ -30,7 +30,8 @@ const KEPT_DAYS = 30;
 export function cacheKey({ manifest }: Pick<Bundle, "manifest">, path: string): string {
   const files = Object.entries(filesOfGraph(manifest, path)).map(([file, { sha256 }]) => [file, sha256])
     .toSorted();
-  const parts = [1, path, files, env.versions.common, env.versions.node, process.arch];
+  // the first is the entries' own version
+  const parts = [2, path, files, env.versions.common, env.versions.node, process.arch];
   return createHash("sha256").update(JSON.stringify(parts)).digest("hex");
 }
 

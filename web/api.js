@@ -19,7 +19,7 @@ export class ProblemError extends Error {
 
 /** True when the request did not reach the service or its answer was cut off. */
 export function isConnectionLoss(error) {
-  return error instanceof TypeError || ["AbortError", "NetworkError", "TimeoutError"].includes(error?.name);
+  return error instanceof TypeError || error?.name === "AbortError" || error?.name === "NetworkError";
 }
 
 /** The token of this tab, if there is one. */
@@ -47,7 +47,10 @@ async function toProblem(response) {
   const retryAfter = Number(response.headers.get("Retry-After")) || undefined;
   try {
     const problem = await response.json();
-    if (typeof problem.code === "string") return new ProblemError(problem, retryAfter);
+    // a gateway's errors have codes too
+    if (typeof problem.code === "string" && typeof problem.remedy === "string") {
+      return new ProblemError(problem, retryAfter);
+    }
   } catch {
     // what stands in front of the service answered with something else
   }

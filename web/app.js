@@ -130,9 +130,9 @@ async function begin() {
   }
 }
 
-/** Shows why the page cannot begin, until it has. */
+/** Shows why the page cannot begin, until it has; where a token is missing, a dialog does. */
 function showFault(error, options) {
-  state.fault = true;
+  state.fault = error.problem?.status !== 401;
   showProblem(error, options);
 }
 
@@ -216,9 +216,9 @@ async function removeKept() {
   const { id } = state.shown;
   state.shown = undefined;
   tiles.clear();
-  await kept.remove(id);
   // the button is gone, and the focus would be with it
   $("stage").focus({ preventScroll: true });
+  await kept.remove(id);
   await showKept();
 }
 

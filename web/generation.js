@@ -38,7 +38,8 @@ function tell(listener, ...told) {
  * @param {FormData} [job.form] the request; left out for a generation that goes on from before
  * @param {string} job.key Idempotency-Key
  * @param {number} job.expires when the key may be forgotten (milliseconds since 1970): from then on the request is not repeated
- * @param {boolean} job.mayHaveArrived whether the request was sent before, by a page that was loaded again
+ * @param {{mayHaveArrived: boolean}} job.sent whether the request may have arrived; true where it was sent before, by a page that
+ * was loaded again, and kept up to date
  * @param {string} [job.id] of a generation that goes on from before
  * @param {(event: string, data: any, id: string) => void} job.onEvent every event once, the final one too
  * @param {(id: string) => void} job.onAccepted told the generation's id as soon as it is known
@@ -48,11 +49,11 @@ function tell(listener, ...told) {
  * @throws {Error} when one of the three listeners throws, with its error as the cause
  */
 export async function followGeneration(job) {
-  const { form, key, expires, onEvent, onAccepted, onConnection, signal } = job;
-  let { id, mayHaveArrived } = job;
+  const { form, key, expires, sent, onEvent, onAccepted, onConnection, signal } = job;
+  let { id } = job;
   let lastEvent;
   for (let attempt = 0; !signal.aborted; attempt++) {
-    if (id === undefined && mayHaveArrived && Date.now() > expires) throw requestLost();
+    if (id === undefined && sent.mayHaveArrived && Date.now() > expires) throw requestLost();
     let failure;
     const connection = new AbortController();
     const cut = () => connection.abort();
@@ -74,6 +75,7 @@ export async function followGeneration(job) {
           body: form,
           signal: connection.signal,
         });
+        sent.mayHaveArrived = true;
         id = response.headers.get("Content-Location")?.split("/").at(-1);
         if (id !== undefined) tell(onAccepted, id);
       } else {
@@ -90,10 +92,12 @@ export async function followGeneration(job) {
       }
     } catch (error) {
       if (signal.aborted) return;
-      const unknown = mayHaveArrived && !NOT_TAKEN_ON.includes(error.problem?.code);
-      if (!isPassing(error, id !== undefined || unknown)) throw error;
+      const { code, status } = error.problem ?? {};
+      if (NOT_TAKEN_ON.includes(code)) sent.mayHaveArrived = false;
+      else if (status >= 500) sent.mayHaveArrived = true;
+      if (!isPassing(error, id !== undefined || sent.mayHaveArrived)) throw error;
       failure = error;
-      mayHaveArrived = true;
+      sent.mayHaveArrived = true;
     } finally {
       clearTimeout(timer);
       globalThis.removeEventListener("offline", cut);

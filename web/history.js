@@ -14,7 +14,8 @@ const run = openStore("idadapter", "generations", "id");
  */
 export async function listKept() {
   try {
-    return (await run("readonly", (store) => store.getAll())).sort((a, b) => b.time - a.time);
+    const all = await run("readonly", (store) => store.getAll());
+    return all.filter(({ images }) => images.length > 0).sort((a, b) => b.time - a.time);
   } catch {
     return [];
   }

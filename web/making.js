@@ -155,8 +155,9 @@ export class Making {
       // what is only out of reach may be paid for: `resume` takes it up again
       if (gone || running.id === undefined) this.#tiles.clear();
       failure = error;
+    } finally {
+      this.#end(running);
     }
-    this.#end(running);
     // not before: a dialog gives the focus back to where it was
     if (failure !== undefined) showProblem(failure, { onLeave: this.#watched() && (() => this.#leave(key)) });
     return madeAndKept;
@@ -196,13 +197,13 @@ export class Making {
   }
 
   async #follow(running) {
-    const { key, time, request, photo, id, mayHaveArrived, watching } = running;
+    const { key, time, request, photo, id, watching } = running;
     if (id === undefined && photo === undefined) throw requestLost();
     await followGeneration({
       form: id === undefined ? toForm(request, photo) : undefined,
       key,
       id,
-      mayHaveArrived,
+      sent: running,
       expires: time + KEY_MILLISECONDS,
       signal: watching.signal,
       onAccepted: (accepted) => {
@@ -236,7 +237,6 @@ export class Making {
   }
 
   #tellConnection(running, lost) {
-    if (lost && running.id === undefined) running.mayHaveArrived = true;
     if (lost === running.lost) return;
     running.lost = lost;
     this.#show(running);
@@ -280,8 +280,9 @@ export class Making {
       if (!running.shown.has(image.index)) this.#tiles.finish({ ...image, blob }, request);
       images.push({ blob, seed: image.seed, similarity: image.identity_similarity });
     }
-    const isKept = await kept.keep({ id: generation.id, time: Date.now(), request, photo, images })
-      .then(() => true, () => false);
+    const isKept = images.length > 0 &&
+      await kept.keep({ id: generation.id, time: Date.now(), request, photo, images })
+        .then(() => true, () => false);
     await this.#page.onKept();
     announce(
       images.length === 1 ? "Your portrait is finished." : `Your ${images.length} portraits are finished.`,

@@ -80,12 +80,19 @@ export async function askUntilAnswered(ask, onConnection, signal) {
   let faults = 0;
   for (let attempt = 0;; attempt++) {
     let answer, failure;
+    const inTime = new AbortController();
+    const cut = () => inTime.abort();
+    const timer = setTimeout(cut, ANSWER_MILLISECONDS);
+    signal.addEventListener("abort", cut);
     try {
-      answer = await ask(AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MILLISECONDS)]));
+      answer = await ask(inTime.signal);
     } catch (error) {
       const again = isPassing(error, true) || error?.problem?.status >= 500 && ++faults < TRIES_OF_FAULTS;
       if (signal.aborted || !again) throw error;
       failure = error;
+    } finally {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", cut);
     }
     signal.throwIfAborted();
     if (failure === undefined) {

@@ -241,7 +241,8 @@ test("a refused request is forgotten, with its photo", async () => {
 test("what may have arrived is asked for again where an instance could not say", async () => {
   await using visit = await stage.visit("desktop");
   const keys = collectKeys(visit);
-  await answerInstead(visit, [/\/generations$/, ["lost", problem("worker_failed")]]);
+  const proxy = { status: 504, body: JSON.stringify({ code: "GATEWAY_TIMEOUT", message: "too late" }) };
+  await answerInstead(visit, [/\/generations$/, [proxy, problem("worker_failed")]]);
   await makeOne(visit);
   await visit.waitForText("#problem", /./);
   const unanswered = await visit.watched();

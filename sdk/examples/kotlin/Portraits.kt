@@ -195,7 +195,8 @@ class Portraits(private val address: String, private val token: () -> String) {
 
     /** A refusal that passes by itself. */
     private class Busy(retryAfter: String?, val failure: Exception) : Exception(failure.message) {
-        val milliseconds = (retryAfter?.toLongOrNull() ?: 0) * 1000
+        // a proxy may say a day
+        val milliseconds = (retryAfter?.toLongOrNull() ?: 0).coerceIn(0, LONGEST_RETRY_AFTER_SECONDS) * 1000
     }
 
     /** Calls until somebody answers, each time after twice as long; safe for whatever may be sent twice. */
@@ -221,6 +222,7 @@ class Portraits(private val address: String, private val token: () -> String) {
     private companion object {
         const val ATTEMPTS = 6
         const val FIRST_DELAY = 250L
+        const val LONGEST_RETRY_AFTER_SECONDS = 300L
 
         fun toBase64(bytes: ByteArray): String = Base64.getEncoder().encodeToString(bytes)
     }

@@ -33,8 +33,9 @@ T = TypeVar("T")
 # How often a call whose answer got lost is sent again, each time after twice as long.
 ATTEMPTS = 6
 FIRST_DELAY = 0.25
-# Refusals that pass by themselves; `Retry-After` says when.
+# Refusals that pass by themselves; `Retry-After` says when, and is believed up to so many seconds.
 PASSING = (429, 503)
+LONGEST_RETRY_AFTER = 300
 
 
 class Refused(Exception):
@@ -60,7 +61,8 @@ def _insist(call: Callable[[], Response[T]]) -> T:
             continue
         if response.status_code in PASSING and not last:
             asked = response.headers.get("Retry-After", "")
-            time.sleep(max(wait, float(asked) if asked.isdecimal() else 0))
+            # a proxy may say a day
+            time.sleep(max(wait, min(int(asked), LONGEST_RETRY_AFTER) if asked.isdecimal() else 0))
             continue
         if isinstance(response.parsed, Problem):
             raise Refused(response.parsed)

@@ -49,6 +49,7 @@ struct Portraits: Sendable {
 
     /// How often a call whose answer got lost is sent again, each time after twice as long.
     private static let attempts = 6
+    private static let longestRetryAfter: UInt64 = 300
     private static let firstDelay: UInt64 = 250_000_000
 
     /// Asks whether a photo will do, in a tenth of a second. No problems: it will.
@@ -179,7 +180,9 @@ struct Portraits: Sendable {
                     let detail = "Not the service answered, but what stands in front of it: \(status)."
                     throw problem ?? Problem(code: "unexpected_answer", detail: detail, remedy: "")
                 }
-                let seconds = UInt64(answer?.value(forHTTPHeaderField: "Retry-After") ?? "") ?? 0
+                // a proxy may say a day
+                let asked = UInt64(answer?.value(forHTTPHeaderField: "Retry-After") ?? "") ?? 0
+                let seconds = min(asked, Self.longestRetryAfter)
                 try await Task.sleep(nanoseconds: max(delay, seconds * 1_000_000_000))
             } catch let lost as URLError where lost.code != .cancelled && attempt < Self.attempts {
                 try await Task.sleep(nanoseconds: delay)

@@ -20,6 +20,8 @@ import {
 /** How often a call whose answer got lost is sent again, each time after twice as long. */
 const attempts = 6;
 const firstDelay = 250;
+/** `Retry-After` is believed up to this, in seconds. */
+const longestRetryAfter = 300;
 /** A connection on which nothing came for so many milliseconds is lost. */
 const silence = 30_000;
 /** Refusals that pass by themselves; `Retry-After` says when. */
@@ -89,8 +91,8 @@ async function insist<Data>(call: () => Promise<Outcome<Data>>): Promise<Data> {
       if (isProblem(error) || error instanceof Error) throw error;
       throw new Error(`Not the service answered, but what stands in front of it: ${response?.status}.`);
     }
-    // a date is not a number: then our own delay will do
-    const seconds = Number(response?.headers.get("Retry-After")) || 0;
+    // a date is not a number: then our own delay will do; a proxy may say a day
+    const seconds = Math.min(Number(response?.headers.get("Retry-After")) || 0, longestRetryAfter);
     await delay(Math.max(seconds * 1000, firstDelay * 2 ** (attempt - 1)));
   }
 }
