@@ -186,8 +186,10 @@ test("canceled and loaded again, it stays canceled", async () => {
   await makeOne(visit);
   await visit.waitForText("#running-text", /Connection lost/);
   await page.click("#cancel");
+  // left before anything gets through
+  await page.goto("about:blank");
   posts.length = 0;
-  await page.reload();
+  await page.goto(stage.service.address);
   await visit.waitForText("#said", /^Canceled\. Nothing was charged\./);
   await visit.waitForText("#balance", new RegExp(new Intl.NumberFormat("en").format(before)));
   await expectNoKeptRequest(visit);
@@ -200,19 +202,24 @@ test("a request whose key the service may have forgotten is not sent again", asy
   await answerInstead(visit, [/\/generations$/, posts]);
   await makeOne(visit);
   await visit.waitForText("#running-text", /Connection lost/);
+  const yesterday = Date.now() - 24 * 3_600_000;
   await withKeptRequests(
     visit,
     `(store) => {
       const all = store.getAll();
       all.onsuccess = () => {
-        for (const kept of all.result) store.put({ ...kept, time: Date.now() - 24 * 3_600_000 });
+        for (const kept of all.result) store.put({ ...kept, time: ${yesterday} });
       };
       return all;
     }`,
   );
+  const active = { ...JSON.parse((await visit.watched())!), time: yesterday };
+  await page.evaluate((text) => sessionStorage.setItem("idadapter.active", text), JSON.stringify(active));
+  // left before anything is sent again
+  await page.goto("about:blank");
   const keys = collectKeys(visit);
   posts.length = 0;
-  await page.reload();
+  await page.goto(stage.service.address);
   await visit.waitForText("#problem", /The last request is lost.*may be charged/);
   deepEqual(keys, []);
   // and stays when the page has reconnected
