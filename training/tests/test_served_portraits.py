@@ -13,7 +13,7 @@ from idadapter.evaluation.portraits import ask_for_portraits, usable_references
 from idadapter.judges.face_finder import FaceFinder
 from idadapter.service import REPOSITORY, running_service
 
-PEOPLE = 100
+PEOPLE = 40
 
 needs_service = pytest.mark.skipif(
     not (REPOSITORY / "models" / "default" / "bundle.json").exists() or not (data_folder() / "evaluators").exists(),
@@ -22,7 +22,7 @@ needs_service = pytest.mark.skipif(
 
 
 @needs_service
-def test_a_face_is_found_in_95_of_100_portraits_of_held_out_people() -> None:
+def test_a_face_is_found_in_95_percent_of_portraits_of_held_out_people() -> None:
     records = read_records(data_folder())
     facts = read_facts(records)
     first = [rows[0] for rows in held_out_people(records)[: 2 * PEOPLE]]
@@ -40,4 +40,4 @@ def test_a_face_is_found_in_95_of_100_portraits_of_held_out_people() -> None:
     assert np.abs(twice - alone).mean() < 6 < np.abs(mixed - alone).mean()
     assert len(served) == PEOPLE
     finder = FaceFinder(data_folder() / "evaluators")
-    assert np.sum([finder.find(one.portrait.picture) is not None for one in served]) >= 95
+    assert np.sum([finder.find(one.portrait.picture) is not None for one in served]) >= 0.95 * PEOPLE
