@@ -111,7 +111,8 @@ async function checkPipeline(
       check,
       reason,
       code === undefined
-        ? "See that there is as much memory, and with cuda of the device's, as a start takes: beside a running service that is as much again."
+        ? "See that there is as much memory, and with cuda of the device's, as a start takes: beside a running " +
+          "service that is as much again."
         : "Fetch or export the bundle again; it must be of this release's layout.",
     );
   }

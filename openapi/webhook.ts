@@ -51,7 +51,7 @@ export const WebhookMessageSchema = z.strictObject({
 export const WebhookMessageQuerySchema = z.strictObject({
   state: WebhookMessageSchema.shape.state.optional().openapi({ description: "those in this state alone" }),
   before: storable(z.string().min(1).max(100)).optional().openapi({
-    description: "`id` of a message: those before it, for the next hundred",
+    description: "`id` of a message of the account: those before it, for the next hundred",
   }),
 });
 

@@ -149,8 +149,9 @@ export const replayWebhookMessage = createRoute({
   tags,
   summary: "Send a message again",
   description:
-    "As the next one for its endpoint, in place of a try that waits, with the same id and body; its signature and timestamp are new. While " +
-    "the endpoint has too many messages waiting, one that is not among them is not sent (`rate_limit_exceeded`).",
+    "As the next one for its endpoint, in place of a try that waits, with the same id and body; its signature and " +
+    "timestamp are new. While the endpoint has too many messages waiting, one that is not among them is not sent " +
+    "(`rate_limit_exceeded`).",
   security,
   request: { params },
   responses: answers("The message, on its way.", {
